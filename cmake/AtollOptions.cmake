@@ -1,0 +1,30 @@
+# Compiler and linker settings that every target shares.
+
+option(ATOLL_FUZZ "build the fuzz targets (Clang only)" OFF)
+set(ATOLL_SANITIZE "" CACHE STRING "sanitizers, as -fsanitize= takes them")
+
+add_library(atoll_options INTERFACE)
+target_compile_options(atoll_options INTERFACE
+  -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wno-missing-field-initializers
+  -fno-rtti -fno-exceptions -fvisibility=hidden)
+target_include_directories(atoll_options INTERFACE ${CMAKE_SOURCE_DIR}/src)
+
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  target_compile_options(atoll_options INTERFACE -Wthread-safety -Wno-gnu-statement-expression)
+endif()
+
+if(ATOLL_SANITIZE)
+  target_compile_options(atoll_options INTERFACE
+    -fsanitize=${ATOLL_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
+  target_link_options(atoll_options INTERFACE -fsanitize=${ATOLL_SANITIZE})
+endif()
+
+find_program(MOLD mold)
+if(MOLD)
+  target_link_options(atoll_options INTERFACE -fuse-ld=mold)
+endif()
+
+find_program(CCACHE ccache)
+if(CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+endif()

@@ -1,0 +1,67 @@
+// Saved state: numbered fields. One visit() function saves, restores and compares; numbers are forever.
+#pragma once
+
+#include <span>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "base/result.h"
+#include "base/types.h"
+
+namespace atl {
+
+/// Writes or reads fields. When reading, a missing field leaves its variable alone, an unknown one is skipped, and a
+/// malformed stream makes the archive fail (status()); values are hostile until the visitor has checked them.
+class Archive {
+ public:
+  /// An archive that writes.
+  Archive() = default;
+  /// An archive that reads `data`, which must outlive it.
+  explicit Archive(std::span<const u8> data);
+
+  bool loading() const { return loading_; }
+  template <class T>
+  void field(u32 number, const char* name, T& value) {
+    static_assert(std::is_integral_v<T> || std::is_enum_v<T>, "integers, enums and booleans; use bytes() for arrays");
+    u64 wide = static_cast<u64>(value);
+    if (integer(number, name, wide)) value = static_cast<T>(wide);
+  }
+  /// A byte array of fixed size.
+  void bytes(u32 number, const char* name, std::span<u8> value);
+  void blob(u32 number, const char* name, std::vector<u8>& value, u64 limit_bytes);
+  /// A nested object: calls visitor(Archive&) on a part of its own.
+  template <class F>
+  void part(u32 number, const char* name, F visitor) {
+    std::vector<u8> inner;
+    if (!loading_) {
+      Archive out;
+      visitor(out);
+      inner = out.take();
+    }
+    blob(number, name, inner, 64u << 20);
+    if (loading_ && status_ok() && !inner.empty()) {
+      Archive in{std::span<const u8>(inner)};
+      visitor(in);
+      if (auto s = in.status(); !s) fail(s.error().text());
+    }
+  }
+  /// For visitors that find a value out of range.
+  void fail(std::string why);
+
+  std::vector<u8> take() { return std::move(out_); }
+  Status status() const;
+
+ private:
+  bool status_ok() const { return error_.empty(); }
+  bool integer(u32 number, const char* name, u64& value);
+  std::span<const u8> find(u32 number) const;
+  void put(u32 number, std::span<const u8> value);
+
+  bool loading_ = false;
+  std::span<const u8> in_;
+  std::vector<u8> out_;
+  std::string error_;
+};
+
+}  // namespace atl

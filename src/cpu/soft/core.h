@@ -1,0 +1,133 @@
+// One software vCPU: the state that decoder, handlers, memory management and system instructions share.
+//
+// Everything here is touched by the vCPU's own thread only, but for `attention`, which any thread may set.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <memory>
+
+#include "base/types.h"
+#include "cpu/cpuid.h"
+#include "cpu/soft/mmu/tlb.h"
+#include "cpu/spec.h"
+#include "cpu/state.h"
+
+namespace atl::soft {
+
+using namespace cpu;  // the spec's names: kRax, kCF, kCr0PG ...
+
+struct SoftVm;       // soft_vm.h: what all vCPUs of a VM share
+class LocalApic;     // irq/local_apic.h
+class BlockCache;    // exec/block_cache.h
+
+/// An exception that an instruction raised and that waits for delivery.
+struct Fault {
+  u8 vector = 0;
+  bool has_error = false;
+  u32 error = 0;
+  u64 address = 0;     // #PF: the linear address, for CR2
+  u64 dr6 = 0;         // #DB: bits to set in DR6
+  bool trap = false;   // reported after the instruction: RIP already points to the next one
+};
+
+/// Reasons for leaving the chain of blocks at the next boundary.
+enum Attention : u32 {
+  kAttendInterrupt = 1 << 0,   // the local APIC or the PIC has something to deliver
+  kAttendNmi = 1 << 1,
+  kAttendInit = 1 << 2,
+  kAttendSipi = 1 << 3,
+  kAttendKick = 1 << 4,        // Vcpu::kick
+  kAttendTlb = 1 << 5,         // drop write permissions of pages that now hold code
+  kAttendMode = 1 << 6,        // own thread: TF, debug registers, interrupt shadow: go instruction by instruction
+};
+
+/// What the decoder's result depends on, besides the bytes.
+enum class CodeSize : u8 { k16, k32, k64 };
+
+/// AVX state as the host's XSAVE lays it out in standard format; guest SIMD and x87 run on this as the host's own.
+struct alignas(64) ExtendedState {
+  std::array<u8, 1088> xsave{};  // legacy region 512, header 64, AVX 256, padding
+};
+
+struct Core {
+  // -- registers -------------------------------------------------------------------------------------------------------
+  std::array<u64, 16> gpr{};
+  u64 rip = 0;               // of the instruction being executed, valid at block boundaries and whenever a handler faults
+  u64 next_rip = 0;          // see SystemFunction in exec/op.h
+  /// Arithmetic flags in the form that LAHF and SETO leave in AX: bits 15:8 = SF ZF 0 AF 0 PF 1 CF, bit 0 = OF.
+  u16 cc = 0x0200;
+  u64 other_flags = 2;       // RFLAGS without the arithmetic ones
+  std::array<Segment, kSegCount> seg;
+  Segment ldtr, tr;
+  DescriptorTable gdtr, idtr;
+  u64 cr0 = 0, cr2 = 0, cr3 = 0, cr4 = 0, efer = 0, xcr0 = 1;
+  std::array<u64, 4> dr{};
+  u64 dr6 = 0xffff0ff0, dr7 = 0x400;
+  ExtendedState ext;
+  struct Msrs {
+    u64 star = 0, lstar = 0, cstar = 0, sfmask = 0, kernel_gs_base = 0, tsc_aux = 0;
+    u64 sysenter_cs = 0, sysenter_esp = 0, sysenter_eip = 0, pat = 0x0007040600070406;
+    u64 tsc_offset = 0, tsc_adjust = 0, misc_enable = 1, mtrr_def_type = 0, spec_ctrl = 0;
+    std::array<u64, 16> mtrr_phys{};
+    std::array<u64, 11> mtrr_fixed{};
+  } msr;
+
+  // -- derived from the registers; update_mode() recomputes ----------------------------------------------------------------
+  u8 cpl = 0;
+  CodeSize code_size = CodeSize::k16;
+  bool long_mode = false;      // EFER.LMA
+  bool paging = false;
+  bool flat_data = false;      // DS, ES, SS have base 0 and limit 4 GiB, or code is 64-bit: no segment checks needed
+
+  // -- events --------------------------------------------------------------------------------------------------------------
+  std::atomic<u32> attention{0};
+  Fault fault;                 // valid while a handler returns nullptr because of it
+  bool fault_pending = false;
+  bool interrupt_shadow = false;     // for one instruction after STI, MOV SS, POP SS
+  bool nmi_masked = false;
+  MpState mp_state = MpState::Runnable;
+  u8 sipi_vector = 0;
+  bool leave_block = false;    // a store hit code of this vCPU's current page: stop after this instruction
+
+  // -- parts ---------------------------------------------------------------------------------------------------------------
+  Tlb tlb;
+  SoftVm* vm = nullptr;
+  LocalApic* apic = nullptr;
+  BlockCache* blocks = nullptr;
+  const CpuidTable* cpuid = nullptr;
+  std::unique_ptr<memory::BusView> memory_bus, port_bus;
+  u32 index = 0;
+
+  // -- counters ------------------------------------------------------------------------------------------------------------
+  struct Stats {
+    u64 instructions = 0, blocks_decoded = 0, exceptions = 0, interrupts = 0, page_walks = 0, mmio = 0, pio = 0, halts = 0,
+        tlb_flushes = 0, code_invalidations = 0;
+  } stats;
+
+  u64 rflags() const {
+    return other_flags | (cc >> 8 & (kSF | kZF | kAF | kPF | kCF)) | (cc & 1 ? u64{kOF} : 0);
+  }
+  void set_rflags(u64 value) {
+    cc = static_cast<u16>((value & 0xd5) << 8 | 0x0200 | (value >> 11 & 1));
+    other_flags = (value & ~u64{kArithmeticFlags}) | 2;
+  }
+  bool user() const { return cpl == 3; }
+
+  /// Records a fault; handlers then return nullptr. Always returns false, so that `return core.raise(...)` reads well.
+  bool raise(u8 vector) {
+    fault = {.vector = vector};
+    fault_pending = true;
+    return false;
+  }
+  bool raise(u8 vector, u32 error) {
+    fault = {.vector = vector, .has_error = true, .error = error};
+    fault_pending = true;
+    return false;
+  }
+};
+
+/// Recomputes the derived fields after CS, CR0, CR4, EFER or RFLAGS.VM changed. system/mode.cc
+void update_mode(Core& core);
+
+}  // namespace atl::soft

@@ -1,0 +1,87 @@
+// Reading and writing guest memory by linear address: the fast path inline, everything else in access.cc.
+//
+// All return false after recording a fault in the core (#PF, or for non-canonical addresses nothing: callers check that
+// with segment checks first). `linear` has been through segmentation. Privilege is core.cpl unless a function says system.
+#pragma once
+
+#include <cstring>
+
+#include "cpu/soft/core.h"
+
+namespace atl::soft {
+
+enum class Access : u8 { Read, Write, Fetch };
+
+/// Slow path, any size from 1 to 64 bytes, any alignment: walks, crosses pages, reaches MMIO.
+bool read_slow(Core& core, u64 linear, void* out, unsigned size);
+bool write_slow(Core& core, u64 linear, const void* data, unsigned size);
+
+/// Host pointer for an access that lies in one page of RAM and is allowed, else nullptr without a fault.
+inline u8* fast_host(Core& core, u64 linear, unsigned size, Access access) {
+  const TlbEntry& e = core.tlb.at(core.user(), linear);
+  u64 tag = access == Access::Write ? e.write : e.read;
+  // Comparing the page of the last byte's overshoot catches page crossings in the same compare.
+  if (((linear + size - 1) & ~u64{0xfff}) != tag || (linear & ~u64{0xfff}) != tag) [[unlikely]] return nullptr;
+  return reinterpret_cast<u8*>(linear + e.addend);
+}
+
+template <class T>
+bool read_mem(Core& core, u64 linear, T& out) {
+  if (u8* host = fast_host(core, linear, sizeof(T), Access::Read)) [[likely]] {
+    std::memcpy(&out, host, sizeof(T));
+    return true;
+  }
+  return read_slow(core, linear, &out, sizeof(T));
+}
+
+template <class T>
+bool write_mem(Core& core, u64 linear, T value) {
+  if (u8* host = fast_host(core, linear, sizeof(T), Access::Write)) [[likely]] {
+    std::memcpy(host, &value, sizeof(T));
+    return true;
+  }
+  return write_slow(core, linear, &value, sizeof(T));
+}
+
+/// Checks that a write of `size` bytes would succeed (sets A and D as the write would); faults otherwise.
+bool probe_write(Core& core, u64 linear, unsigned size);
+bool probe_read(Core& core, u64 linear, unsigned size);
+
+/// Host pointer for a read-modify-write that must be atomic. nullptr with fault_pending: it faulted. nullptr without: MMIO,
+/// a page crossing or a page with code; the caller then does read, compute, write under SoftVm::atomic_fallback.
+u8* host_for_atomic(Core& core, u64 linear, unsigned size);
+
+/// Accesses made by the processor itself (descriptor tables, TSS, stack of an interrupt): supervisor privilege, whatever
+/// CPL is. Fault as usual.
+bool system_read(Core& core, u64 linear, void* out, unsigned size);
+bool system_write(Core& core, u64 linear, const void* data, unsigned size);
+
+/// Longest run of bytes from `linear` to its page's end that `access` may touch directly, for string instructions: host
+/// pointer and the number of bytes, or nullptr (no fault recorded): go element by element.
+struct HostRun {
+  u8* host = nullptr;
+  u64 bytes = 0;
+};
+HostRun host_run(Core& core, u64 linear, Access access);
+
+/// Instruction fetch: physical page and host memory of the page at `linear`; false after a fault. Pages that are not RAM
+/// give host == nullptr: the caller reads through the bus (`fetch_slow`).
+struct FetchPage {
+  GuestAddr gpa = 0;
+  const u8* host = nullptr;
+};
+bool fetch_page(Core& core, u64 linear, FetchPage& out);
+/// Copies up to `size` bytes for the decoder from a page that may be MMIO.
+void fetch_slow(Core& core, GuestAddr gpa, void* out, unsigned size);
+
+/// Linear to physical without faulting or setting A/D bits, for the debugger and the monitor.
+bool debug_translate(const Core& core, u64 linear, GuestAddr& out);
+
+void flush_tlb(Core& core, bool keep_global);
+void flush_tlb_page(Core& core, u64 linear);
+void flush_tlb_pcid(Core& core, u16 pcid);
+/// Drops the write tags that point to a guest page (it holds code now).
+void drop_write_tags(Core& core, GuestAddr page);
+void drop_all_write_tags(Core& core);
+
+}  // namespace atl::soft

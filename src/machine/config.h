@@ -1,0 +1,107 @@
+// The typed description of one VM: what `control` makes of command lines and QMP, and what Machine is built from.
+// Names here are ours; QEMU's spellings stay in control/cmdline.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "base/types.h"
+#include "block/node.h"
+#include "cpu/cpuid.h"
+#include "memory/guest_memory.h"
+#include "net/backend.h"
+
+namespace atl::machine {
+
+enum class BoardKind : u8 { Pc, Microvm };
+enum class AcceleratorKind : u8 { Kvm, Soft };
+
+struct AcceleratorChoice {
+  AcceleratorKind kind = AcceleratorKind::Soft;
+  bool any_kvm_backend = false;  // kvm named alone: use /dev/kvm even where it has no hardware behind it
+  bool translate = true;
+  bool stats = false;
+};
+
+/// One user-visible property of a device, value still as text ("on", "4096", "drive0").
+using Properties = std::vector<std::pair<std::string, std::string>>;
+
+/// A `-device`: type, id and properties. Which types and properties exist is machine/device_table.h's knowledge.
+struct DeviceConfig {
+  std::string type;  // "virtio-blk-pci"
+  std::string id;    // "" = none given
+  Properties properties;
+};
+
+enum class ErrorPolicy : u8 { Report, Ignore, Stop, StopOnNoSpace };
+
+/// A block node that a device can name: a file with a raw view on it.
+struct DriveConfig {
+  std::string id;          // drive id or top node name
+  block::FileOptions file;
+  block::RawOptions raw;
+  bool from_drive_option = false;  // -drive: appears in query-block under its id
+  ErrorPolicy read_error = ErrorPolicy::Report;
+  ErrorPolicy write_error = ErrorPolicy::StopOnNoSpace;
+  std::string serial;
+};
+
+struct NetConfig {
+  std::string id;
+  std::variant<net::UserOptions, net::TapOptions> options;
+};
+
+struct RngConfig {
+  std::string id;
+  std::string path = "/dev/urandom";
+};
+
+struct IoThreadConfig {
+  std::string id;
+};
+
+struct RtcConfig {
+  enum class Base : u8 { Utc, LocalTime, Fixed } base = Base::Utc;
+  i64 fixed_seconds = 0;  // since the epoch, for Fixed
+  bool follow_host = true;  // false: clock=vm, stands still while paused
+  bool drift_fix = false;
+};
+
+struct BootConfig {
+  std::string kernel, initrd, append;   // paths; "" = none. Multiboot modules: initrd "a arg,b arg"
+  std::string firmware;                 // -bios; "" = none (direct kernel boot) or the board's default
+  std::string order;                    // "cdn" as -boot order=
+  bool strict = false;
+};
+
+/// Where a serial port, console or monitor goes: the id of a CharBackend that `control` created. "" = not connected.
+using CharId = std::string;
+
+struct Config {
+  BoardKind board = BoardKind::Pc;
+  std::string board_name = "pc";                // as asked for: "pc-i440fx-7.2" and the like
+  std::vector<AcceleratorChoice> accelerators;  // tried in order
+  cpu::CpuRequest cpu;
+  cpu::Topology topology;
+  u64 ram_bytes = 128 * kMiB;
+  memory::RamOptions ram;
+  BootConfig boot;
+  std::string name, uuid;                       // uuid "" = all zero
+  RtcConfig rtc;
+  std::vector<CharId> serial;                   // COM1 ...; at most 4
+  CharId debugcon;                              // isa-debugcon at 0xe9: "" = none
+  std::vector<DriveConfig> drives;
+  std::vector<NetConfig> networks;
+  std::vector<RngConfig> rngs;
+  std::vector<IoThreadConfig> iothreads;
+  std::vector<DeviceConfig> devices;            // -device, in order; -drive if=virtio and -nic are already turned into these
+  bool acpi = true;
+  bool start_paused = false;                    // -S
+  bool no_reboot = false, no_shutdown = false;
+};
+
+}  // namespace atl::machine

@@ -1,0 +1,36 @@
+// Which device types and properties exist: for `-device help`, `-device X,help`, checks of names, and construction.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "base/result.h"
+#include "machine/config.h"
+
+namespace atl::machine {
+
+enum class PropertyType : u8 { Bool, U16, U32, U64, Size, String, Mac, PciAddress, OnOffAuto, Drive, Netdev, Chardev, Rng, IoThread };
+
+struct PropertySpec {
+  std::string_view name;
+  PropertyType type;
+  std::string_view fallback;      // default, as text
+  std::string_view description;
+};
+
+struct DeviceSpec {
+  std::string_view type;          // "virtio-blk-pci"
+  std::string_view category;      // "Storage devices", as -device help groups them
+  std::string_view bus;           // "PCI", "virtio-bus" (MMIO), "ISA"
+  std::string_view description;
+  bool hotpluggable = false;
+  std::span<const PropertySpec> properties;
+};
+
+std::span<const DeviceSpec> device_specs();
+const DeviceSpec* find_device_spec(std::string_view type);
+/// Whether type, property names and the form of their values are right; the error names the culprit as QEMU does
+/// ("'foo' is not a valid device model name", "Property 'virtio-blk-pci.bar' not found").
+Status check_device(const DeviceConfig& device);
+
+}  // namespace atl::machine

@@ -1,0 +1,103 @@
+// A running virtual machine: builds the board and its devices from a Config, runs its vCPU threads, and offers what the
+// monitors ask for. Calls come from the control thread unless said otherwise.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/char_backend.h"
+#include "base/loop.h"
+#include "base/result.h"
+#include "cpu/vm.h"
+#include "machine/config.h"
+
+namespace atl::machine {
+
+/// QEMU's run states, as far as they occur here.
+enum class RunState : u8 { Prelaunch, Running, Paused, Shutdown, IoError, InternalError, GuestPanicked };
+std::string_view run_state_name(RunState state);  // "running", "io-error" ...
+
+/// What happened, for the monitors. Delivered on the control loop.
+struct Event {
+  enum class Kind : u8 {
+    Stop, Resume, Reset, Shutdown, Powerdown, BlockIoError, BalloonChange, DeviceDeleted, NicRxFilterChanged, RtcChange,
+    DeviceUnplugError,
+  };
+  Kind kind;
+  bool guest = false;               // Reset, Shutdown: the guest asked for it
+  std::string reason;               // Shutdown, Reset: "guest-shutdown", "host-signal" ...; BlockIoError: text
+  std::string device, node, path;   // DeviceDeleted, BlockIoError
+  std::string operation, action;    // BlockIoError: "read"/"write", "report"/"stop"/"ignore"
+  bool nospace = false;
+  i64 value = 0;                    // BalloonChange: bytes
+};
+
+struct CpuInfo {
+  u32 index = 0;
+  int thread_id = 0;
+  u32 socket = 0, core = 0, thread = 0;
+};
+
+struct BlockInfo {
+  std::string drive;        // "" for a -blockdev without drive
+  std::string qdev;         // device id or QOM-like path, "" if no device uses it
+  bool io_error = false;    // paused by this drive
+  block::NodeInfo node;     // the top node
+};
+
+struct NetworkInfo {
+  std::string nic, backend;   // lines for `info network`
+};
+
+class Machine {
+ public:
+  /// `chars` maps CharIds to back ends that outlive the machine. `control` is the loop that runs on the calling thread.
+  /// Nothing runs yet; on an error nothing is left behind and the text names the culprit.
+  static Result<std::unique_ptr<Machine>> create(const Config& config, Loop& control,
+                                                 const std::map<CharId, CharBackend*>& chars);
+  virtual ~Machine() = default;
+
+  virtual const Config& config() const = 0;
+  virtual std::string_view accelerator() const = 0;
+
+  virtual void set_event_handler(std::function<void(const Event&)> handler) = 0;
+  /// Starts the vCPU threads; the machine runs unless config.start_paused.
+  virtual Status start() = 0;
+  virtual RunState state() const = 0;
+  virtual Status pause() = 0;    // returns once every vCPU has stopped
+  virtual Status resume() = 0;
+  virtual Status reset() = 0;
+  virtual Status powerdown() = 0;  // presses the power button
+  virtual Status inject_nmi() = 0;
+  /// Stops vCPUs and I/O for good, flushes disks. Called before destruction.
+  virtual void shut_down() = 0;
+  /// Set when the guest ended through isa-debug-exit; the program's exit status.
+  virtual std::optional<int> exit_code() const = 0;
+
+  virtual Status add_device(const DeviceConfig& device) = 0;
+  /// Asks the guest to let go; DeviceDeleted tells the end.
+  virtual Status remove_device(const std::string& id) = 0;
+  virtual Status add_drive(const DriveConfig& drive) = 0;
+  virtual Status remove_drive(const std::string& node_name) = 0;
+  virtual Status add_network(const NetConfig& network) = 0;
+  virtual Status remove_network(const std::string& id) = 0;
+  virtual Status add_rng(const RngConfig& rng) = 0;
+  virtual Status remove_object(const std::string& id) = 0;
+  virtual Status set_balloon(u64 target_bytes) = 0;
+  virtual Result<u64> balloon_bytes() const = 0;
+
+  virtual std::vector<CpuInfo> cpus() const = 0;
+  virtual std::vector<BlockInfo> block_devices() const = 0;
+  virtual std::vector<NetworkInfo> networks() const = 0;
+  virtual cpu::Counters counters() const = 0;
+  /// Monitor text: what = "registers" (arg: vCPU index), "mem" (page tables), "mtree", "qtree", "pci", "pic", "lapic", "irq".
+  virtual Result<std::string> describe(const std::string& what, u32 arg) = 0;
+  /// Guest memory by linear (of vCPU `cpu_index`) or physical address; the error names the address.
+  virtual Result<std::vector<u8>> read_memory(bool physical, u32 cpu_index, u64 address, u64 size_bytes) = 0;
+  virtual Result<cpu::VcpuState> cpu_state(u32 index) = 0;
+};
+
+}  // namespace atl::machine

@@ -1,0 +1,158 @@
+// Guest physical memory and I/O port spaces: who answers at which address.
+//
+// An AddressSpace is changed by the control thread (devices plugged, BARs moved, RAM added), under its lock; each change
+// publishes a new immutable AddressMap. vCPU threads hold a BusView, which picks up the newest map at the next access.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/fd.h"
+#include "base/result.h"
+#include "base/sync.h"
+#include "base/types.h"
+#include "memory/guest_memory.h"
+
+namespace atl::memory {
+
+/// Answers reads and writes of a register block. Called on vCPU threads, several at once; each device's header says how
+/// it protects itself. `offset` counts from the region's start; `width` is 1, 2, 4 or 8 and never crosses the region's end.
+class BusDevice {
+ public:
+  virtual ~BusDevice() = default;
+  virtual u64 bus_read(u64 offset, unsigned width) = 0;
+  virtual void bus_write(u64 offset, u64 value, unsigned width) = 0;
+};
+
+/// A write that signals an eventfd instead of calling the device (ioeventfd). `width` 0 matches any width, `value` only if
+/// set.
+struct IoEvent {
+  u64 offset = 0;  // from the region's start
+  unsigned width = 0;
+  std::optional<u64> value;
+  int fd = -1;  // an eventfd that outlives the region's being mapped
+  bool operator==(const IoEvent&) const = default;
+};
+
+/// A window of an address space. Exactly one of `device` and `ram` is set.
+struct Region {
+  std::string name;        // for mtree and errors
+  u64 base = 0;
+  u64 size = 0;
+  int priority = 0;        // a higher one covers a lower one where they overlap
+  BusDevice* device = nullptr;
+  std::shared_ptr<RamBlock> ram;
+  u64 ram_offset = 0;
+  bool readonly = false;   // RAM: writes are ignored (ROM)
+  std::vector<IoEvent> events;
+};
+
+using RegionId = u64;
+
+/// A flattened, immutable picture of one address space: disjoint slots in order.
+class AddressMap {
+ public:
+  struct Slot {
+    u64 base = 0;
+    u64 size = 0;
+    u64 region_offset = 0;  // of `base` inside the region
+    std::shared_ptr<const Region> region;
+  };
+
+  explicit AddressMap(std::vector<Slot> slots) : slots_(std::move(slots)) {}
+  /// The slot that holds `at`, or nullptr (open bus).
+  const Slot* find(u64 at) const;
+  const std::vector<Slot>& slots() const { return slots_; }
+
+ private:
+  std::vector<Slot> slots_;
+};
+
+/// Follows what an accelerator must tell the kernel: RAM slots and ioeventfds. Called on the control thread, inside the
+/// change; `removed` comes before `added`.
+class MapListener {
+ public:
+  virtual ~MapListener() = default;
+  virtual void map_changed(const AddressMap& before, const AddressMap& after) = 0;
+};
+
+class AddressSpace {
+ public:
+  /// `limit` is the first address past the space (1 << 16 for ports).
+  AddressSpace(std::string name, u64 limit);
+
+  /// Adds a region. Fails if it does not fit, or overlaps another of the same priority: the error names both.
+  Result<RegionId> add(Region region);
+  void remove(RegionId id);
+  /// Moves a region (BAR reprogrammed) or changes its events, in one published step.
+  Status update(RegionId id, u64 base, std::vector<IoEvent> events);
+  /// Groups changes: the map is published once, when the last Batch ends.
+  class Batch;
+
+  std::shared_ptr<const AddressMap> map() const;
+  /// The RAM of the map, for devices.
+  std::shared_ptr<const GuestMemory> guest_memory() const;
+  void set_listener(MapListener* listener);
+  void set_write_observer(WriteObserver* observer);
+  u64 generation() const { return generation_.load(std::memory_order_acquire); }
+  const std::string& name() const { return name_; }
+
+ private:
+  friend class BusView;
+  Status check_overlap(const Region& region, RegionId self) const REQUIRES(mutex_);
+  void publish() REQUIRES(mutex_);
+
+  const std::string name_;
+  const u64 limit_;
+  mutable Mutex mutex_;
+  std::vector<std::pair<RegionId, std::shared_ptr<const Region>>> regions_ GUARDED_BY(mutex_);
+  RegionId next_id_ GUARDED_BY(mutex_) = 1;
+  int batch_depth_ GUARDED_BY(mutex_) = 0;
+  bool batch_dirty_ GUARDED_BY(mutex_) = false;
+  std::shared_ptr<const AddressMap> map_ GUARDED_BY(mutex_);
+  std::shared_ptr<const GuestMemory> memory_ GUARDED_BY(mutex_);
+  MapListener* listener_ GUARDED_BY(mutex_) = nullptr;
+  WriteObserver* observer_ GUARDED_BY(mutex_) = nullptr;
+  std::atomic<u64> generation_{1};
+};
+
+class AddressSpace::Batch {
+ public:
+  explicit Batch(AddressSpace& space);
+  ~Batch();
+  Batch(const Batch&) = delete;
+  Batch& operator=(const Batch&) = delete;
+
+ private:
+  AddressSpace& space_;
+};
+
+/// One thread's own reference to the newest map, with a cache of the last slot hit. Not shared between threads.
+class BusView {
+ public:
+  explicit BusView(AddressSpace& space) : space_(space) { refresh(); }
+
+  /// Dispatches an access of 1, 2, 4 or 8 bytes; splits it where it crosses slots. Open bus reads as all ones.
+  u64 read(u64 at, unsigned width);
+  void write(u64 at, u64 value, unsigned width);
+  /// The newest map; the reference is valid until the next call on this view.
+  const AddressMap& map();
+  /// Accesses that nobody claimed, so far.
+  u64 unclaimed() const { return unclaimed_; }
+
+ private:
+  void refresh();
+  const AddressMap::Slot* slot_at(u64 at);
+
+  AddressSpace& space_;
+  std::shared_ptr<const AddressMap> map_;
+  u64 generation_ = 0;
+  const AddressMap::Slot* last_ = nullptr;
+  u64 unclaimed_ = 0;
+};
+
+}  // namespace atl::memory
