@@ -19,6 +19,10 @@ if(ATOLL_SANITIZE)
   target_link_options(atoll_options INTERFACE -fsanitize=${ATOLL_SANITIZE})
 endif()
 
+if(ATOLL_FUZZ)
+  target_compile_options(atoll_options INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+
 find_program(MOLD mold)
 if(MOLD)
   target_link_options(atoll_options INTERFACE -fuse-ld=mold)
