@@ -89,6 +89,7 @@ struct Core {
   MpState mp_state = MpState::Runnable;
   u8 sipi_vector = 0;
   bool leave_block = false;    // a store hit code of this vCPU's current page: stop after this instruction
+  u64 debug_hits = 0;          // data breakpoints that this instruction met, as bits of DR6; leave_block is set too
 
   // -- parts ---------------------------------------------------------------------------------------------------------------
   Tlb tlb;

@@ -1,0 +1,35 @@
+// Debug exceptions: single step, breakpoint registers, RF (SDM vol. 3, chapter 18).
+//
+// The run loop goes instruction by instruction while needs_stepping() holds, with before_instruction() and
+// after_instruction() around each. Data breakpoints work in both ways of running: the MMU keeps their pages off its fast
+// path, notes hits in core.debug_hits and sets core.leave_block; after_instruction() then reports them.
+#pragma once
+
+#include "cpu/soft/core.h"
+
+namespace atl::soft {
+
+/// TF, RF, an interrupt shadow or an enabled instruction breakpoint. The run loop drops kAttendMode once this is false.
+bool needs_stepping(const Core& core);
+/// Sets kAttendMode if needs_stepping(). After anything that changed flags, DR7 or the shadow.
+void attend_stepping(Core& core);
+
+/// False after raising the #DB of an instruction breakpoint at core.rip.
+bool before_instruction(Core& core);
+/// What to remember from before the instruction.
+struct StepState {
+  bool trap_flag = false;
+  bool resume_flag = false;
+  bool shadow = false;
+};
+StepState step_state(const Core& core);
+/// Call when an instruction completed and core.rip is past it: ends the interrupt shadow and RF that were there before,
+/// and raises #DB (a trap) for a single step or data breakpoint. False after raising; then deliver_exception().
+bool after_instruction(Core& core, const StepState& before);
+
+/// Whether a write or read of these linear bytes meets an enabled data breakpoint: its bits of DR6. For the MMU.
+u64 data_breakpoints(const Core& core, u64 linear, unsigned size, bool write);
+/// Whether the page holds an enabled data breakpoint.
+bool page_has_data_breakpoint(const Core& core, u64 linear);
+
+}  // namespace atl::soft

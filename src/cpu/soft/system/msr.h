@@ -1,0 +1,20 @@
+// Model-specific registers by number (SDM vol. 4; AMD APM vol. 2, appendix A).
+//
+// Supported: what firmware, Linux and memtest86+ read or write. Anything else raises #GP(0), as does a reserved bit.
+#pragma once
+
+#include "cpu/soft/core.h"
+
+namespace atl::soft {
+
+/// False: the register does not exist (nothing is raised; RDMSR turns it into #GP(0)).
+bool read_msr(Core& core, u32 index, u64& value);
+/// False: the register does not exist, is read-only, or refuses the value; nothing has changed then.
+bool write_msr(Core& core, u32 index, u64 value);
+
+/// The registers that saved state holds, in order; EFER and APIC_BASE have fields of their own.
+MsrValues export_msrs(const Core& core);
+
+u64 read_tsc(const Core& core);
+
+}  // namespace atl::soft
