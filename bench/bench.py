@@ -210,7 +210,7 @@ def bench_pio(quick):
         run.end()
         return elapsed / 20000 * 1e6
 
-    row("PIO write and back, kvm", "us", best(exits, 1 if quick else 7), "bound 1.0")
+    row("PIO read and back, kvm", "us", best(exits, 1 if quick else 7), "bound 1.0")
 
 
 LOOP = "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done"
