@@ -52,7 +52,10 @@ struct alignas(64) ExtendedState {
 
 struct Core {
   // -- registers -------------------------------------------------------------------------------------------------------
+  // First in the structure: Op's register numbers index a file of 18 words, of which the last two are not registers.
   std::array<u64, 16> gpr{};
+  u64 zero = 0;              // Op::kNoReg: what an absent base or index register adds to an address
+  u64 block_rip = 0;         // Op::kRipBase: RIP at the start of the running block
   u64 rip = 0;               // of the instruction being executed, valid at block boundaries and whenever a handler faults
   u64 next_rip = 0;          // see SystemFunction in exec/op.h
   /// Arithmetic flags in the form that LAHF and SETO leave in AX: bits 15:8 = SF ZF 0 AF 0 PF 1 CF, bit 0 = OF.
@@ -78,7 +81,8 @@ struct Core {
   CodeSize code_size = CodeSize::k16;
   bool long_mode = false;      // EFER.LMA
   bool paging = false;
-  bool flat_data = false;      // DS, ES, SS have base 0 and limit 4 GiB, or code is 64-bit: no segment checks needed
+  bool flat_data = false;      // DS, ES, SS are writable, expand-up, with base 0 and limit 4 GiB, or code is 64-bit: no
+                               // segment checks needed
 
   // -- events --------------------------------------------------------------------------------------------------------------
   std::atomic<u32> attention{0};
@@ -88,7 +92,8 @@ struct Core {
   bool nmi_masked = false;
   MpState mp_state = MpState::Runnable;
   u8 sipi_vector = 0;
-  bool leave_block = false;    // a store hit code of this vCPU's current page: stop after this instruction
+  bool leave_block = false;    // a store hit code, or a data breakpoint was met: stop after this instruction
+  std::atomic<u64> code_epoch_seen{0};  // SoftVm::code_epoch up to which write tags of new code pages are dropped
   u64 debug_hits = 0;          // data breakpoints that this instruction met, as bits of DR6; leave_block is set too
 
   // -- parts ---------------------------------------------------------------------------------------------------------------
@@ -128,7 +133,11 @@ struct Core {
   }
 };
 
-/// Recomputes the derived fields after CS, CR0, CR4, EFER or RFLAGS.VM changed. system/mode.cc
+/// The words that Op's register numbers name: the general registers, then zero and block_rip.
+inline u64* register_file(Core& core) { return reinterpret_cast<u64*>(&core); }
+inline const u64* register_file(const Core& core) { return reinterpret_cast<const u64*>(&core); }
+
+/// Recomputes the derived fields after a segment register, CR0, CR4, EFER or RFLAGS.VM changed. system/mode.cc
 void update_mode(Core& core);
 
 }  // namespace atl::soft

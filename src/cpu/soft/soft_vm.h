@@ -21,6 +21,7 @@ struct SoftVm {
   /// Guest time; the TSC counts its nanoseconds (1 GHz): a vCPU's TSC is clock.now_ns() + core.msr.tsc_offset.
   VmClock clock;
   CodePages code;                   // which guest pages hold decoded code
+  std::atomic<u64> code_epoch{0};   // raised for each page that begins to hold code; see Core::code_epoch_seen
   std::vector<Core*> cores;         // fixed before the first vCPU runs
   std::mutex atomic_fallback;       // LOCKed accesses that no host instruction can do
   InterruptChips* chips = nullptr;
