@@ -1,0 +1,56 @@
+// i8042 keyboard controller at ports 0x60 and 0x64 with nothing plugged in (IBM PC AT Technical Reference, "Keyboard
+// Controller"; the auxiliary port as on the PS/2).
+// Supported: self test, command byte, output port with A20 and CPU reset, pulse commands, loop-back of output buffer
+//   bytes, interrupts 1 and 12. Bytes for keyboard or mouse time out, as with an empty connector.
+// Missing: keyboard and mouse. The A20 bit is kept but masks nothing: address line 20 is always driven.
+// Threads: vCPU threads; one mutex.
+#pragma once
+
+#include <deque>
+
+#include "base/sync.h"
+#include "cpu/vm.h"
+#include "devices/device.h"
+#include "devices/legacy/byte_ports.h"
+#include "devices/legacy/system_control.h"
+
+namespace atl::devices {
+
+/// One register block; the board maps port 0x60 to offset 0 and port 0x64 to offset 4.
+class I8042 final : public Device, public BytePorts {
+ public:
+  I8042(cpu::IrqLine& keyboard_irq, cpu::IrqLine& mouse_irq, SystemControl& system);
+
+  std::string_view type() const override { return "i8042"; }
+  void reset() override;
+  void visit(Archive& archive) override;
+
+ private:
+  struct Output {
+    u8 byte = 0;
+    bool auxiliary = false;
+    bool timeout = false;
+  };
+
+  u8 read_byte(u64 offset) override;
+  void write_byte(u64 offset, u8 value) override;
+  u8 status() const REQUIRES(mutex_);
+  void run_command(u8 command) REQUIRES(mutex_);
+  void take_data(u8 value) REQUIRES(mutex_);
+  void set_output_port(u8 value) REQUIRES(mutex_);
+  void put(Output output) REQUIRES(mutex_);
+  void update_interrupts() REQUIRES(mutex_);
+
+  cpu::IrqLine& keyboard_irq_;
+  cpu::IrqLine& mouse_irq_;
+  SystemControl& system_;
+
+  Mutex mutex_;
+  std::deque<Output> output_ GUARDED_BY(mutex_);
+  u8 command_byte_ GUARDED_BY(mutex_) = 0;
+  u8 output_port_ GUARDED_BY(mutex_) = 0;
+  u8 awaited_by_ GUARDED_BY(mutex_) = 0;  // command that takes the next data byte; 0: the keyboard
+  bool last_was_command_ GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace atl::devices
