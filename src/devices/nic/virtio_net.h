@@ -1,0 +1,89 @@
+// Network device: VIRTIO 1.2 section 5.1. Supported: mergeable receive buffers, checksum and TCP segmentation offloads as
+// far as the back end has them, guest offload control, receive filter (mode, MAC table, VLAN table), MAC change,
+// announcement, link status, MTU. Missing: multi-queue, RSS, USO.
+//
+// Threads: the back end's loop, which is the device's. set_link() and announce() any thread.
+#pragma once
+
+#include <array>
+#include <bitset>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "devices/virtio/device.h"
+#include "net/backend.h"
+
+namespace atl::devices {
+
+using MacAddress = std::array<u8, 6>;
+
+struct VirtioNetOptions {
+  MacAddress mac{};
+  u16 mtu = 0;               // 0: not told
+  u16 queue_size = 256;
+  bool offloads = true;      // checksum and segmentation, where the back end can
+  bool mergeable = true;
+};
+
+class VirtioNet final : public VirtioDevice, private net::FrameSink {
+ public:
+  /// `backend` outlives the device; null: a cable that is not plugged in (the device then lives on `loop`).
+  VirtioNet(VirtioNetOptions options, net::Backend* backend, Loop& loop, memory::AddressSpace& memory);
+  ~VirtioNet() override;
+
+  void set_link(bool up);
+  /// Asks the driver to announce its addresses (after migration).
+  void announce();
+  const MacAddress& mac() const { return options_.mac; }
+  std::string describe() const override;
+
+  /// What the driver asked to receive; for tests and the monitor. Loop.
+  struct Filter {
+    bool promiscuous = true, all_multicast = false, all_unicast = false;
+    bool no_multicast = false, no_unicast = false, no_broadcast = false;
+    std::vector<MacAddress> unicast, multicast;
+    bool unicast_overflow = false, multicast_overflow = false;
+    std::bitset<4096> vlans;
+    bool filter_vlans = false;
+    bool passes(std::span<const u8> frame, const MacAddress& own) const;
+  };
+  const Filter& filter() const { return filter_; }
+
+ private:
+  bool receive(std::span<const iovec> frame) override;
+
+  void serve(u16 index) override;
+  void activated(u64 features) override;
+  void stopping() override;
+  void reset_state() override;
+  void visit(Archive& archive) override;
+
+  void transmit();
+  void send_chain(const Chain& chain);
+  void serve_control();
+  u8 control_command(const Chain& chain);
+  u8 set_receive_mode(const Chain& chain, u8 command);
+  u8 set_mac(const Chain& chain, u8 command);
+  u8 set_mac_table(const Chain& chain);
+  u8 set_vlan(const Chain& chain, u8 command);
+  u8 set_guest_offloads(const Chain& chain);
+  bool deliver(std::span<const iovec> frame);
+  bool fill_buffers(std::span<const iovec> frame, u64 frame_bytes);
+  void apply_offloads(u64 features);
+  void flush_receive_interrupt();
+  u32 guest_header_bytes() const;
+
+  VirtioNetOptions options_;
+  net::Backend* backend_;
+  Filter filter_;
+  u64 guest_offloads_ = 0;
+  bool link_up_ = true;
+  bool receive_blocked_ = false;    // the back end waits for resume_receive()
+  bool receive_notify_posted_ = false;
+  std::vector<Chain> receive_chains_;
+  std::vector<iovec> iovecs_;
+  u64 dropped_ = 0;
+};
+
+}  // namespace atl::devices

@@ -1,0 +1,64 @@
+// Memory balloon: VIRTIO 1.2 section 5.5. Supported: inflate, deflate, deflate on OOM, statistics, free page reporting.
+// Missing: free page hinting, page poison.
+//
+// Threads: its loop; set_target() and actual_bytes() any thread. Statistics are copied under a mutex.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "base/sync.h"
+#include "devices/virtio/device.h"
+
+namespace atl::devices {
+
+struct VirtioBalloonOptions {
+  u64 ram_bytes = 0;             // of the machine: what a balloon of size 0 leaves the guest
+  bool deflate_on_oom = false;
+  bool free_page_reporting = false;
+  /// The driver changed the balloon: bytes that the guest has now. On the loop.
+  std::function<void(u64 guest_bytes)> on_change;
+};
+
+class VirtioBalloon final : public VirtioDevice {
+ public:
+  struct Statistic {
+    u16 tag;
+    u64 value;
+  };
+
+  VirtioBalloon(VirtioBalloonOptions options, Loop& loop, memory::AddressSpace& memory);
+
+  /// Asks the driver to leave the guest `guest_bytes` of RAM. Any thread.
+  void set_target(u64 guest_bytes);
+  /// RAM that the guest has now. Any thread.
+  u64 actual_bytes();
+  /// Asks for fresh statistics every `ns`; 0: never.
+  void set_statistics_interval(u64 ns);
+  std::vector<Statistic> statistics();
+  std::string describe() const override;
+
+ private:
+  void serve(u16 index) override;
+  void activated(u64 features) override;
+  void stopping() override;
+  void reset_state() override;
+  void config_written(u32 offset, u32 size) override;
+  void inflate();
+  void discard_pages(const Chain& chain);
+  void accept_deflate();
+  void take_statistics();
+  void report_free_pages();
+  void discard(GuestAddr at, u64 size);
+  u16 reporting_queue() const;
+
+  VirtioBalloonOptions options_;
+  Chain statistics_chain_;   // kept until fresh ones are wanted
+  Loop::Timer statistics_timer_;
+  u64 statistics_interval_ns_ = 0;
+  Mutex statistics_mutex_;
+  std::vector<Statistic> statistics_ GUARDED_BY(statistics_mutex_);
+};
+
+}  // namespace atl::devices

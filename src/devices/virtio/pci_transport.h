@@ -1,0 +1,88 @@
+// Virtio over PCI. VIRTIO 1.2 section 4.1. Supported: the modern interface in BAR 4 (common, ISR, device, notify and
+// pci-cfg capabilities), MSI-X in BAR 1, INTx, one eventfd a queue. Missing: the legacy interface, shared memory
+// regions, ring reset, notification data.
+//
+// Threads: registers on vCPU threads, under VirtioControl's mutex or this one's; interrupts from the device's loop.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "devices/device.h"
+#include "devices/pci/function.h"
+#include "devices/virtio/control.h"
+#include "devices/virtio/device.h"
+
+namespace atl::devices {
+
+struct VirtioPciOptions {
+  std::string type;               // "virtio-blk-pci"
+  std::optional<unsigned> vectors; // MSI-X vectors; by default one a queue and one more; 0: INTx only
+  u32 class_code = 0xff0000;
+};
+
+class VirtioPci final : public Device, private VirtioInterrupts {
+ public:
+  static Result<std::unique_ptr<VirtioPci>> create(cpu::Vm& vm, std::unique_ptr<VirtioDevice> device,
+                                                   VirtioPciOptions options);
+  ~VirtioPci() override;
+
+  /// To put on a PciBus, and to take off before this is destroyed.
+  PciFunction& function() { return function_; }
+  VirtioDevice& device() { return *device_; }
+
+  std::string_view type() const override { return options_.type; }
+  void reset() override;
+  void visit(Archive& archive) override;
+  std::string describe() const override { return device_->describe(); }
+  void quiesce(std::function<void()> done) override { device_->quiesce(std::move(done)); }
+  void resume() override { device_->resume(); }
+
+ private:
+  /// BAR 4.
+  class Registers final : public memory::BusDevice {
+   public:
+    explicit Registers(VirtioPci& owner) : owner_(owner) {}
+    u64 bus_read(u64 offset, unsigned width) override;
+    void bus_write(u64 offset, u64 value, unsigned width) override;
+
+   private:
+    VirtioPci& owner_;
+  };
+
+  VirtioPci(std::unique_ptr<VirtioDevice> device, VirtioPciOptions options);
+  Status build(cpu::Vm& vm);
+  void add_capabilities();
+  void add_region_capability(u8 type, u32 offset, u32 length);
+  u32 common_read(u32 offset);
+  void common_write(u32 offset, u32 value);
+  void queue_address_write(u32 offset, u32 value);
+  u64 read_common_bytes(u32 offset, unsigned width);
+  void write_common_bytes(u32 offset, u64 value, unsigned width);
+  u64 read_isr();
+  void notify(u32 offset);
+  void config_window(u16 offset, bool write);
+  void reset_registers();
+  void raise_isr(u8 bits);
+
+  void queue_interrupt(u16 queue) override;
+  void config_interrupt() override;
+  void needs_reset() override;
+
+  std::unique_ptr<VirtioDevice> device_;
+  const VirtioPciOptions options_;
+  VirtioControl control_;
+  Registers registers_{*this};
+  PciFunction function_;
+  u8 cfg_capability_ = 0;
+
+  Mutex mutex_;
+  u32 device_feature_select_ GUARDED_BY(mutex_) = 0, driver_feature_select_ GUARDED_BY(mutex_) = 0;
+  u16 queue_select_ GUARDED_BY(mutex_) = 0;
+  u8 isr_ GUARDED_BY(mutex_) = 0;
+  std::atomic<u16> config_vector_{virtio::kNoVector};
+  std::vector<std::atomic<u16>> queue_vectors_;
+};
+
+}  // namespace atl::devices
