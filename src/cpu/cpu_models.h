@@ -1,0 +1,34 @@
+// The named CPU models: QEMU's, so that command lines and saved domains keep their meaning, and the psABI levels.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "base/types.h"
+#include "cpu/cpu_features.h"
+
+namespace atl::cpu {
+
+struct CpuModel {
+  enum class Kind : u8 {
+    Listed,  // exactly the features listed
+    Max,     // everything the accelerator can offer
+    Host,    // the same, and this host's vendor, family, model and name
+  };
+  std::string_view name;
+  Kind kind = Kind::Listed;
+  std::string_view parent;    // features are added to this model's; "" if none
+  std::string_view features;  // names, separated by blanks
+  std::string_view vendor;    // 12 characters
+  u32 family = 6, model = 6, stepping = 3;
+  u32 level = 0xd, xlevel = 0x80000008;
+  std::string_view model_id;
+};
+
+std::span<const CpuModel> all_models();
+const CpuModel* find_model(std::string_view name);
+
+/// The features that the model lists, its parents' included.
+FeatureSet listed_features(const CpuModel& model);
+
+}  // namespace atl::cpu
