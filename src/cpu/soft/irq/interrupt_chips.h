@@ -27,7 +27,7 @@ class InterruptChips {
   cpu::IrqLine& gsi(u32 number) { return lines_[number]; }
   /// INTA cycle of the bootstrap processor's LINT0, -1 without a PIC. vCPU thread.
   int acknowledge_pic();
-  bool pic_output() const;
+  bool pic_output() const { return pic_.output(); }
   /// A local APIC finished a level-triggered interrupt. vCPU thread.
   void end_of_interrupt(u8 vector) { io_apic_.end_of_interrupt(vector); }
   TimerQueue& timers() { return timers_; }
@@ -35,7 +35,6 @@ class InterruptChips {
   // Control thread, vCPUs stopped.
   void reset();
   void visit(Archive& archive);
-  void clock_changed();
   std::string describe_pic() const;
   std::string describe_io_apic() const { return io_apic_.describe(); }
 
@@ -51,7 +50,6 @@ class InterruptChips {
   Status map_registers();
   Status map(memory::AddressSpace& space, const char* name, u64 base, u64 size, memory::BusDevice& device);
   void set_gsi(u32 number, bool level);
-  void pic_changed(bool output);
 
   SoftVm& vm_;
   const cpu::IrqChip kind_;

@@ -66,8 +66,8 @@ class LocalApic final : private TimerQueue::Client {
   bool matches(const Interrupt& interrupt) const;
   bool enabled() const;                // in hardware (APIC_BASE) and software (SVR)
   void accept(const Interrupt& interrupt);
-  void pic_output(bool level);         // LINT0 of the bootstrap processor
-  void nmi_input();                    // LINT1
+  void pic_raised(bool rising);        // the PIC's INTR at LINT0 of the bootstrap processor is active
+  void nmi_input();                    // LINT1, whatever its LVT says
   bool x2apic_mode() const;
   u32 id() const;
 
@@ -94,6 +94,7 @@ class LocalApic final : private TimerQueue::Client {
   void set_bit(u32 bank, u8 vector);
   void clear_bit(u32 bank, u8 vector);
   u8 ppr() const;
+  bool pic_waits() const;
   bool accepts_pic() const;
   void accept_fixed(u8 vector, bool level);
   void deliver_local(u32 lvt_offset);
@@ -101,27 +102,35 @@ class LocalApic final : private TimerQueue::Client {
   void write_register(u32 offset, u32 value);
   void write_lvt(u32 offset, u32 value);
   void write_svr(u32 value);
-  void write_icr(u32 low, u32 high_or_destination);
+  void write_icr(u32 low, u32 destination);
+  void broadcast(const Interrupt& interrupt, bool including_self);
+  void set_cr8_and_low_bits(u8 value);
   void end_of_interrupt();
+  int highest_request();
   void look_again();                   // kAttendInterrupt to the own core if pending()
 
   // local_apic_timer.cc
+  u32 timer_mode() const;
+  u64 count_to_ns(u32 count) const;
+  u64 period_ns() const;
+  u64 tsc_to_ns(u64 tsc) const;
   u32 current_count() const EXCLUDES(timer_mutex_);
   void start_timer() EXCLUDES(timer_mutex_);
   void start_timer_at_count(u32 count) EXCLUDES(timer_mutex_);
-  void arm_locked() REQUIRES(timer_mutex_);
-  u64 period_ns() const;
-  bool expire_locked(u64 now_ns) REQUIRES(timer_mutex_);
+  void change_divider(u32 value) EXCLUDES(timer_mutex_);
+  void timer_mode_changed(u32 lvt_before) EXCLUDES(timer_mutex_);
+  void set_deadline(u64 deadline_ns) REQUIRES(timer_mutex_);
+  bool expire(u64 now_ns) EXCLUDES(timer_mutex_);  // false: not due
 
   Core& core_;
   SoftVm& vm_;
   TimerQueue& timers_;
   TimerQueue::Id timer_id_;
   Words regs_{};
+  std::atomic<bool> irr_hint_{false};  // false: the IRR is empty
   std::atomic<u64> base_{0};
   std::atomic<u32> pending_errors_{0};
   std::atomic<u8> sipi_vector_{0};
-  std::atomic<bool> pic_level_{false};
   std::atomic<bool> asleep_{false};
 
   mutable Mutex timer_mutex_;

@@ -4,10 +4,11 @@
 // Supported: ICW1 to ICW4, masks, all EOI commands, rotation, special mask, poll, automatic EOI, special fully nested mode,
 // level and edge inputs. Missing: buffered mode, MCS-80 mode (ignored).
 //
-// Threads: everything from any thread, under one lock. `on_output` is called without it, after each change.
+// Threads: everything from any thread, under one lock. `on_output` is called without it.
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <functional>
 #include <string>
 
@@ -46,7 +47,7 @@ class Pic8259 {
   void command_ocw3(u8 value);
   u32 rank(u8 lines) const; // highest priority: 0, none: 8
 
-  const bool master_;
+  bool master_;
   u8 request_ = 0, service_ = 0, mask_ = 0, levels_ = 0, elcr_ = 0;
   u8 vector_base_ = 0;
   u8 priority_add_ = 0;     // the line with highest priority
@@ -58,12 +59,12 @@ class Pic8259 {
 
 class PicPair {
  public:
-  /// `on_output` learns the level of the INTR pin.
+  /// `on_output(rising)` is called whenever something changed and the INTR pin is (or has become) active.
   explicit PicPair(std::function<void(bool)> on_output);
 
   void set_line(u32 irq, bool level) EXCLUDES(mutex_);
   int acknowledge() EXCLUDES(mutex_);
-  bool output() const EXCLUDES(mutex_);
+  bool output() const { return output_.load(std::memory_order_acquire); }  // INTR
   void reset() EXCLUDES(mutex_);
   void visit(Archive& archive) EXCLUDES(mutex_);
   std::string describe() const EXCLUDES(mutex_);
@@ -88,12 +89,13 @@ class PicPair {
 
   /// The slave's output is the master's line 2. Returns INTR.
   bool cascade() REQUIRES(mutex_);
-  template <class F>
-  void change(F action) EXCLUDES(mutex_);
+  /// Works the cascade out after a change, and tells of INTR.
+  void publish() EXCLUDES(mutex_);
 
   const std::function<void(bool)> on_output_;
   mutable Mutex mutex_;
   std::array<Pic8259, 2> chips_ GUARDED_BY(mutex_);
+  std::atomic<bool> output_{false};
   std::array<ChipPorts, 2> chip_ports_;
   ElcrPorts elcr_ports_;
 };

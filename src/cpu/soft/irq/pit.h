@@ -38,6 +38,8 @@ class PitChannel {
   void visit(Archive& archive);
 
  private:
+  bool counting() const;
+  bool gate_or_triggered() const { return gate_ || mode_ == 1 || mode_ == 5; }
   u64 ticks(u64 now_ns) const;               // since the count was loaded
   u64 time_of(u64 tick) const;               // guest time at which `tick` ticks have passed
   u32 reload() const { return count_ ? count_ : (bcd_ ? 10000u : 65536u); }
@@ -82,7 +84,7 @@ class Pit final : public memory::BusDevice, private TimerQueue::Client {
   };
 
   void timer_due(u64 now_ns) override EXCLUDES(mutex_);
-  void write_control(u8 value, u64 now_ns) REQUIRES(mutex_);
+  bool write_control(u8 value, u64 now_ns) REQUIRES(mutex_);
   /// Channel 0 changed: new deadline, and OUT's present level.
   bool reprogram(u64 now_ns) REQUIRES(mutex_);
   u8 read_speaker() EXCLUDES(mutex_);

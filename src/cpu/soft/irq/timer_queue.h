@@ -19,13 +19,13 @@ class TimerQueue {
   class Client {
    public:
     virtual ~Client() = default;
-    /// The armed time has come, and the timer is disarmed. On the timer thread, without any lock held; a call may still be on its way
-    /// when arm() or disarm() returns, so the client compares with what it knows itself.
+    /// The armed time has come, and the timer is disarmed. On the timer thread, without any lock held; a call may still be
+    /// on its way when arm() or disarm() returns, so the client compares with what it knows itself.
     virtual void timer_due(u64 now_ns) = 0;
   };
 
   explicit TimerQueue(VmClock& clock) : clock_(clock) {}
-  ~TimerQueue();
+  ~TimerQueue() { stop(); }
   TimerQueue(const TimerQueue&) = delete;
   TimerQueue& operator=(const TimerQueue&) = delete;
 
@@ -38,6 +38,8 @@ class TimerQueue {
   void disarm(Id id) EXCLUDES(mutex_) { arm(id, kNever); }
   /// The clock was paused, resumed or set.
   void clock_changed() EXCLUDES(mutex_);
+  /// Ends the thread: nothing fires any more.
+  void stop() EXCLUDES(mutex_);
 
  private:
   struct Entry {
@@ -48,11 +50,12 @@ class TimerQueue {
   void loop();
   u64 next_deadline() const REQUIRES(mutex_);
   void sleep(Lock& lock) REQUIRES(mutex_);
-  void fire_due(Lock& lock) REQUIRES(mutex_);
+  void fire_due() REQUIRES(mutex_);
 
   VmClock& clock_;
   Mutex mutex_;
   std::condition_variable_any changed_;
+  std::condition_variable_any fired_;
   std::vector<Entry> entries_ GUARDED_BY(mutex_);
   u64 sleeping_until_ns_ GUARDED_BY(mutex_) = 0;  // guest time; 0: the thread is not asleep
   Client* firing_ GUARDED_BY(mutex_) = nullptr;

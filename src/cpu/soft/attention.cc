@@ -1,0 +1,58 @@
+// Waking and halting vCPU threads: `Core::attention` is the futex they sleep on.
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "cpu/soft/core.h"
+#include "cpu/soft/irq/local_apic.h"
+#include "cpu/soft/soft_vm.h"
+
+namespace atl::soft {
+
+namespace {
+
+u32* futex_word(std::atomic<u32>& word) {
+  static_assert(sizeof(std::atomic<u32>) == sizeof(u32) && std::atomic<u32>::is_always_lock_free);
+  return reinterpret_cast<u32*>(&word);
+}
+
+/// Sleeps while `word` holds `expected`, until CLOCK_MONOTONIC shows `until_ns` (0: for ever).
+void futex_wait(std::atomic<u32>& word, u32 expected, u64 until_ns) {
+  timespec until{.tv_sec = static_cast<time_t>(until_ns / 1'000'000'000), .tv_nsec = static_cast<long>(until_ns % 1'000'000'000)};
+  ::syscall(SYS_futex, futex_word(word), FUTEX_WAIT_BITSET_PRIVATE, expected, until_ns ? &until : nullptr, nullptr,
+            FUTEX_BITSET_MATCH_ANY);
+}
+
+void futex_wake(std::atomic<u32>& word) { ::syscall(SYS_futex, futex_word(word), FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0); }
+
+/// CLOCK_MONOTONIC time of the vCPU's next APIC timer interrupt, 0 if none is due within a day.
+u64 wake_up_time(const Core& core) {
+  constexpr u64 kDayNs = u64{86400} * 1'000'000'000;
+  u64 deadline_ns = core.apic->timer_deadline_ns();
+  const VmClock& clock = core.vm->clock;
+  if (!clock.running() || deadline_ns >= clock.now_ns() + kDayNs) return 0;
+  return std::max<u64>(clock.to_monotonic_ns(deadline_ns), 1);
+}
+
+}  // namespace
+
+void request_attention(Core& core, u32 reason) {
+  u32 before = core.attention.fetch_or(reason, std::memory_order_seq_cst);
+  // The sleeper sets its flag before it looks at the bits, we set bits before we look at the flag: one of us sees the other.
+  if ((before & reason) != reason && (!core.apic || core.apic->asleep())) futex_wake(core.attention);
+}
+
+void wait_for_attention(Core& core) {
+  constexpr u32 others = ~u32{kAttendMode};
+  if (!core.apic) return;
+  core.apic->set_asleep(true);
+  for (u32 bits = core.attention.load(); !(bits & others); bits = core.attention.load()) {
+    futex_wait(core.attention, bits, wake_up_time(core));
+    core.apic->fire_timer_if_due();
+  }
+  core.apic->set_asleep(false);
+}
+
+}  // namespace atl::soft

@@ -1,0 +1,100 @@
+#include "cpu/soft/irq/timer_queue.h"
+
+#include <sys/prctl.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+namespace atl::soft {
+
+void TimerQueue::stop() {
+  {
+    Lock lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+TimerQueue::Id TimerQueue::add(Client& client) {
+  Lock lock(mutex_);
+  entries_.push_back({.client = &client});
+  if (!thread_.joinable()) thread_ = std::thread([this] { loop(); });
+  return entries_.size() - 1;
+}
+
+void TimerQueue::remove(Id id) {
+  Lock lock(mutex_);
+  Client* client = std::exchange(entries_[id], Entry{}).client;
+  while (firing_ == client) fired_.wait(lock);
+}
+
+void TimerQueue::arm(Id id, u64 deadline_ns) {
+  bool sooner = false;
+  {
+    Lock lock(mutex_);
+    entries_[id].deadline_ns = deadline_ns;
+    sooner = deadline_ns < sleeping_until_ns_;
+    // One call is enough to wake the thread, however many timers are armed until it runs.
+    if (sooner) sleeping_until_ns_ = 0;
+  }
+  if (sooner) changed_.notify_one();
+}
+
+void TimerQueue::clock_changed() {
+  {
+    Lock lock(mutex_);
+    sleeping_until_ns_ = 0;
+  }
+  changed_.notify_one();
+}
+
+u64 TimerQueue::next_deadline() const {
+  u64 first = kNever;
+  for (const Entry& entry : entries_) first = std::min(first, entry.deadline_ns);
+  return first;
+}
+
+void TimerQueue::loop() {
+  ::prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);  // wake on time, not up to 50 us later
+  ::prctl(PR_SET_NAME, "timers");
+  Lock lock(mutex_);
+  while (!stopping_) {
+    if (clock_.running()) fire_due();
+    if (!stopping_) sleep(lock);
+  }
+}
+
+void TimerQueue::sleep(Lock& lock) {
+  u64 deadline_ns = next_deadline();
+  bool running = clock_.running();
+  if (running && deadline_ns <= clock_.now_ns()) return;
+  sleeping_until_ns_ = running ? deadline_ns : 0;  // a paused clock ends by clock_changed() only
+  if (!running || deadline_ns == kNever) {
+    changed_.wait(lock);
+  } else {
+    using std::chrono::steady_clock;
+    // Guests may set deadlines centuries away; the host's time_point cannot hold those.
+    u64 wait_ns = std::min<u64>(deadline_ns - clock_.now_ns(), u64{3600} * 1'000'000'000);
+    changed_.wait_until(lock, steady_clock::now() + std::chrono::nanoseconds(wait_ns));
+  }
+  sleeping_until_ns_ = 0;
+}
+
+void TimerQueue::fire_due() {
+  u64 now_ns = clock_.now_ns();
+  for (Id id = 0; id < entries_.size() && !stopping_; ++id) {
+    Entry& entry = entries_[id];
+    if (!entry.client || entry.deadline_ns > now_ns) continue;
+    entry.deadline_ns = kNever;
+    Client* client = firing_ = entry.client;
+    mutex_.unlock();
+    client->timer_due(now_ns);
+    mutex_.lock();
+    firing_ = nullptr;
+    fired_.notify_all();
+  }
+}
+
+}  // namespace atl::soft
