@@ -1,4 +1,7 @@
 // Saved state: numbered fields. One visit() function saves, restores and compares; numbers are forever.
+//
+// The stream is a list of records: number and length as LEB128, then the bytes. Integers are little-endian without
+// leading zero bytes; a part's bytes are a stream again.
 #pragma once
 
 #include <span>
@@ -25,7 +28,9 @@ class Archive {
   void field(u32 number, const char* name, T& value) {
     static_assert(std::is_integral_v<T> || std::is_enum_v<T>, "integers, enums and booleans; use bytes() for arrays");
     u64 wide = static_cast<u64>(value);
-    if (integer(number, name, wide)) value = static_cast<T>(wide);
+    if (!integer(number, name, wide)) return;
+    if (static_cast<u64>(static_cast<T>(wide)) != wide) return fail(std::string(name) + " is out of range");
+    value = static_cast<T>(wide);
   }
   /// A byte array of fixed size.
   void bytes(u32 number, const char* name, std::span<u8> value);
@@ -53,13 +58,20 @@ class Archive {
   Status status() const;
 
  private:
+  struct Record {
+    u32 number;
+    std::span<const u8> value;
+  };
+
   bool status_ok() const { return error_.empty(); }
+  /// When writing, writes; when reading, whether the field is there and well-formed.
   bool integer(u32 number, const char* name, u64& value);
-  std::span<const u8> find(u32 number) const;
+  const Record* find(u32 number) const;
   void put(u32 number, std::span<const u8> value);
+  void index(std::span<const u8> data);
 
   bool loading_ = false;
-  std::span<const u8> in_;
+  std::vector<Record> records_;  // of the stream being read, by number
   std::vector<u8> out_;
   std::string error_;
 };
