@@ -79,7 +79,7 @@ struct VcpuState {
   PendingEvents events;
   MpState mp_state = MpState::Runnable;
   MsrValues msrs;                    // all that the accelerator saves, but for EFER and APIC_BASE
-  std::array<u8, 1024> lapic{};      // the local APIC's register page, as KVM_GET_LAPIC has it
+  std::array<u8, 1024> lapic{};      // the local APIC's register page, as KVM_GET_LAPIC has it; all zero: power-on
 };
 
 /// The state after power-on or RESET (SDM vol. 3, table 10-1): real mode at f000:fff0.

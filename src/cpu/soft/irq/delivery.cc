@@ -1,7 +1,7 @@
 // From the sender of an interrupt to local APICs, and from a local APIC to its vCPU's run loop.
 #include "base/endian.h"
+#include "cpu/apic_spec.h"
 #include "cpu/soft/core.h"
-#include "cpu/soft/irq/apic_spec.h"
 #include "cpu/soft/irq/local_apic.h"
 #include "cpu/soft/soft_vm.h"
 

@@ -28,6 +28,7 @@ InterruptChips::InterruptChips(SoftVm& vm, cpu::IrqChip kind)
 Result<std::unique_ptr<InterruptChips>> InterruptChips::create(SoftVm& vm, cpu::IrqChip kind) {
   std::unique_ptr<InterruptChips> chips(new InterruptChips(vm, kind));
   TRY(chips->map_registers());
+  TRY(chips->timers_.start());
   vm.chips = chips.get();
   return chips;
 }

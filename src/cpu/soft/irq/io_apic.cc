@@ -1,7 +1,6 @@
 #include "cpu/soft/irq/io_apic.h"
 
-#include <fmt/core.h>
-
+#include "cpu/irqchip_text.h"
 #include "cpu/soft/soft_vm.h"
 
 namespace atl::soft {
@@ -150,21 +149,10 @@ void IoApic::visit(Archive& archive) {
 }
 
 std::string IoApic::describe() const {
-  static constexpr const char* kDeliveries[] = {"fixed", "lowest", "SMI", "...", "NMI", "INIT", "...", "extINT"};
   Lock lock(mutex_);
-  std::string text = fmt::format("ioapic0: ver=0x{:x} id=0x{:02x} sel=0x{:02x}", kVersion & 0xff, id_, select_);
-  if (select_) text += fmt::format(" (redir[{}])", (select_ - kRegRedirection) >> 1);
-  text += '\n';
-  u32 requests = 0, remote = 0;
-  for (u32 pin = 0; pin < kPins; ++pin) {
-    u64 e = redirection_[pin];
-    requests |= (e & kLevel ? levels_ : edges_) & 1u << pin;
-    remote |= e & kRemoteIrr ? 1u << pin : 0;
-    text += fmt::format("  pin {:<2} 0x{:016x} dest={:x} vec={:<3} {} {:<5} {:<6} {:<8} {}\n", pin, e, e >> 56, e & 0xff,
-                        e & 1 << 13 ? "active-lo" : "active-hi", e & kLevel ? "level" : "edge", e & kMasked ? "masked" : "",
-                        e & kLogical ? "logical" : "physical", kDeliveries[e >> 8 & 7]);
-  }
-  return text + fmt::format("  IRR      0x{:08x}\n  Remote IRR 0x{:08x}\n", requests, remote);
+  cpu::IoApicRegisters registers{.id = id_, .select = select_, .version = kVersion & 0xff, .redirection = redirection_};
+  for (u32 pin = 0; pin < kPins; ++pin) registers.requests |= (redirection_[pin] & kLevel ? levels_ : edges_) & 1u << pin;
+  return cpu::describe_io_apic(registers);
 }
 
 }  // namespace atl::soft

@@ -1,14 +1,17 @@
 #include "cpu/soft/irq/local_apic.h"
 
 #include "base/endian.h"
+#include "cpu/apic_spec.h"
+#include "cpu/irqchip_text.h"
 #include "cpu/soft/core.h"
-#include "cpu/soft/irq/apic_spec.h"
 #include "cpu/soft/irq/interrupt_chips.h"
 #include "cpu/soft/soft_vm.h"
 
 namespace atl::soft {
 
 namespace {
+
+constexpr u64 kApicBaseMode = kApicBaseEnable | kApicBaseX2apic;
 
 constexpr bool is_lvt(u32 offset) { return offset >= kApicLvtTimer && offset <= kApicLvtError; }
 
@@ -50,15 +53,10 @@ void LocalApic::reset(bool init) {
     tsc_deadline_ = 0;
   }
   timers_.disarm(timer_id_);
-  for (auto& word : regs_) word.store(0, std::memory_order_relaxed);
+  cpu::ApicPage page = cpu::reset_apic_page(id());
+  for (u32 i = 0; i < kWords; ++i) regs_[i].store(load_le<u32>(&page[i * 16]), std::memory_order_relaxed);
   irr_hint_ = false;
   pending_errors_ = 0;
-  set_reg(kApicVersion, kApicVersionValue);
-  set_reg(kApicDfr, 0xffffffff);
-  set_reg(kApicSvr, 0xff);
-  for (u32 lvt = kApicLvtTimer; lvt <= kApicLvtError; lvt += 0x10) set_reg(lvt, kLvtMasked);
-  // Virtual wire mode, as firmware would set it up: operating systems without APIC support rely on it (KVM does the same).
-  if (core_.index == 0) set_reg(kApicLvtLint0, static_cast<u32>(Delivery::ExtInt) << 8);
 }
 
 // -- registers -----------------------------------------------------------------------------------------------------------
@@ -161,17 +159,26 @@ bool LocalApic::write_msr(u32 index, u64 value) {
   return true;
 }
 
-bool LocalApic::set_base_msr(u64 value) {
-  constexpr u64 mode_bits = kApicBaseEnable | kApicBaseX2apic;
-  u64 before = base_.load(std::memory_order_relaxed);
-  u64 mode = value & mode_bits;
+bool LocalApic::is_valid_base(u64 value) const {
+  u64 mode = value & kApicBaseMode;
   if (value & 0x2ff || value >> 52 || mode == kApicBaseX2apic) return false;
-  if (mode & kApicBaseX2apic && (!core_.cpuid || !core_.cpuid->has("x2apic"))) return false;
+  return !(mode & kApicBaseX2apic) || (core_.cpuid && core_.cpuid->has("x2apic"));
+}
+
+bool LocalApic::set_base_msr(u64 value) {
+  u64 before = base_.load(std::memory_order_relaxed);
+  u64 mode = value & kApicBaseMode;
   // Figure 11-27: x2APIC mode is entered from xAPIC mode and left by disabling.
-  if (mode == mode_bits && !(before & kApicBaseEnable)) return false;
-  if (mode == kApicBaseEnable && (before & mode_bits) == mode_bits) return false;
-  base_ = (value & ~kApicBaseBsp) | (before & kApicBaseBsp);
+  if (mode == kApicBaseMode && !(before & kApicBaseEnable)) return false;
+  if (mode == kApicBaseEnable && (before & kApicBaseMode) == kApicBaseMode) return false;
+  if (!restore_base_msr(value)) return false;
   if (before & kApicBaseEnable && !(mode & kApicBaseEnable)) reset(true);
+  return true;
+}
+
+bool LocalApic::restore_base_msr(u64 value) {
+  if (!is_valid_base(value)) return false;
+  base_ = (value & ~kApicBaseBsp) | (core_.index == 0 ? kApicBaseBsp : 0);
   return true;
 }
 
@@ -349,6 +356,7 @@ void LocalApic::export_page(std::span<u8, 1024> page) const {
 }
 
 void LocalApic::import_page(std::span<const u8, 1024> page) {
+  if (cpu::is_blank_apic_page(page)) return reset(true);
   for (u32 i = 0; i < kWords; ++i) regs_[i].store(load_le<u32>(&page[i * 16]), std::memory_order_relaxed);
   set_reg(kApicVersion, kApicVersionValue);
   set_reg(kApicSvr, reg(kApicSvr) & kSvrWritable);

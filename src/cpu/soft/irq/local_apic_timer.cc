@@ -1,8 +1,8 @@
 // The local APIC's timer (SDM vol. 3, 11.5.4), counting guest nanoseconds: the bus clock and the TSC both run at 1 GHz.
 #include <algorithm>
 
+#include "cpu/apic_spec.h"
 #include "cpu/soft/core.h"
-#include "cpu/soft/irq/apic_spec.h"
 #include "cpu/soft/irq/local_apic.h"
 #include "cpu/soft/soft_vm.h"
 

@@ -2,7 +2,7 @@
 
 #include <bit>
 
-#include <fmt/core.h>
+#include "cpu/irqchip_text.h"
 
 namespace atl::soft {
 
@@ -158,9 +158,14 @@ void Pic8259::visit(Archive& a) {
 }
 
 std::string Pic8259::describe(u32 number) const {
-  return fmt::format(
-      "pic{}: irr={:02x} imr={:02x} isr={:02x} hprio={} irq_base={:02x} rr_sel={} elcr={:02x} fnm={}\n", number, request_,
-      mask_, service_, priority_add_, vector_base_, read_service_ ? 1 : 0, elcr_, special_nested_ ? 1 : 0);
+  return cpu::describe_pic(number, {.request = request_,
+                                    .mask = mask_,
+                                    .service = service_,
+                                    .highest_priority = priority_add_,
+                                    .vector_base = vector_base_,
+                                    .edge_level = elcr_,
+                                    .read_service = read_service_,
+                                    .special_nested = special_nested_});
 }
 
 // -- the pair ------------------------------------------------------------------------------------------------------------

@@ -8,19 +8,23 @@
 
 namespace atl::soft {
 
+Status TimerQueue::start() {
+  thread_ = TRY(Thread::start("timers", [this] { loop(); }));
+  return {};
+}
+
 void TimerQueue::stop() {
   {
     Lock lock(mutex_);
     stopping_ = true;
   }
   changed_.notify_all();
-  if (thread_.joinable()) thread_.join();
+  thread_.join();
 }
 
 TimerQueue::Id TimerQueue::add(Client& client) {
   Lock lock(mutex_);
   entries_.push_back({.client = &client});
-  if (!thread_.joinable()) thread_ = std::thread([this] { loop(); });
   return entries_.size() - 1;
 }
 
@@ -58,7 +62,6 @@ u64 TimerQueue::next_deadline() const {
 
 void TimerQueue::loop() {
   ::prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);  // wake on time, not up to 50 us later
-  ::prctl(PR_SET_NAME, "timers");
   Lock lock(mutex_);
   while (!stopping_) {
     if (clock_.running()) fire_due();

@@ -2,11 +2,10 @@
 #pragma once
 
 #include <condition_variable>
-#include <mutex>
-#include <thread>
 #include <vector>
 
 #include "base/sync.h"
+#include "base/thread.h"
 #include "base/vm_clock.h"
 
 namespace atl::soft {
@@ -29,8 +28,9 @@ class TimerQueue {
   TimerQueue(const TimerQueue&) = delete;
   TimerQueue& operator=(const TimerQueue&) = delete;
 
+  Status start();
   using Id = size_t;
-  /// `client` stays until remove(). Starts the thread with the first client.
+  /// `client` stays until remove().
   Id add(Client& client) EXCLUDES(mutex_);
   /// No call to the client is under way or will come afterwards. Not from timer_due().
   void remove(Id id) EXCLUDES(mutex_);
@@ -60,7 +60,7 @@ class TimerQueue {
   u64 sleeping_until_ns_ GUARDED_BY(mutex_) = 0;  // guest time; 0: the thread is not asleep
   Client* firing_ GUARDED_BY(mutex_) = nullptr;
   bool stopping_ GUARDED_BY(mutex_) = false;
-  std::thread thread_;
+  Thread thread_;
 };
 
 }  // namespace atl::soft

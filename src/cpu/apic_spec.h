@@ -3,7 +3,7 @@
 
 #include "base/types.h"
 
-namespace atl::soft {
+namespace atl::cpu {
 
 enum ApicRegister : u32 {
   kApicId = 0x20, kApicVersion = 0x30, kApicTpr = 0x80, kApicApr = 0x90, kApicPpr = 0xa0, kApicEoi = 0xb0, kApicRrd = 0xc0,
@@ -33,4 +33,4 @@ inline constexpr u64 kMsiAddress = 0xfee00000, kMsiAddressMask = ~u64{0xfffff};
 inline constexpr u64 kMsiLogical = 1 << 2, kMsiRedirectionHint = 1 << 3;
 inline constexpr u32 kMsiLevelTriggered = 1 << 15;
 
-}  // namespace atl::soft
+}  // namespace atl::cpu

@@ -1,0 +1,80 @@
+#include "cpu/soft/vcpu.h"
+
+#include <sys/prctl.h>
+
+#include <atomic>
+
+#include "cpu/soft/exec/run.h"
+#include "cpu/soft/mmu/access.h"
+#include "cpu/soft/system/state.h"
+
+namespace atl::soft {
+
+RunExit SoftVcpu::run() {
+  if (!thread_prepared_) {
+    ::prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);  // HLT ends when the APIC timer is due, not up to 50 us later
+    thread_prepared_ = true;
+  }
+  return debug_.single_step ? run_one() : soft::run(core_);
+}
+
+/// Interrupts wait while the debugger steps: it wants to see the program, not the timer's handler.
+RunExit SoftVcpu::run_one() {
+  if (core_.attention.fetch_and(~u32{kAttendKick}) & kAttendKick) return RunExit::Kicked;
+  return step_one(core_) ? RunExit::Debug : RunExit::Reset;
+}
+
+Status SoftVcpu::set_debug(const DebugRequest& request) {
+  if (!request.points.empty()) return Error(ErrorKind::Unsupported, "the software CPU has no breakpoints for debuggers");
+  debug_ = request;
+  return {};
+}
+
+Result<VcpuState> SoftVcpu::get_state() {
+  VcpuState state;
+  export_state(core_, state);
+  core_.apic->export_page(state.lapic);
+  state.apic_base = core_.apic->base_msr();
+  state.cr8 = core_.apic->cr8();
+  state.msrs.emplace_back(kMsrTscDeadline, core_.apic->tsc_deadline());
+  return state;
+}
+
+/// The order matters: the APIC's mode decides what its page means, the TSC what the deadline means.
+Status SoftVcpu::set_state(const VcpuState& state) {
+  TRY(import_state(core_, state));
+  if (!core_.apic->restore_base_msr(state.apic_base)) return Error(ErrorKind::Invalid, "IA32_APIC_BASE has a bad value");
+  core_.apic->import_page(state.lapic);
+  for (auto [index, value] : state.msrs) {
+    if (index == kMsrTscDeadline) core_.apic->set_tsc_deadline(value);
+  }
+  return {};
+}
+
+Status SoftVcpu::inject_nmi() {
+  core_.apic->nmi_input();
+  return {};
+}
+
+std::optional<GuestAddr> SoftVcpu::translate(u64 linear) {
+  GuestAddr physical = 0;
+  if (!debug_translate(core_, linear, physical)) return std::nullopt;
+  return physical;
+}
+
+Counters SoftVcpu::counters() const {
+  auto read = [](u64& counter) { return std::atomic_ref(counter).load(std::memory_order_relaxed); };
+  auto& s = core_.stats;
+  return {{"instructions", read(s.instructions)},
+          {"blocks_decoded", read(s.blocks_decoded)},
+          {"exceptions", read(s.exceptions)},
+          {"irq_injections", read(s.interrupts)},
+          {"page_walks", read(s.page_walks)},
+          {"mmio_exits", read(s.mmio)},
+          {"io_exits", read(s.pio)},
+          {"halt_exits", read(s.halts)},
+          {"tlb_flush", read(s.tlb_flushes)},
+          {"code_invalidations", read(s.code_invalidations)}};
+}
+
+}  // namespace atl::soft
