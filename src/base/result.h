@@ -73,7 +73,7 @@ Error os_error(std::string_view what, int err);
     *std::move(try_result_);                                                              \
   })
 
-/// TRY for coroutines.
+/// TRY for coroutines. Await into a variable first: GCC 12 crashes on a co_await inside the argument.
 #define CO_TRY(...)                                                                          \
   ({                                                                                         \
     auto try_result_ = (__VA_ARGS__);                                                        \
