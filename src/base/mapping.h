@@ -27,8 +27,10 @@ class Mapping {
     if (data_) ::munmap(data_, size_);
   }
 
-  /// Private zeroed memory. `flags` adds to MAP_PRIVATE | MAP_ANONYMOUS (MAP_NORESERVE, MAP_HUGETLB ...).
-  static Result<Mapping> anonymous(u64 size_bytes, int protection = PROT_READ | PROT_WRITE, int flags = 0);
+  /// Private zeroed memory. `flags` adds to MAP_PRIVATE | MAP_ANONYMOUS (MAP_NORESERVE, MAP_HUGETLB ...). `alignment` is a
+  /// power of two.
+  static Result<Mapping> anonymous(u64 size_bytes, int protection = PROT_READ | PROT_WRITE, int flags = 0,
+                                   u64 alignment = kPageSize);
   /// `flags` is MAP_SHARED or MAP_PRIVATE, with extras.
   static Result<Mapping> of_file(const Fd& fd, u64 offset, u64 size_bytes, int protection, int flags);
 

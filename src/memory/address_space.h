@@ -1,7 +1,8 @@
 // Guest physical memory and I/O port spaces: who answers at which address.
 //
-// An AddressSpace is changed by the control thread (devices plugged, BARs moved, RAM added), under its lock; each change
-// publishes a new immutable AddressMap. vCPU threads hold a BusView, which picks up the newest map at the next access.
+// An AddressSpace is changed by the control thread (devices plugged, RAM added) or by the vCPU that programs a BAR, one at
+// a time; each change publishes a new immutable AddressMap. vCPU threads hold a BusView, which picks up the newest map at
+// the next access.
 #pragma once
 
 #include <atomic>
@@ -72,8 +73,8 @@ class AddressMap {
   std::vector<Slot> slots_;
 };
 
-/// Follows what an accelerator must tell the kernel: RAM slots and ioeventfds. Called on the control thread, inside the
-/// change; `removed` comes before `added`.
+/// Follows what an accelerator must tell the kernel: RAM slots and ioeventfds. Called on the changing thread, after the new
+/// map is published and before the change returns; never from two threads at once. It must not change the space.
 class MapListener {
  public:
   virtual ~MapListener() = default;
@@ -96,6 +97,7 @@ class AddressSpace {
   std::shared_ptr<const AddressMap> map() const;
   /// The RAM of the map, for devices.
   std::shared_ptr<const GuestMemory> guest_memory() const;
+  /// The one listener; it is told at once what is mapped already, as a change from an empty map. nullptr ends it, silently.
   void set_listener(MapListener* listener);
   void set_write_observer(WriteObserver* observer);
   u64 generation() const { return generation_.load(std::memory_order_acquire); }
@@ -103,20 +105,25 @@ class AddressSpace {
 
  private:
   friend class BusView;
-  Status check_overlap(const Region& region, RegionId self) const REQUIRES(mutex_);
-  void publish() REQUIRES(mutex_);
+  using Regions = std::vector<std::pair<RegionId, std::shared_ptr<const Region>>>;
+
+  Status check(const Region& region, RegionId self) const REQUIRES(change_mutex_);
+  Regions::iterator place_of(RegionId id) REQUIRES(change_mutex_);
+  void changed() REQUIRES(change_mutex_);
+  void publish() REQUIRES(change_mutex_);
 
   const std::string name_;
   const u64 limit_;
-  mutable Mutex mutex_;
-  std::vector<std::pair<RegionId, std::shared_ptr<const Region>>> regions_ GUARDED_BY(mutex_);
-  RegionId next_id_ GUARDED_BY(mutex_) = 1;
-  int batch_depth_ GUARDED_BY(mutex_) = 0;
-  bool batch_dirty_ GUARDED_BY(mutex_) = false;
+  Mutex change_mutex_;  // held through a change, its listener included; taken before mutex_
+  Regions regions_ GUARDED_BY(change_mutex_);
+  RegionId next_id_ GUARDED_BY(change_mutex_) = 1;
+  int batch_depth_ GUARDED_BY(change_mutex_) = 0;
+  bool batch_dirty_ GUARDED_BY(change_mutex_) = false;
+  MapListener* listener_ GUARDED_BY(change_mutex_) = nullptr;
+  WriteObserver* observer_ GUARDED_BY(change_mutex_) = nullptr;
+  mutable Mutex mutex_;  // held for moments, by readers too
   std::shared_ptr<const AddressMap> map_ GUARDED_BY(mutex_);
   std::shared_ptr<const GuestMemory> memory_ GUARDED_BY(mutex_);
-  MapListener* listener_ GUARDED_BY(mutex_) = nullptr;
-  WriteObserver* observer_ GUARDED_BY(mutex_) = nullptr;
   std::atomic<u64> generation_{1};
 };
 
@@ -147,9 +154,12 @@ class BusView {
  private:
   void refresh();
   const AddressMap::Slot* slot_at(u64 at);
+  u64 read_within(const AddressMap::Slot* slot, u64 at, unsigned width);
+  void write_within(const AddressMap::Slot* slot, u64 at, u64 value, unsigned width);
 
   AddressSpace& space_;
   std::shared_ptr<const AddressMap> map_;
+  std::shared_ptr<const GuestMemory> memory_;
   u64 generation_ = 0;
   const AddressMap::Slot* last_ = nullptr;
   u64 unclaimed_ = 0;

@@ -22,31 +22,37 @@ struct RamOptions {
   bool prealloc = false;     // touch every page at start
   bool merge = true;         // MADV_MERGEABLE (KSM)
   bool dump = true;          // false: MADV_DONTDUMP
-  std::string path;          // File: a file, or a directory of hugetlbfs/tmpfs
+  std::string path;          // File: a file (created and grown as needed), or a directory of hugetlbfs/tmpfs/any
+  u64 huge_page_bytes = 0;   // HugePages: 0 is the host's default size
 };
 
 /// One contiguous piece of guest RAM or ROM in host memory. Its host address never changes.
 class RamBlock {
  public:
-  /// `size_bytes` is rounded up to whole pages. The memory reads as zero. Errors name the block.
+  /// `size_bytes` is rounded up to whole pages of the backing. The memory reads as zero, but for a file that existed.
+  /// Memory that the host can never provide is refused here, not when the guest touches it. Errors name the block.
   static Result<std::shared_ptr<RamBlock>> create(std::string name, u64 size_bytes, const RamOptions& options);
 
   const std::string& name() const { return name_; }
   u8* data() const { return mapping_.data(); }
   u64 size() const { return mapping_.size(); }
   std::span<u8> bytes() const { return mapping_.span(); }
-  /// The memfd or file behind a shared block; invalid for anonymous memory.
+  /// The memfd or file behind the block; invalid for anonymous memory.
   const Fd& fd() const { return fd_; }
-  /// Gives whole pages back to the host (balloon); they read as zero afterwards.
+  /// Gives the whole pages inside a range back to the host (balloon); they read as zero afterwards. A range outside the
+  /// block is ignored. Any thread.
   void discard(u64 offset, u64 size_bytes);
+  u64 page_bytes() const { return page_bytes_; }
 
  private:
-  RamBlock(std::string name, Fd fd, Mapping mapping)
-      : name_(std::move(name)), fd_(std::move(fd)), mapping_(std::move(mapping)) {}
+  RamBlock(std::string name, Fd fd, Mapping mapping, u64 page_bytes, bool shared)
+      : name_(std::move(name)), fd_(std::move(fd)), mapping_(std::move(mapping)), page_bytes_(page_bytes), shared_(shared) {}
 
   std::string name_;
   Fd fd_;
   Mapping mapping_;
+  u64 page_bytes_;
+  bool shared_;
 };
 
 /// A stretch of the guest physical address space that is RAM.
