@@ -1,0 +1,34 @@
+// The differentiated system description tables' terms, one function a board (ACPI 6.4, chapters 5 and 6).
+#pragma once
+
+#include <span>
+
+#include "machine/acpi/aml.h"
+
+namespace atl::machine {
+
+/// A device at a fixed memory address with one interrupt.
+struct MmioDevice {
+  u32 base = 0;
+  u32 size = 0;
+  u32 gsi = 0;
+};
+
+struct PcAcpi {
+  u32 cpus = 1;
+  u64 hole_first = 0, hole_last = 0;      // PCI memory below 4 GiB
+  u64 hole64_first = 0, hole64_last = 0;  // above RAM; first == last: none
+  unsigned serial_ports = 0;
+};
+/// PCI root with interrupt links, ISA devices, hotplug of 31 slots, S5.
+aml::Code pc_dsdt(const PcAcpi& board);
+
+struct MicrovmAcpi {
+  u32 cpus = 1;
+  unsigned serial_ports = 0;
+  std::span<const MmioDevice> virtio;
+};
+/// virtio-mmio slots (LNRO0005), serial ports, clock, S5.
+aml::Code microvm_dsdt(const MicrovmAcpi& board);
+
+}  // namespace atl::machine
