@@ -65,7 +65,7 @@ class Boot(unittest.TestCase):
              *kernel_args("true", append="rdinit=/nonexistent root=/dev/none")])
 
     def test_sandboxed_boot(self):
-        boot("true", "-sandbox", "on", "-drive", f"file={GUESTS}/disk.raw,format=raw,if=virtio,readonly=on", "-nic", "user")
+        boot("true", "-sandbox", "on", "-drive", f"file={GUESTS}/disk.raw,format=raw,if=virtio,readonly=on", "-nic", "user,model=virtio-net-pci")
 
 
 class Firmware(unittest.TestCase):

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pathlib
 import re
 import socket
 import tempfile
@@ -107,7 +108,7 @@ class Network(unittest.TestCase):
 
             threading.Thread(target=serve, daemon=True).start()
             port = server.getsockname()[1]
-            text = boot(f"ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; nc 10.0.2.2 {port} </dev/null | md5sum", "-nic", "user")
+            text = boot(f"ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; nc 10.0.2.2 {port} </dev/null | md5sum", "-nic", "user,model=virtio-net-pci")
         self.assertIn(hashlib.md5(payload).hexdigest(), text)
 
 
@@ -121,14 +122,14 @@ class Small(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             path = folder + "/out"
             boot("echo to the host >/dev/hvc0", "-device", "virtio-serial-pci", "-chardev", f"file,id=c,path={path}", "-device", "virtconsole,chardev=c")
-            self.assertIn("to the host", open(path).read())
+            self.assertIn("to the host", pathlib.Path(path).read_text())
 
     def test_named_port(self):
         with tempfile.TemporaryDirectory() as folder:
             path = folder + "/out"
             boot("cat /sys/class/virtio-ports/vport*p1/name; echo through a port >/dev/vport0p1", "-device", "virtio-serial-pci", "-chardev",
                  f"file,id=c,path={path}", "-device", "virtserialport,chardev=c,name=org.atoll.0,nr=1")
-            self.assertIn("through a port", open(path).read())
+            self.assertIn("through a port", pathlib.Path(path).read_text())
 
 
 if __name__ == "__main__":
