@@ -62,7 +62,7 @@ class Vcpu {
 class InstructionStepper {
  public:
   virtual ~InstructionStepper() = default;
-  /// Changes `state` as the instruction at its RIP does, an exception's delivery included.
+  /// Changes `state` as the instruction at its RIP does, an exception's delivery included. Cancelled: a triple fault.
   virtual Status step(VcpuState& state) = 0;
 };
 
@@ -129,7 +129,8 @@ class Vm {
   /// Saved state of the interrupt controllers and the clock, opaque to the caller but versioned inside.
   virtual Result<std::vector<u8>> save_irqchip() = 0;
   virtual Status restore_irqchip(std::span<const u8> state) = 0;
-  virtual std::string describe_irqchip(std::string_view what) = 0;  // "pic", "ioapic", "lapic": text for the monitor
+  /// Text for the monitor: "pic", "ioapic", "lapic" (of vCPU 0) or "lapic 2"; every vCPU out of run().
+  virtual std::string describe_irqchip(std::string_view what) = 0;
   virtual Counters counters() const = 0;
 };
 

@@ -195,7 +195,7 @@ class SoftStepper final : public InstructionStepper {
     Core& core = parts_->core;
     TRY(import_state(core, state));
     core.attention = 0;
-    if (!step_one(core)) return Error(ErrorKind::Invalid, "triple fault");
+    if (!step_one(core)) return Error(ErrorKind::Cancelled, "triple fault");
     export_state(core, state);
     return {};
   }
