@@ -87,13 +87,13 @@ class PciBus final : public memory::BusDevice {
   struct Assigner;
   explicit PciBus(Wiring wiring);
 
-  PciFunction* at(u8 slot, u8 function) const REQUIRES(mutex_);
+  /// The function that the latch at 0xcf8 names, or nullptr.
   PciFunction* selected() const REQUIRES(mutex_);
-  u32 data_read(unsigned byte, unsigned width);
-  void data_write(unsigned byte, u32 value, unsigned width);
+  void write_function(PciFunction& function, u16 offset, u32 value, unsigned width) REQUIRES(mutex_);
   void write_reset_control(u8 value);
-  /// Recomputes a function's contribution to its pin. Takes the interrupt lock.
+  /// Changes what a function says about its pin. Takes the interrupt lock.
   void update_intx(PciFunction& function, std::optional<bool> level, std::optional<bool> disabled);
+  bool intx_level(const PciFunction& function) const;
   void add_pirq(unsigned pirq, int delta) REQUIRES(intx_mutex_);
   void drive_gsi(u8 gsi) REQUIRES(intx_mutex_);
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/archive.h"
+#include "base/endian.h"
 #include "base/result.h"
 #include "base/types.h"
 #include "devices/pci/msix.h"
@@ -68,9 +69,11 @@ class PciFunction {
 
   // Under the bus's lock.
   u32 config_read(u16 offset, unsigned width);
-  void config_write(u16 offset, u32 value, unsigned width);
+  /// True if a BAR moved.
+  bool config_write(u16 offset, u32 value, unsigned width);
   u8 byte(u16 offset) const { return config_[offset]; }
-  u16 word(u16 offset) const;
+  u16 word(u16 offset) const { return load_le<u16>(&config_[offset]); }
+  u32 dword(u16 offset) const { return load_le<u32>(&config_[offset]); }
   /// Stores without regard to masks (for windows and the firmware pass).
   void poke(u16 offset, u32 value, unsigned width);
   const PciBar& bar(unsigned index) const { return bars_[index]; }
@@ -97,14 +100,15 @@ class PciFunction {
     memory::RegionId region = 0;
   };
 
-  void refresh_mappings();
-  void refresh_bar(unsigned index);
+  /// Maps the BARs where the registers say. True if a mapping changed.
+  bool refresh_mappings();
   std::optional<u64> wanted_address(unsigned index) const;
   memory::AddressSpace& space_of(const PciBar& bar) const;
   void map(unsigned index, std::optional<u64> address);
-  void unmap_all();
   void refresh_msix();
-  void attach(PciBus* bus, u8 slot, u8 function);
+  void refresh_intx();
+  void attach(PciBus& bus, u8 slot, u8 function);
+  void detach();
 
   const std::string name_;
   std::array<u8, pci::kConfigBytes> config_{}, writable_{}, clearable_{}, reset_{};

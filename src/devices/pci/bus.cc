@@ -1,0 +1,194 @@
+#include "devices/pci/bus.h"
+
+#include <bit>
+
+#include <fmt/core.h>
+
+#include "base/endian.h"
+
+namespace atl::devices {
+
+using namespace pci;
+
+namespace {
+
+constexpr u64 kPortsBase = kConfigAddressPort;
+constexpr u64 kPortsSize = 8;
+constexpr u64 kDataOffset = kConfigDataPort - kConfigAddressPort;
+constexpr u64 kResetOffset = kResetControlPort - kConfigAddressPort;
+constexpr u8 kResetCpu = 1 << 2;   // 82371SB, 4.1.3 RCR: a 0 to 1 step resets
+constexpr u8 kResetHard = 1 << 1;
+constexpr u8 kNoGsi = 0xff;
+
+std::string place(PciAddress at) { return fmt::format("PCI slot {:02x}.{}", at.slot, at.function); }
+
+}  // namespace
+
+PciBus::PciBus(Wiring wiring) : wiring_(std::move(wiring)) {}
+
+Result<std::unique_ptr<PciBus>> PciBus::create(Wiring wiring) {
+  std::unique_ptr<PciBus> bus(new PciBus(std::move(wiring)));
+  bus->ports_region_ = TRY(bus->wiring_.ports.add(
+      {.name = "pci-conf", .base = kPortsBase, .size = kPortsSize, .device = bus.get()}));
+  return bus;
+}
+
+PciBus::~PciBus() {
+  if (ports_region_) wiring_.ports.remove(ports_region_);
+}
+
+Status PciBus::add(PciAddress at, PciFunction& function) {
+  Lock lock(mutex_);
+  if (at.slot >= kSlots || at.function >= kFunctions)
+    return Error(ErrorKind::Invalid, fmt::format("{} does not exist", place(at)));
+  auto& slot = functions_[at.slot];
+  if (slot[at.function])
+    return Error(ErrorKind::Exists, fmt::format("{} is taken by {}", place(at), slot[at.function]->name()));
+  if (at.function != 0 && !slot[0])
+    return Error(ErrorKind::Invalid, fmt::format("{}: function 0 of the slot is missing", place(at)));
+  if (at.function != 0) slot[0]->poke(kHeaderType, slot[0]->byte(kHeaderType) | kMultiFunction, 1);
+  slot[at.function] = &function;
+  function.attach(*this, at.slot, at.function);
+  return {};
+}
+
+void PciBus::remove(PciAddress at) {
+  Lock lock(mutex_);
+  PciFunction*& place = functions_[at.slot & (kSlots - 1)][at.function & (kFunctions - 1)];
+  if (place) place->detach();
+  place = nullptr;
+}
+
+std::optional<u8> PciBus::free_slot(u8 first) const {
+  u32 free = ~occupied_slots() & (first < kSlots ? ~u32{0} << first : 0);
+  if (free == 0) return std::nullopt;
+  return static_cast<u8>(std::countr_zero(free));
+}
+
+u32 PciBus::occupied_slots() const {
+  Lock lock(mutex_);
+  u32 slots = 0;
+  for (u8 slot = 0; slot < kSlots; ++slot)
+    if (functions_[slot][0]) slots |= u32{1} << slot;
+  return slots;
+}
+
+PciFunction* PciBus::find(PciAddress at) const {
+  if (at.slot >= kSlots || at.function >= kFunctions) return nullptr;
+  Lock lock(mutex_);
+  return functions_[at.slot][at.function];
+}
+
+u32 PciBus::config_read(PciAddress at, u16 offset, unsigned width) {
+  Lock lock(mutex_);
+  PciFunction* function = at.slot < kSlots && at.function < kFunctions ? functions_[at.slot][at.function] : nullptr;
+  return function ? function->config_read(offset, width) : static_cast<u32>(byte_mask(width));
+}
+
+void PciBus::config_write(PciAddress at, u16 offset, u32 value, unsigned width) {
+  Lock lock(mutex_);
+  PciFunction* function = at.slot < kSlots && at.function < kFunctions ? functions_[at.slot][at.function] : nullptr;
+  if (function) write_function(*function, offset, value, width);
+}
+
+/// A BAR that moved may have uncovered the place of another.
+void PciBus::write_function(PciFunction& function, u16 offset, u32 value, unsigned width) {
+  if (!function.config_write(offset, value, width)) return;
+  for (auto& slot : functions_)
+    for (PciFunction* other : slot)
+      if (other) other->refresh_mappings();
+}
+
+PciFunction* PciBus::selected() const {
+  bool bus_zero = (address_ >> 16 & 0xff) == 0;
+  if (!(address_ & kConfigEnable) || !bus_zero) return nullptr;
+  return functions_[address_ >> 11 & (kSlots - 1)][address_ >> 8 & (kFunctions - 1)];
+}
+
+u64 PciBus::bus_read(u64 offset, unsigned width) {
+  Lock lock(mutex_);
+  if (offset == 0 && width == 4) return address_;
+  if (offset == kResetOffset && width == 1) return reset_control_;
+  PciFunction* function = offset >= kDataOffset && width <= 4 ? selected() : nullptr;
+  if (!function) return byte_mask(width);
+  u16 at = static_cast<u16>((address_ & 0xfc) + (offset - kDataOffset));
+  return function->config_read(at, width);
+}
+
+void PciBus::bus_write(u64 offset, u64 value, unsigned width) {
+  if (offset == kResetOffset && width == 1) return write_reset_control(static_cast<u8>(value));
+  Lock lock(mutex_);
+  if (offset == 0 && width == 4) address_ = static_cast<u32>(value) & ~3u;
+  PciFunction* function = offset >= kDataOffset && width <= 4 ? selected() : nullptr;
+  if (!function) return;
+  u16 at = static_cast<u16>((address_ & 0xfc) + (offset - kDataOffset));
+  write_function(*function, at, static_cast<u32>(value), width);
+}
+
+void PciBus::write_reset_control(u8 value) {
+  bool rising = false;
+  {
+    Lock lock(mutex_);
+    rising = (value & kResetCpu) && !(reset_control_ & kResetCpu);
+    reset_control_ = value & (kResetHard | kResetCpu);
+  }
+  if (rising && wiring_.request_reset) wiring_.request_reset();
+}
+
+u32 PciBus::gsi_of(u8 slot, u8 pin) const {
+  Lock lock(intx_mutex_);
+  return pirq_route_[pirq_of(slot, pin)];
+}
+
+void PciBus::set_pirq_route(unsigned pirq, u8 gsi) {
+  Lock lock(intx_mutex_);
+  u8 before = std::exchange(pirq_route_[pirq & 3], gsi);
+  if (before == gsi) return;
+  drive_gsi(before);
+  drive_gsi(gsi);
+}
+
+void PciBus::update_intx(PciFunction& function, std::optional<bool> level, std::optional<bool> disabled) {
+  u8 pin = function.config_[kInterruptPin];
+  Lock lock(intx_mutex_);
+  if (level) function.intx_level_ = *level;
+  if (disabled) function.intx_disabled_ = *disabled;
+  bool asserted = function.intx_level_ && !function.intx_disabled_;
+  if (pin == 0 || asserted == function.intx_asserted_) return;
+  function.intx_asserted_ = asserted;
+  add_pirq(pirq_of(function.slot_, pin), asserted ? 1 : -1);
+}
+
+bool PciBus::intx_level(const PciFunction& function) const {
+  Lock lock(intx_mutex_);
+  return function.intx_level_;
+}
+
+void PciBus::add_pirq(unsigned pirq, int delta) {
+  bool before = pirq_level_[pirq] > 0;
+  pirq_level_[pirq] += delta;
+  if (before != (pirq_level_[pirq] > 0)) drive_gsi(pirq_route_[pirq]);
+}
+
+/// Several PIRQs may share a GSI: it is high while any of them is.
+void PciBus::drive_gsi(u8 gsi) {
+  if (gsi == kNoGsi) return;
+  bool level = false;
+  for (unsigned pirq = 0; pirq < 4; ++pirq) level |= pirq_route_[pirq] == gsi && pirq_level_[pirq] > 0;
+  wiring_.set_gsi(gsi, level);
+}
+
+void PciBus::reset() {
+  Lock lock(mutex_);
+  address_ = 0;
+  reset_control_ = 0;
+}
+
+void PciBus::visit(Archive& archive) {
+  Lock lock(mutex_);
+  archive.field(1, "address", address_);
+  archive.field(2, "reset_control", reset_control_);
+  address_ &= ~3u;
+}
+
+}  // namespace atl::devices
