@@ -49,8 +49,8 @@ class VirtioControl {
  private:
   QueueLayout* changeable(u32 index) REQUIRES(mutex_);
   void forget() REQUIRES(mutex_);
-  bool start_reset();
-  void check_features() REQUIRES(mutex_);
+  void start_reset();
+  void reset_done();
   VirtioDevice::Activation collect() const REQUIRES(mutex_);
 
   VirtioDevice& device_;
@@ -59,7 +59,6 @@ class VirtioControl {
   unsigned resets_pending_ GUARDED_BY(mutex_) = 0;
   u64 driver_features_ GUARDED_BY(mutex_) = 0;
   std::vector<QueueLayout> queues_ GUARDED_BY(mutex_);
-  std::shared_ptr<VirtioControl*> self_;  // emptied at destruction: a late end of reset finds nobody
 };
 
 }  // namespace atl::devices

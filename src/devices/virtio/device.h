@@ -8,6 +8,7 @@
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -87,6 +88,8 @@ class VirtioDevice : private QueueOwner {
   /// restored (nullopt: the driver was not up).
   void visit_all(Archive& archive, const std::optional<Activation>& activation);
   virtual std::string describe() const { return {}; }
+  /// The rule that the driver broke last; nullptr if none. Any thread.
+  const char* problem() const { return problem_.load(std::memory_order_relaxed); }
 
  protected:
   // Hooks, all on the loop.
@@ -96,7 +99,8 @@ class VirtioDevice : private QueueOwner {
   virtual void activated(u64 features) { (void)features; }
   /// No more work: let go of chains kept for later, cancel what can be. Called for pause and for reset.
   virtual void stopping() {}
-  /// Back to power-on state (queues are stopped).
+  /// Back to power-on state (queues are stopped). The control thread may call it while the device is quiesced: what
+  /// belongs to the loop, such as timers, ends in stopping().
   virtual void reset_state() {}
   /// The driver wrote to the configuration bytes (already stored).
   virtual void config_written(u32 offset, u32 size) { (void)offset, (void)size; }
@@ -104,7 +108,9 @@ class VirtioDevice : private QueueOwner {
 
   Queue& queue_at(u16 index) { return *queues_[index]; }
   /// Whether the driver is up and the device is not paused: guest memory may be touched.
-  bool running() const { return state_ == State::Running; }
+  bool running() const { return activation_ && !paused_ && !stopping_ && !broken_; }
+  /// Looks for changes of the guest's memory. The base does it before serve(); for work that begins elsewhere.
+  void refresh_memory();
   u64 chosen_features() const { return activation_ ? activation_->features : 0; }
   /// Serves a queue soon, as if the driver had kicked it.
   void serve_later(u16 index);
@@ -124,19 +130,21 @@ class VirtioDevice : private QueueOwner {
   void set_config_writable(u32 offset, u32 size);
 
  private:
-  enum class State : u8 { Idle, Running, Stopping, Paused, Broken };
-
   void queue_interrupt(u16 index) override;
   void queue_malformed(u16 index, const char* why) override;
   void queue_idle(u16 index) override;
+  /// Runs `step` on the loop, after the steps before it, and after a stop under way has ended.
+  void enqueue(std::function<void()> step);
+  void run_step(std::function<void()> step);
   void apply_activation(Activation activation);
-  bool start_queues();
+  void start_queues();
   void watch_queues();
-  void begin_stop(State target, std::function<void()> done);
+  /// Calls `then` once the queues are quiet.
+  void begin_stop(std::function<void()> then);
   void finish_stop();
+  void forget_driver();
   void kicked(u16 index);
   void run_queue(u16 index);
-  void refresh_memory();
   u32 total_in_flight() const;
 
   const u16 device_id_;
@@ -152,13 +160,15 @@ class VirtioDevice : private QueueOwner {
   std::vector<u8> config_ GUARDED_BY(config_mutex_), config_writable_ GUARDED_BY(config_mutex_);
   std::atomic<u8> config_generation_ = 0;
 
+  std::atomic<const char*> problem_ = nullptr;
+
   // Loop only.
-  State state_ = State::Idle;
-  bool paused_ = false;
-  std::optional<Activation> activation_;
-  State stop_target_ = State::Idle;
-  std::vector<std::function<void()>> waiting_;  // for the end of the stop under way
-  std::vector<std::function<void()>> deferred_; // life-cycle calls that came meanwhile
+  std::optional<Activation> activation_;        // the driver is up
+  bool paused_ = false, stopping_ = false, broken_ = false;
+  bool activated_due_ = false;                  // restored: activated() comes with resume()
+  std::function<void()> after_stop_;
+  bool finish_posted_ = false;
+  std::deque<std::function<void()>> deferred_;  // steps that came during a stop
   std::vector<std::unique_ptr<Queue>> queues_;
   std::vector<std::unique_ptr<Loop::Watch>> watches_;
   u64 memory_generation_ = 0;

@@ -26,7 +26,6 @@ class VirtioMmio final : public Device, public memory::BusDevice, private Virtio
 
   /// Claims the registers at `place`. `type` is the device's: "virtio-blk-device".
   static Result<std::unique_ptr<VirtioMmio>> create(std::string type, Place place, std::unique_ptr<VirtioDevice> device);
-  /// A slot without a device reads as device id 0: see EmptyVirtioMmio.
   ~VirtioMmio() override;
 
   VirtioDevice& device() { return *device_; }
@@ -45,7 +44,7 @@ class VirtioMmio final : public Device, public memory::BusDevice, private Virtio
   Status claim();
   u32 register_read(u32 offset);
   void register_write(u32 offset, u32 value);
-  bool address_write(u32 offset, u32 value);
+  void queue_write(u32 offset, u32 queue, u32 value);
   void acknowledge(u32 bits);
   void raise(u8 bits);
   void reset_registers();

@@ -7,7 +7,9 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "devices/device.h"
 #include "devices/pci/function.h"
@@ -19,7 +21,6 @@ namespace atl::devices {
 struct VirtioPciOptions {
   std::string type;               // "virtio-blk-pci"
   std::optional<unsigned> vectors; // MSI-X vectors; by default one a queue and one more; 0: INTx only
-  u32 class_code = 0xff0000;
 };
 
 class VirtioPci final : public Device, private VirtioInterrupts {
@@ -54,17 +55,20 @@ class VirtioPci final : public Device, private VirtioInterrupts {
   VirtioPci(std::unique_ptr<VirtioDevice> device, VirtioPciOptions options);
   Status build(cpu::Vm& vm);
   void add_capabilities();
-  void add_region_capability(u8 type, u32 offset, u32 length);
-  u32 common_read(u32 offset);
-  void common_write(u32 offset, u32 value);
-  void queue_address_write(u32 offset, u32 value);
-  u64 read_common_bytes(u32 offset, unsigned width);
-  void write_common_bytes(u32 offset, u64 value, unsigned width);
-  u64 read_isr();
-  void notify(u32 offset);
-  void config_window(u16 offset, bool write);
-  void reset_registers();
+  PciBar register_bar();
+  /// One field of the common configuration, named by its offset.
+  u64 common_read(u32 offset);
+  void common_write(u32 offset, u32 value, unsigned width);
+  void queue_write(u32 offset, u32 value);
+  void select_write(u32 offset, u32 value);
+  u16 checked_vector(u32 value);
+  u16 selected_queue();
+  u8 take_isr();
   void raise_isr(u8 bits);
+  void kick(u64 offset);
+  /// The pci-cfg capability: a window into BAR 4 through configuration space.
+  void window_access(bool write);
+  void reset_registers();
 
   void queue_interrupt(u16 queue) override;
   void config_interrupt() override;

@@ -42,7 +42,7 @@ class QueueOwner {
 
 class Queue {
  public:
-  /// `max_size` is a power of two up to 1024: what the transport offers.
+  /// `max_size` is what the transport offers: a power of two up to 1024.
   Queue(QueueOwner& owner, u16 index, u16 max_size, Fd kick);
   Queue(const Queue&) = delete;
   Queue& operator=(const Queue&) = delete;
@@ -83,23 +83,28 @@ class Queue {
   friend class Chain;
   using Body = Chain::Body;
   struct Descriptor;
-  enum class Walk : u8 { Done, More, Bad };
 
   bool map_ring(const QueueLayout& layout);
   bool driver_has_next();
+  bool split_has_next();
+  bool packed_has_next();
   void set_driver_notifications(bool on);
+  void set_packed_notifications(bool on);
   bool pop_split(Body& body);
   bool pop_packed(Body& body);
-  bool walk_split(Body& body, const u8* table, u32 table_size, u16 head, bool indirect);
-  bool walk_packed_table(Body& body, const u8* table, u32 entries);
   bool follow_indirect(Body& body, const Descriptor& descriptor);
+  bool walk_split(Body& body, const u8* table, u32 entries, u16 head, bool indirect);
+  bool walk_packed_table(Body& body, const u8* table, u32 entries);
   bool add_buffer(Body& body, const Descriptor& descriptor);
+  /// False, for the callers above; the queue stops and its owner hears why.
   bool malformed(const char* why);
   void complete(Body* body);
   void push_split(const Body& body);
   void push_packed(const Body& body);
   bool wants_interrupt_split();
   bool wants_interrupt_packed();
+  void step_packed(u16& position, bool& wrap, u16 slots) const;
+  u64 device_writable_bytes() const;
   Body* take_body();
   void release(Body* body);
 
@@ -117,9 +122,8 @@ class Queue {
   // Positions: free-running for split; ring slots with wrap counters for packed.
   u16 next_avail_ = 0, next_used_ = 0, signalled_used_ = 0;
   bool avail_wrap_ = true, used_wrap_ = true, signalled_wrap_ = true;
-  bool signalled_valid_ = false;   // split: whether signalled_used_ means something
-  bool completed_ = false;         // something was completed since the last notify()
-  bool notifications_on_ = true;   // the driver's, as we last told it
+  u32 completed_ = 0;               // chains since the last notify()
+  bool notifications_on_ = false;   // the driver's, as we last told it
 
   u32 in_flight_ = 0, budget_ = 0;
   bool limited_ = false;
