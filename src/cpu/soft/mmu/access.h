@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "cpu/soft/core.h"
+#include "cpu/soft/soft_vm.h"
 
 namespace atl::soft {
 
@@ -18,7 +19,7 @@ bool write_slow(Core& core, u64 linear, const void* data, unsigned size);
 
 /// Host pointer for an access that lies in one page of RAM and is allowed, else nullptr without a fault.
 inline u8* fast_host(Core& core, u64 linear, unsigned size, Access access) {
-  const TlbEntry& e = core.tlb.at(core.user(), linear);
+  const TlbEntry& e = core.tlb.at(core.tlb.data_set, linear);
   u64 tag = access == Access::Write ? e.write : e.read;
   // Comparing the page of the last byte's overshoot catches page crossings in the same compare.
   if (((linear + size - 1) & ~u64{0xfff}) != tag || (linear & ~u64{0xfff}) != tag) [[unlikely]] return nullptr;
@@ -55,6 +56,10 @@ u8* host_for_atomic(Core& core, u64 linear, unsigned size);
 /// CPL is. Fault as usual.
 bool system_read(Core& core, u64 linear, void* out, unsigned size);
 bool system_write(Core& core, u64 linear, const void* data, unsigned size);
+/// Accesses of code that is about to run at another privilege: the stack of a far transfer or of an event's handler.
+bool read_as(Core& core, bool user, u64 linear, void* out, unsigned size);
+bool write_as(Core& core, bool user, u64 linear, const void* data, unsigned size);
+bool probe_write_as(Core& core, bool user, u64 linear, unsigned size);
 
 /// Longest run of bytes from `linear` to its page's end that `access` may touch directly, for string instructions: host
 /// pointer and the number of bytes, or nullptr (no fault recorded): go element by element.
@@ -79,9 +84,18 @@ bool debug_translate(const Core& core, u64 linear, GuestAddr& out);
 
 void flush_tlb(Core& core, bool keep_global);
 void flush_tlb_page(Core& core, u64 linear);
-void flush_tlb_pcid(Core& core, u16 pcid);
 /// Drops the write tags that point to a guest page (it holds code now).
 void drop_write_tags(Core& core, GuestAddr page);
 void drop_all_write_tags(Core& core);
+
+/// Selects the TLB set for data accesses after CPL, EFLAGS.AC, CR0.AM or CR4.SMAP changed.
+void update_access_set(Core& core);
+
+/// Takes up a new memory map and flushes. sync_memory_map() is for after anything that may have changed the map: a write to
+/// a port or an MMIO register (BARs, shadowed ROM), and kAttendTlb.
+void adopt_memory_map(Core& core);
+inline void sync_memory_map(Core& core) {
+  if (core.vm->memory->generation() != core.tlb.map_generation) [[unlikely]] adopt_memory_map(core);
+}
 
 }  // namespace atl::soft

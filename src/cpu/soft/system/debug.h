@@ -16,6 +16,13 @@ void attend_stepping(Core& core);
 
 /// False after raising the #DB of an instruction breakpoint at core.rip.
 bool before_instruction(Core& core);
+/// In core.debug_hits, for instructions that enter a handler with TF cleared (INT n, SYSCALL): they end without a single
+/// step trap. Only with TF set.
+inline constexpr u64 kSuppressStep = u64{1} << 63;
+inline void suppress_step(Core& core) {
+  if (core.other_flags & kTF) core.debug_hits |= kSuppressStep;
+}
+
 /// What to remember from before the instruction.
 struct StepState {
   bool trap_flag = false;

@@ -15,7 +15,7 @@ void init_core(Core& core);
 void start_sipi(Core& core, u8 vector);
 
 void export_state(const Core& core, VcpuState& state);
-/// Refuses, naming the register, what the processor could never hold; the core is then unchanged.
+/// Refuses, naming the register, what the processor could never hold; the core must not run then.
 Status import_state(Core& core, const VcpuState& state);
 
 }  // namespace atl::soft
