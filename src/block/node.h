@@ -38,8 +38,9 @@ class Node {
  public:
   virtual ~Node() = default;
   virtual NodeInfo info() const = 0;
-  /// All sizes and offsets in bytes. Reads past the end give zeroes up to `request_alignment`; other requests outside the
-  /// size are Invalid errors. Iovecs must stay valid until completion.
+  /// All sizes and offsets in bytes, at any alignment. A size that is no multiple of 512 counts as rounded up: the rest of
+  /// the last sector reads as zeroes, and writing there grows the file. Requests outside are Invalid errors. Iovecs and
+  /// what they point to must stay valid until completion. A node may only go when its requests have completed.
   virtual Task<Status> read(u64 offset, std::span<const iovec> out) = 0;
   virtual Task<Status> write(u64 offset, std::span<const iovec> data, u32 flags) = 0;
   virtual Task<Status> write_zeroes(u64 offset, u64 size, u32 flags) = 0;
@@ -51,10 +52,14 @@ class Node {
   virtual Status resize(u64 size_bytes) { (void)size_bytes; return Error(ErrorKind::Unsupported, "this node cannot be resized"); }
 };
 
-/// Total bytes of an iovec list.
-u64 iovec_bytes(std::span<const iovec> list);
+/// "#block" and some digits that no user chooses.
+std::string generate_node_name();
+/// Whether [offset, offset + size) lies inside a node of `node_bytes`; the error says what does not.
+Status check_range(u64 offset, u64 size, u64 node_bytes);
+inline constexpr u64 kSectorBytes = 512;
 
 enum class DetectZeroes : u8 { Off, On, Unmap };
+/// QEMU's host I/O engines. All are served by io_uring: the choice is a hint about speed, and results are the same.
 enum class AioMode : u8 { IoUring, Threads, Native };
 
 /// How a file is opened, as -drive and -blockdev ask (spellings stay in `control`).
@@ -71,7 +76,7 @@ struct FileOptions {
   AioMode aio = AioMode::IoUring;
 };
 
-/// Opens a regular file or block device. The error names the file.
+/// Opens a regular file or block device (file_node.cc). The error names the file.
 Result<std::unique_ptr<Node>> open_file_node(Loop& loop, const FileOptions& options);
 
 struct RawOptions {
@@ -82,5 +87,14 @@ struct RawOptions {
   DetectZeroes detect_zeroes = DetectZeroes::Off;
 };
 Result<std::unique_ptr<Node>> open_raw_node(std::unique_ptr<Node> file, const RawOptions& options);
+
+struct NullOptions {
+  std::string node_name;
+  u64 size = kGiB;
+  bool read_zeroes = true;  // false leaves the reader's buffers as they are
+  u64 latency_ns = 0;
+};
+/// A disk that keeps nothing, for tests and benchmarks.
+std::unique_ptr<Node> make_null_node(Loop& loop, const NullOptions& options);
 
 }  // namespace atl::block

@@ -1,0 +1,92 @@
+// Raw node: the bytes of its file as they are, or a window of them, optionally turning written zeroes into holes.
+#include <fmt/format.h>
+
+#include "base/math.h"
+#include "block/iovecs.h"
+#include "block/node.h"
+
+namespace atl::block {
+namespace {
+
+class RawNode final : public Node {
+ public:
+  RawNode(std::unique_ptr<Node> file, const RawOptions& options)
+      : file_(std::move(file)), options_(options), readonly_(options.readonly || file_->info().readonly) {}
+
+  NodeInfo info() const override {
+    NodeInfo info = file_->info();
+    info.node_name = options_.node_name;
+    info.driver = "raw";
+    info.size_bytes = size_bytes();
+    info.readonly = readonly_;
+    return info;
+  }
+  u64 size_bytes() const override {
+    if (options_.size) return options_.size;
+    u64 file_bytes = file_->size_bytes();
+    return file_bytes > options_.offset ? file_bytes - options_.offset : 0;
+  }
+
+  // Requests are handed on as they are, so without a window they cost nothing here.
+  Task<Status> read(u64 offset, std::span<const iovec> out) override {
+    if (auto s = check_window(offset, iovec_bytes(out)); !s) return fail(std::move(s));
+    return file_->read(options_.offset + offset, out);
+  }
+  Task<Status> write(u64 offset, std::span<const iovec> data, u32 flags) override {
+    if (auto s = check_write(offset, iovec_bytes(data)); !s) return fail(std::move(s));
+    if (options_.detect_zeroes != DetectZeroes::Off && iovec_is_zero(data)) {
+      if (options_.detect_zeroes == DetectZeroes::Unmap) flags |= kMayUnmap;
+      return file_->write_zeroes(options_.offset + offset, iovec_bytes(data), flags);
+    }
+    return file_->write(options_.offset + offset, data, flags);
+  }
+  Task<Status> write_zeroes(u64 offset, u64 size, u32 flags) override {
+    if (auto s = check_write(offset, size); !s) return fail(std::move(s));
+    if (options_.detect_zeroes == DetectZeroes::Unmap) flags |= kMayUnmap;
+    return file_->write_zeroes(options_.offset + offset, size, flags);
+  }
+  Task<Status> discard(u64 offset, u64 size) override {
+    if (auto s = check_write(offset, size); !s) return fail(std::move(s));
+    return file_->discard(options_.offset + offset, size);
+  }
+  Task<Status> flush() override { return file_->flush(); }
+
+  Status resize(u64 size_bytes) override {
+    if (options_.size) return Error(ErrorKind::Unsupported, "a raw window of fixed size cannot be resized");
+    auto end = checked_add(options_.offset, size_bytes);
+    if (!end) return Error(ErrorKind::Invalid, fmt::format("{} bytes are too large", size_bytes));
+    return file_->resize(*end);
+  }
+
+ private:
+  static Task<Status> fail(Status status) { co_return status; }
+  /// Without a window the file checks; with one, its neighbours must be safe.
+  Status check_window(u64 offset, u64 size) const {
+    if (!options_.offset && !options_.size) return {};
+    return check_range(offset, size, size_bytes());
+  }
+  Status check_write(u64 offset, u64 size) const {
+    if (readonly_) return Error(ErrorKind::Permission, "this node is read-only", EPERM);
+    return check_window(offset, size);
+  }
+
+  std::unique_ptr<Node> file_;
+  const RawOptions options_;
+  const bool readonly_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Node>> open_raw_node(std::unique_ptr<Node> file, const RawOptions& options) {
+  u64 file_bytes = file->size_bytes();
+  if (options.offset % kSectorBytes || options.size % kSectorBytes)
+    return Error(ErrorKind::Invalid, fmt::format("raw offset {} and size {} must be multiples of 512", options.offset, options.size));
+  if (options.offset > file_bytes || (options.size && !range_fits(options.offset, options.size, file_bytes)))
+    return Error(ErrorKind::Invalid, fmt::format("raw offset {} and size {} exceed the {} bytes of {}", options.offset,
+                                                 options.size, file_bytes, file->info().filename));
+  RawOptions named = options;
+  if (named.node_name.empty()) named.node_name = generate_node_name();
+  return std::make_unique<RawNode>(std::move(file), named);
+}
+
+}  // namespace atl::block
