@@ -20,9 +20,10 @@ def kernel_args(command, suffix="", append=""):
     return ["-kernel", f"{GUESTS}/vmlinuz{suffix}", "-initrd", f"{GUESTS}/initrd{suffix}", "-append", line]
 
 
-def run(args, timeout=240, status=0):
-    """Runs atoll-vmm to its end; returns standard output. Fails the test on a wrong exit status or a time-out."""
-    command = [VMM, *args]
+def run(args, timeout=240, status=0, wrapper=()):
+    """Runs atoll-vmm (after the words of `wrapper`) to its end; returns standard output. Fails the test on a wrong exit
+    status or a time-out."""
+    command = [*wrapper, VMM, *args]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         out, err = process.communicate(timeout=timeout)
@@ -38,10 +39,10 @@ def run(args, timeout=240, status=0):
     return text
 
 
-def boot(command, *options, suffix="", append="", machine="pc", cpu="max", memory="256", timeout=240):
+def boot(command, *options, suffix="", append="", machine="pc", cpu="max", memory="256", timeout=240, wrapper=()):
     """Boots, runs `command`, and returns what came out of the serial port; the command must have succeeded."""
     text = run(["-accel", "soft", "-M", machine, "-cpu", cpu, "-m", memory, "-nodefaults", "-display", "none", "-serial", "stdio",
-                "-no-reboot", *kernel_args(command, suffix, append), *options], timeout=timeout)
+                "-no-reboot", *kernel_args(command, suffix, append), *options], timeout=timeout, wrapper=wrapper)
     if "guest command ended with status 0" not in text:
         raise AssertionError(f"the guest's command failed or never ran:\n{text[-6000:]}")
     for trouble in ("WARNING: CPU", "BUG:", "Call Trace", "rcu_sched self-detected", "Oops"):
