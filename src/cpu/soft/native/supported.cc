@@ -21,7 +21,7 @@ constexpr std::string_view kInterpreted[] = {
 /// Executed by the host's own instructions, so the host must have them.
 constexpr std::string_view kNative[] = {
     "pni", "ssse3", "sse4.1", "sse4.2", "popcnt", "movbe", "aes", "pclmulqdq", "fma", "f16c", "avx", "avx2", "xsave", "bmi1",
-    "bmi2", "adx", "abm", "sha-ni", "rdrand", "rdseed", "xsaveopt", "xsavec", "xgetbv1", "mmxext", "fxsr-opt",
+    "bmi2", "adx", "abm", "sha-ni", "rdrand", "rdseed", "xsaveopt", "xsavec", "xgetbv1", "mmxext",
 };
 
 FeatureSet supported_features() {

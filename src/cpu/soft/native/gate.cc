@@ -1,0 +1,72 @@
+#include "cpu/soft/native/gate.h"
+
+#include "cpu/soft/irq/interrupt_chips.h"
+#include "cpu/soft/soft_vm.h"
+
+namespace atl::soft {
+namespace {
+
+constexpr u32 kFpuErrorIrq = 13;
+constexpr u64 kAvxState = 6;  // XCR0: SSE and AVX
+
+bool device_available(Core& core) {
+  if (core.cr0 & kCr0TS) [[unlikely]] return core.raise(kNM);
+  return true;
+}
+
+}  // namespace
+
+bool enter_sse(Core& core) {
+  if ((core.cr0 & kCr0EM) || !(core.cr4 & kCr4OSFXSR)) [[unlikely]] return core.raise(kUD);
+  return device_available(core);
+}
+
+bool enter_vex(Core& core) {
+  bool allowed = (core.cr0 & kCr0PE) && !(core.other_flags & kVM) && (core.cr4 & kCr4OSXSAVE) &&
+                 (core.xcr0 & kAvxState) == kAvxState;
+  if (!allowed) [[unlikely]] return core.raise(kUD);
+  return device_available(core);
+}
+
+bool check_x87_pending(Core& core) {
+  if (!(image::fsw(core) & image::kFswErrorSummary)) [[likely]] return true;
+  if (core.cr0 & kCr0NE) return core.raise(kMFault);
+  if (core.vm && core.vm->chips) core.vm->chips->gsi(kFpuErrorIrq).pulse();
+  return true;
+}
+
+bool enter_x87_no_wait(Core& core) {
+  if (core.cr0 & (kCr0EM | kCr0TS)) [[unlikely]] return core.raise(kNM);
+  return true;
+}
+
+bool enter_x87(Core& core) { return enter_x87_no_wait(core) && check_x87_pending(core); }
+
+bool enter_mmx(Core& core) {
+  if (core.cr0 & kCr0EM) [[unlikely]] return core.raise(kUD);
+  return device_available(core) && check_x87_pending(core);
+}
+
+bool enter_gate(Core& core, Gate gate) {
+  switch (gate) {
+    case Gate::Sse: return enter_sse(core);
+    case Gate::Vex: return enter_vex(core);
+    case Gate::Mmx: return enter_mmx(core);
+    case Gate::SseMmx: return enter_sse(core) && check_x87_pending(core);
+    case Gate::X87: return enter_x87(core);
+  }
+  return true;
+}
+
+void become_mmx(Core& core) {
+  unsigned top = image::top(core);
+  if (top != 0) {
+    std::array<u8, 128> old;
+    std::copy_n(image::st(core, 0), old.size(), old.data());
+    for (unsigned r = 0; r < 8; ++r) std::copy_n(&old[16 * ((r - top) & 7)], 16, image::st(core, r));
+  }
+  image::set_fsw(core, image::fsw(core) & static_cast<u16>(~image::kFswTop));
+  image::bytes(core)[image::kFtw] = 0xff;
+}
+
+}  // namespace atl::soft
