@@ -42,8 +42,8 @@ constexpr Feature kFeatures[] = {
     {"arat", k6Eax, 2},
 
     {"fsgsbase", k7Ebx, 0}, {"tsc-adjust", k7Ebx, 1}, {"sgx", k7Ebx, 2}, {"bmi1", k7Ebx, 3}, {"hle", k7Ebx, 4},
-    {"avx2", k7Ebx, 5}, {"smep", k7Ebx, 7}, {"bmi2", k7Ebx, 8}, {"erms", k7Ebx, 9}, {"invpcid", k7Ebx, 10},
-    {"rtm", k7Ebx, 11}, {"mpx", k7Ebx, 14}, {"avx512f", k7Ebx, 16}, {"avx512dq", k7Ebx, 17}, {"rdseed", k7Ebx, 18},
+    {"avx2", k7Ebx, 5}, {"fdp-excptn-only", k7Ebx, 6}, {"smep", k7Ebx, 7}, {"bmi2", k7Ebx, 8}, {"erms", k7Ebx, 9}, {"invpcid", k7Ebx, 10},
+    {"rtm", k7Ebx, 11}, {"zero-fcs-fds", k7Ebx, 13}, {"mpx", k7Ebx, 14}, {"avx512f", k7Ebx, 16}, {"avx512dq", k7Ebx, 17}, {"rdseed", k7Ebx, 18},
     {"adx", k7Ebx, 19}, {"smap", k7Ebx, 20}, {"avx512ifma", k7Ebx, 21}, {"pcommit", k7Ebx, 22},
     {"clflushopt", k7Ebx, 23}, {"clwb", k7Ebx, 24}, {"intel-pt", k7Ebx, 25}, {"avx512pf", k7Ebx, 26},
     {"avx512er", k7Ebx, 27}, {"avx512cd", k7Ebx, 28}, {"sha-ni", k7Ebx, 29}, {"avx512bw", k7Ebx, 30},

@@ -15,7 +15,7 @@ constexpr std::string_view kInterpreted[] = {
     "fpu", "de", "pse", "tsc", "msr", "pae", "mce", "cx8", "apic", "sep", "mtrr", "pge", "mca", "cmov", "pat", "pse36",
     "clflush", "mmx", "fxsr", "sse", "sse2", "cx16", "pcid", "x2apic", "tsc-deadline", "hypervisor", "arat", "fsgsbase",
     "tsc-adjust", "smep", "smap", "umip", "erms", "fsrm", "invpcid", "clflushopt", "clwb", "rdpid", "syscall", "nx",
-    "pdpe1gb", "rdtscp", "lm", "lahf-lm", "3dnowprefetch", "invtsc", "cr8legacy",
+    "zero-fcs-fds", "pdpe1gb", "rdtscp", "lm", "lahf-lm", "3dnowprefetch", "invtsc", "cr8legacy",
 };
 
 /// Executed by the host's own instructions, so the host must have them.
