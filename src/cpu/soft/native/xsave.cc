@@ -136,26 +136,33 @@ u64 xstate_in_use(const Core& core) {
 }
 
 void export_xsave(const Core& core, XsaveArea& area) {
-  area.bytes.fill(0);
+  u64 others = load_le<u64>(&area.bytes[image::kHeader]) & ~kAll;
   std::copy_n(image::bytes(core), image::kLegacyEnd, area.bytes.data());
   store_le<u32>(&area.bytes[image::kMxcsrMask], image::kMxcsrValid);
-  store_le<u64>(&area.bytes[image::kHeader], xstate_in_use(core));
+  store_le<u64>(&area.bytes[image::kHeader], others | xstate_in_use(core));
   std::copy_n(image::bytes(core) + image::kYmmHigh, 256, &area.bytes[image::kYmmHigh]);
 }
 
-Status import_xsave(Core& core, const XsaveArea& area) {
-  u64 present = load_le<u64>(&area.bytes[image::kHeader]);
+Status check_xsave(const XsaveArea& area) {
   u32 mxcsr = load_le<u32>(&area.bytes[image::kMxcsr]);
-  if (present & ~kAll) return Error(ErrorKind::Invalid, fmt::format("extended state has unknown components {:#x}", present & ~kAll));
-  if (mxcsr & ~image::kMxcsrValid) return Error(ErrorKind::Invalid, fmt::format("MXCSR {:#x} has reserved bits", mxcsr));
+  u64 form = load_le<u64>(&area.bytes[image::kHeader + 8]);
+  auto invalid = [](std::string_view what, u64 value) {
+    return Error(ErrorKind::Invalid, fmt::format("saved vCPU state: {} is {:#x}", what, value));
+  };
+  if (mxcsr & ~image::kMxcsrValid) return invalid("MXCSR", mxcsr);
+  if (form) return invalid("XCOMP_BV", form);
+  return {};
+}
+
+void import_xsave(Core& core, const XsaveArea& area) {
+  u64 present = load_le<u64>(&area.bytes[image::kHeader]);
   CodeSize size = std::exchange(core.code_size, CodeSize::k64);  // all sixteen registers, whatever the mode
-  image::set_mxcsr(core, mxcsr);
+  image::set_mxcsr(core, load_le<u32>(&area.bytes[image::kMxcsr]));
   for (u64 component : {kX87, kSse, kAvx}) {
     if (present & component) load_component(core, component, true, area.bytes.data());
     else init_component(core, component);
   }
   core.code_size = size;
-  return {};
 }
 
 bool run_xsave(Core& core, const Op& op) { return save(core, op, {}); }

@@ -11,9 +11,11 @@ namespace atl::soft {
 /// XINUSE, as XGETBV with ECX = 1 shows it (and-ed with XCR0 there).
 u64 xstate_in_use(const Core& core);
 
-/// For saved state: the standard format, with a header that says what is there.
+/// For saved state: writes the components above, in standard format, and leaves others in `area` as they are.
 void export_xsave(const Core& core, XsaveArea& area);
-/// Missing components get their initial values. Refuses, naming the field, reserved MXCSR bits and unknown components.
-Status import_xsave(Core& core, const XsaveArea& area);
+/// Refuses, naming the field, reserved MXCSR bits and other formats.
+Status check_xsave(const XsaveArea& area);
+/// Takes an area that check_xsave accepts; components it does not have get their initial values.
+void import_xsave(Core& core, const XsaveArea& area);
 
 }  // namespace atl::soft

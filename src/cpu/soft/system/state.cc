@@ -8,6 +8,7 @@
 #include "cpu/soft/irq/local_apic.h"
 #include "cpu/soft/mmu/access.h"
 #include "cpu/soft/mmu/walk.h"
+#include "cpu/soft/native/xsave.h"
 #include "cpu/soft/soft_vm.h"
 #include "cpu/soft/system/debug.h"
 #include "cpu/soft/system/mode.h"
@@ -55,18 +56,6 @@ Status check_rest(const VcpuState& s) {
   return {};
 }
 
-/// MXCSR's reserved bits and XSTATE_BV beyond XCR0 would fault when the state is loaded.
-Status check_extended(const VcpuState& s) {
-  u32 mxcsr = 0;
-  u64 header[2] = {};
-  std::memcpy(&mxcsr, &s.xsave.bytes[24], sizeof mxcsr);
-  std::memcpy(header, &s.xsave.bytes[512], sizeof header);
-  if (mxcsr & ~0xffffu) return bad("MXCSR", mxcsr);
-  if (header[0] & ~u64{7}) return bad("XSTATE_BV", header[0]);
-  if (header[1]) return bad("XCOMP_BV", header[1]);
-  return {};
-}
-
 void import_registers(Core& core, const VcpuState& s) {
   core.gpr = s.gpr;
   core.rip = core.next_rip = s.rip;
@@ -85,7 +74,6 @@ void import_registers(Core& core, const VcpuState& s) {
   core.dr = s.dr;
   core.dr6 = s.dr6;
   core.dr7 = s.dr7;
-  std::memcpy(core.ext.xsave.data(), s.xsave.bytes.data(), core.ext.xsave.size());
 }
 
 /// Events that an accelerator had begun to inject start over: their instruction has not run, or they fault again.
@@ -140,8 +128,7 @@ void export_state(const Core& core, VcpuState& state) {
   state.dr = core.dr;
   state.dr6 = core.dr6;
   state.dr7 = core.dr7;
-  state.xsave = {};
-  std::memcpy(state.xsave.bytes.data(), core.ext.xsave.data(), core.ext.xsave.size());
+  export_xsave(core, state.xsave);
   state.events = {};
   state.events.nmi_pending = core.attention.load() & kAttendNmi;
   state.events.nmi_masked = core.nmi_masked;
@@ -157,8 +144,9 @@ void export_state(const Core& core, VcpuState& state) {
 Status import_state(Core& core, const VcpuState& state) {
   TRY(check_control(state));
   TRY(check_rest(state));
-  TRY(check_extended(state));
+  TRY(check_xsave(state.xsave));
   TRY(import_apic(core, state));
+  import_xsave(core, state.xsave);
   import_registers(core, state);
   core.mp_state = state.mp_state;
   import_events(core, state.events);
@@ -171,6 +159,7 @@ Status import_state(Core& core, const VcpuState& state) {
 void reset_core(Core& core, bool bootstrap) {
   const VcpuState state = reset_state(bootstrap);
   import_registers(core, state);
+  import_xsave(core, state.xsave);
   import_events(core, {});
   core.mp_state = state.mp_state;
   core.gpr[kRdx] = core.cpuid->query(1, 0).eax;
@@ -182,10 +171,8 @@ void reset_core(Core& core, bool bootstrap) {
 
 void init_core(Core& core) {
   const bool bootstrap = core.index == 0;
-  const ExtendedState kept = core.ext;
   const u64 caches = core.cr0 & (kCr0CD | kCr0NW), xcr0 = core.xcr0;
   import_registers(core, reset_state(bootstrap));
-  core.ext = kept;
   core.xcr0 = xcr0;
   core.cr0 = kCr0ET | caches;
   core.gpr[kRdx] = core.cpuid->query(1, 0).eax;
