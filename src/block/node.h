@@ -52,6 +52,10 @@ class Node {
   virtual Status resize(u64 size_bytes) { (void)size_bytes; return Error(ErrorKind::Unsupported, "this node cannot be resized"); }
 };
 
+/// What happens to a guest's request that the host failed: told to the guest, told as done, or kept while the machine stands
+/// still.
+enum class ErrorPolicy : u8 { Report, Ignore, Stop, StopOnNoSpace };
+
 /// "#block" and some digits that no user chooses.
 std::string generate_node_name();
 /// Whether [offset, offset + size) lies inside a node of `node_bytes`; the error says what does not.
