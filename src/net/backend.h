@@ -31,6 +31,8 @@ class FrameSink {
   /// Takes one frame (with a vnet header in front if the back end has one), or returns false: no room now. The back end
   /// then holds back until Backend::resume_receive().
   virtual bool receive(std::span<const iovec> frame) = 0;
+  /// No more frames for now: the moment to tell the guest about those taken since the last call.
+  virtual void received_batch() {}
 };
 
 /// Calls on its loop's thread only.
@@ -40,6 +42,8 @@ class Backend {
   virtual void set_sink(FrameSink* sink) = 0;
   /// Sends one frame from the guest. False: it was dropped (counted).
   virtual bool send(std::span<const iovec> frame) = 0;
+  /// No more frames for now: the back end acts on what it put off during send().
+  virtual void flush() {}
   virtual void resume_receive() = 0;
   /// Whether frames carry a vnet header in both directions.
   virtual bool has_vnet_header() const = 0;
