@@ -6,6 +6,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <bitset>
 #include <memory>
 #include <optional>
@@ -46,44 +47,52 @@ class VirtioNet final : public VirtioDevice, private net::FrameSink {
     bool unicast_overflow = false, multicast_overflow = false;
     std::bitset<4096> vlans;
     bool filter_vlans = false;
-    bool passes(std::span<const u8> frame, const MacAddress& own) const;
+    MacAddress own{};
+    /// `frame` is the start of an Ethernet frame, 16 bytes of it if it has as many.
+    bool passes(std::span<const u8> frame) const;
+    void visit(Archive& archive);
   };
   const Filter& filter() const { return filter_; }
 
  private:
   bool receive(std::span<const iovec> frame) override;
+  void received_batch() override;
 
   void serve(u16 index) override;
   void activated(u64 features) override;
-  void stopping() override;
   void reset_state() override;
   void visit(Archive& archive) override;
 
+  void resume_backend();
   void transmit();
   void send_chain(const Chain& chain);
-  void serve_control();
   u8 control_command(const Chain& chain);
   u8 set_receive_mode(const Chain& chain, u8 command);
   u8 set_mac(const Chain& chain, u8 command);
   u8 set_mac_table(const Chain& chain);
   u8 set_vlan(const Chain& chain, u8 command);
+  u8 acknowledge_announcement(u8 command);
   u8 set_guest_offloads(const Chain& chain);
+  bool wanted(std::span<const iovec> frame) const;
+  /// Puts a frame into receive buffers: false if there are too few now.
   bool deliver(std::span<const iovec> frame);
-  bool fill_buffers(std::span<const iovec> frame, u64 frame_bytes);
-  void apply_offloads(u64 features);
-  void flush_receive_interrupt();
-  u32 guest_header_bytes() const;
+  bool gather_buffers(u64 bytes);
+  void fill_buffers(std::span<const iovec> frame, u64 bytes);
+  void apply_offloads();
+  void change_status(u16 set, u16 clear);
+  bool has(u64 feature) const { return chosen_features() & feature; }
 
   VirtioNetOptions options_;
   net::Backend* backend_;
+  const bool backend_header_;       // frames of the back end carry a vnet header
   Filter filter_;
-  u64 guest_offloads_ = 0;
-  bool link_up_ = true;
+  u64 guest_offloads_ = 0;          // feature bits that the driver accepts now
+  bool restored_ = false;           // guest_offloads_ and the filter come from saved state
+  std::atomic<u16> status_;
   bool receive_blocked_ = false;    // the back end waits for resume_receive()
-  bool receive_notify_posted_ = false;
   std::vector<Chain> receive_chains_;
-  std::vector<iovec> iovecs_;
-  u64 dropped_ = 0;
+  std::vector<iovec> receive_iovecs_, transmit_iovecs_;  // two: a frame sent may bring an answer at once
+  u64 oversized_ = 0;
 };
 
 }  // namespace atl::devices

@@ -37,26 +37,23 @@ class VirtioBalloon final : public VirtioDevice {
   /// Asks for fresh statistics every `ns`; 0: never.
   void set_statistics_interval(u64 ns);
   std::vector<Statistic> statistics();
-  std::string describe() const override;
 
  private:
   void serve(u16 index) override;
-  void activated(u64 features) override;
   void stopping() override;
   void reset_state() override;
   void config_written(u32 offset, u32 size) override;
-  void inflate();
-  void discard_pages(const Chain& chain);
-  void accept_deflate();
-  void take_statistics();
-  void report_free_pages();
-  void discard(GuestAddr at, u64 size);
+  void inflate(const Chain& chain);
+  void keep_statistics(Chain chain);
+  void report(const Chain& chain);
+  void ask_for_statistics();
+  u16 statistics_queue() const;
   u16 reporting_queue() const;
 
   VirtioBalloonOptions options_;
   Chain statistics_chain_;   // kept until fresh ones are wanted
   Loop::Timer statistics_timer_;
-  u64 statistics_interval_ns_ = 0;
+  u64 statistics_interval_ns_ = 0;  // loop
   Mutex statistics_mutex_;
   std::vector<Statistic> statistics_ GUARDED_BY(statistics_mutex_);
 };

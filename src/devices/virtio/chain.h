@@ -38,6 +38,12 @@ class Chain {
   std::span<const iovec> readable() const { return body_->readable; }
   /// The buffers that the device writes. Bytes written through them count by add_written().
   std::span<const iovec> writable() const { return body_->writable; }
+  /// The writable buffers by guest address, for devices that act on the memory itself.
+  struct Buffer {
+    GuestAddr address;
+    u32 size;
+  };
+  std::span<const Buffer> writable_buffers() const { return body_->write_buffers; }
   u64 readable_bytes() const { return body_->readable_bytes; }
   u64 writable_bytes() const { return body_->writable_bytes; }
 
@@ -65,10 +71,6 @@ class Chain {
 
  private:
   friend class Queue;
-  struct Buffer {
-    GuestAddr address;
-    u32 size;
-  };
   /// Pooled by the queue, so that the vectors keep their storage.
   struct Body {
     Queue* queue = nullptr;

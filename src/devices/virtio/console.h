@@ -1,6 +1,6 @@
 // Console device: VIRTIO 1.2 section 5.3. Port 0 is always a console (or a serial port named by virtserialport); with more
-// than one port, or a named one, VIRTIO_CONSOLE_F_MULTIPORT is offered. Supported: size, multiport, emergency write.
-// Missing: hot plug of ports.
+// than one port, or a named one, VIRTIO_CONSOLE_F_MULTIPORT is offered. Supported: multiport, emergency write.
+// Missing: size, hot plug of ports.
 //
 // Threads: its loop; input from the character back ends' loops comes through a bounded buffer under a mutex.
 #pragma once
@@ -26,7 +26,7 @@ struct VirtioConsolePort {
 struct VirtioConsoleOptions {
   std::vector<VirtioConsolePort> ports;  // numbers distinct and below max_ports
   u32 max_ports = 31;
-  bool multiport = true;    // off: one console port, no control queues
+  bool multiport = true;                 // off: one console as port 0, no control queues
 };
 
 class VirtioConsole final : public VirtioDevice {
@@ -37,29 +37,29 @@ class VirtioConsole final : public VirtioDevice {
   ~VirtioConsole() override;
 
  private:
+  struct Input;
   struct Port;
   VirtioConsole(VirtioConsoleOptions options, Loop& loop, memory::AddressSpace& memory);
   void add_port(const VirtioConsolePort& port);
-  void connect(Port& port);
+  CharBackend::Frontend frontend_of(const std::shared_ptr<Input>& input);
 
   void serve(u16 index) override;
+  void activated(u64 features) override;
   void stopping() override;
   void reset_state() override;
   void config_written(u32 offset, u32 size) override;
   void visit(Archive& archive) override;
   bool multiport() const;
-  Port* port_of_queue(u16 index);
   Port* find(u32 number);
-  u16 receive_queue(const Port& port) const;
+  void set_guest_open(Port& port, bool open);
   void transmit(Port& port);
-  bool transmit_chain(Port& port, Chain& chain);
+  bool transmit_chain(Port& port, const Chain& chain);
   void deliver_input(Port& port);
-  void flush_control();
-  void control_message(std::span<const u8> message);
-  void device_ready();
+  void receive_control(const Chain& chain);
   void announce(Port& port);
   void send_control(u32 port, u16 event, u16 value, std::string_view text = {});
-  void host_connected(Port& port, bool connected);
+  void flush_control();
+  void host_changed(u32 number, bool connected);
 
   std::vector<std::unique_ptr<Port>> ports_;
   std::deque<std::vector<u8>> control_out_;  // for the driver; bounded

@@ -76,8 +76,12 @@ void VirtioDevice::set_config_writable(u32 offset, u32 size) {
 // Life cycle.
 
 void VirtioDevice::enqueue(std::function<void()> step) {
-  loop_.post([this, alive = alive_, step = std::move(step)]() mutable {
-    if (*alive) run_step(std::move(step));
+  post([this, step = std::move(step)] { run_step(step); });
+}
+
+void VirtioDevice::post(std::function<void()> function) {
+  loop_.post([alive = alive_, function = std::move(function)] {
+    if (*alive) function();
   });
 }
 
@@ -180,8 +184,8 @@ void VirtioDevice::finish_stop() {
 void VirtioDevice::queue_idle(u16) {
   if (!stopping_ || finish_posted_ || total_in_flight() != 0) return;
   finish_posted_ = true;
-  loop_.post([this, alive = alive_] {
-    if (*alive && stopping_ && finish_posted_) finish_stop();
+  post([this] {
+    if (stopping_ && finish_posted_) finish_stop();
   });
 }
 

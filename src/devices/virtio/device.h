@@ -111,9 +111,12 @@ class VirtioDevice : private QueueOwner {
   bool running() const { return activation_ && !paused_ && !stopping_ && !broken_; }
   /// Looks for changes of the guest's memory. The base does it before serve(); for work that begins elsewhere.
   void refresh_memory();
+  std::shared_ptr<const memory::GuestMemory> guest_memory() const { return memory_.guest_memory(); }
   u64 chosen_features() const { return activation_ ? activation_->features : 0; }
   /// Serves a queue soon, as if the driver had kicked it.
   void serve_later(u16 index);
+  /// Runs `function` on the loop, unless the device is gone by then. Any thread.
+  void post(std::function<void()> function);
   /// The device cannot go on with this driver: NEEDS_RESET.
   void fail(const char* why);
 

@@ -184,6 +184,16 @@ void Queue::release(Body* body) {
   if (--in_flight_ == 0) owner_.queue_idle(index_);
 }
 
+void Queue::park(const Chain& chain) {
+  CHECK(chain && in_flight_ > 0);
+  if (--in_flight_ == 0) owner_.queue_idle(index_);
+}
+
+void Queue::unpark(const Chain& chain) {
+  CHECK(chain);
+  ++in_flight_;
+}
+
 void Queue::visit(Archive& archive) {
   archive.field(1, "next_avail", next_avail_);
   archive.field(2, "next_used", next_used_);

@@ -70,7 +70,10 @@ class Queue {
   /// Interrupts the driver if it wants that for what was completed since the last call.
   void notify();
 
-  /// Chains that exist.
+  /// A parked chain is kept for a later try: it does not count as in flight, so that the device can be paused meanwhile.
+  void park(const Chain& chain);
+  void unpark(const Chain& chain);
+  /// Chains that exist, but for parked ones.
   u32 in_flight() const { return in_flight_; }
   /// At most `limit` pops until the next call; 0 lifts the limit. So that one queue cannot keep its loop for itself.
   void set_budget(u32 limit) { budget_ = limit; limited_ = limit != 0; }
