@@ -42,13 +42,14 @@ class Archive {
     if (!loading_) {
       Archive out;
       visitor(out);
+      if (!out.error_.empty()) fail(out.error_);
       inner = out.take();
     }
     blob(number, name, inner, 64u << 20);
     if (loading_ && status_ok() && !inner.empty()) {
       Archive in{std::span<const u8>(inner)};
       visitor(in);
-      if (auto s = in.status(); !s) fail(s.error().text());
+      if (!in.error_.empty()) fail(in.error_);
     }
   }
   /// For visitors that find a value out of range.
