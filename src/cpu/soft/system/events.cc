@@ -60,7 +60,6 @@ bool deliver_exception(Core& core) {
 }
 
 bool deliver_interrupt(Core& core, u8 vector) {
-  ++core.stats.interrupts;
   core.mp_state = MpState::Runnable;
   if (!enter_handler(core, {.vector = vector, .kind = EventKind::Hardware}, core.rip)) return deliver_exception(core);
   note_delivered(core);
