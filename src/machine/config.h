@@ -37,7 +37,7 @@ struct DeviceConfig {
   Properties properties;
 };
 
-enum class ErrorPolicy : u8 { Report, Ignore, Stop, StopOnNoSpace };
+using block::ErrorPolicy;
 
 /// A block node that a device can name: a file with a raw view on it.
 struct DriveConfig {
@@ -47,6 +47,7 @@ struct DriveConfig {
   bool from_drive_option = false;  // -drive: appears in query-block under its id
   ErrorPolicy read_error = ErrorPolicy::Report;
   ErrorPolicy write_error = ErrorPolicy::StopOnNoSpace;
+  bool write_through = false;  // a write is on stable storage before it completes; the guest sees no write cache
   std::string serial;
 };
 

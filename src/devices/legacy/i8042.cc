@@ -3,7 +3,6 @@
 namespace atl::devices {
 namespace {
 
-enum Port : u64 { kDataPort = 0, kCommandPort = 4 };
 enum Status : u8 { kOutputFull = 0x01, kSystemFlag = 0x04, kWasCommand = 0x08, kUnlocked = 0x10, kAuxFull = 0x20,
                    kTimeout = 0x40 };
 enum CommandByte : u8 { kKeyboardIrq = 0x01, kMouseIrq = 0x02, kSystem = 0x04, kKeyboardOff = 0x10, kMouseOff = 0x20 };
@@ -53,10 +52,8 @@ void I8042::visit(Archive& archive) {
   update_interrupts();
 }
 
-u8 I8042::read_byte(u64 offset) {
+u8 I8042::read_byte(u64) {
   Lock lock(mutex_);
-  if (offset == kCommandPort) return status();
-  if (offset != kDataPort) return 0xff;
   if (output_.empty()) return 0;
   const u8 value = output_.front().byte;
   output_.pop_front();
@@ -64,10 +61,19 @@ u8 I8042::read_byte(u64 offset) {
   return value;
 }
 
-void I8042::write_byte(u64 offset, u8 value) {
+void I8042::write_byte(u64, u8 value) {
   Lock lock(mutex_);
-  if (offset == kDataPort) take_data(value);
-  if (offset == kCommandPort) run_command(value);
+  take_data(value);
+}
+
+u8 I8042::read_status() {
+  Lock lock(mutex_);
+  return status();
+}
+
+void I8042::write_command(u8 value) {
+  Lock lock(mutex_);
+  run_command(value);
 }
 
 u8 I8042::status() const {

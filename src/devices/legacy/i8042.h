@@ -16,7 +16,7 @@
 
 namespace atl::devices {
 
-/// One register block; the board maps port 0x60 to offset 0 and port 0x64 to offset 4.
+/// The board maps this to port 0x60 and command_port() to port 0x64.
 class I8042 final : public Device, public BytePorts {
  public:
   I8042(cpu::IrqLine& keyboard_irq, cpu::IrqLine& mouse_irq, SystemControl& system);
@@ -24,8 +24,15 @@ class I8042 final : public Device, public BytePorts {
   std::string_view type() const override { return "i8042"; }
   void reset() override;
   void visit(Archive& archive) override;
+  memory::BusDevice& command_port() { return command_port_; }
 
  private:
+  struct CommandPort final : BytePorts {
+    explicit CommandPort(I8042& owner) : owner_(owner) {}
+    u8 read_byte(u64) override { return owner_.read_status(); }
+    void write_byte(u64, u8 value) override { owner_.write_command(value); }
+    I8042& owner_;
+  };
   struct Output {
     u8 byte = 0;
     bool auxiliary = false;
@@ -34,6 +41,8 @@ class I8042 final : public Device, public BytePorts {
 
   u8 read_byte(u64 offset) override;
   void write_byte(u64 offset, u8 value) override;
+  u8 read_status();
+  void write_command(u8 value);
   u8 status() const REQUIRES(mutex_);
   void run_command(u8 command) REQUIRES(mutex_);
   void take_data(u8 value) REQUIRES(mutex_);
@@ -44,6 +53,7 @@ class I8042 final : public Device, public BytePorts {
   cpu::IrqLine& keyboard_irq_;
   cpu::IrqLine& mouse_irq_;
   SystemControl& system_;
+  CommandPort command_port_{*this};
 
   Mutex mutex_;
   std::deque<Output> output_ GUARDED_BY(mutex_);

@@ -10,9 +10,9 @@ namespace {
 class I8042Test : public testing::Test {
  protected:
   u8 data() { return static_cast<u8>(controller.bus_read(0, 1)); }
-  u8 status() { return static_cast<u8>(controller.bus_read(4, 1)); }
+  u8 status() { return static_cast<u8>(controller.command_port().bus_read(0, 1)); }
   void data(u8 value) { controller.bus_write(0, value, 1); }
-  void command(u8 value) { controller.bus_write(4, value, 1); }
+  void command(u8 value) { controller.command_port().bus_write(0, value, 1); }
 
   RecordingLine keyboard, mouse;
   RecordingSystem system;

@@ -11,16 +11,20 @@ constexpr u64 kHeadBytes = 8192;  // where a multiboot header may be
 
 }  // namespace
 
-Result<DirectBoot> DirectBoot::open(const BootConfig& config, const std::string& extra_arguments) {
+Result<DirectBoot> DirectBoot::open(const BootConfig& config) {
   BootFile kernel = TRY(BootFile::open("kernel", config.kernel));
   std::vector<u8> head = TRY(kernel.head(kHeadBytes));
   DirectBoot boot(std::move(kernel), std::move(head));
-  boot.command_line_ = config.append;
-  if (!extra_arguments.empty()) boot.command_line_.append(config.append.empty() ? "" : " ").append(extra_arguments);
+  boot.append_ = boot.command_line_ = config.append;
   const bool multiboot = !LinuxHeader::matches(boot.head_) && MultibootHeader::find(boot.head_);
   if (multiboot) boot.modules_ = config.initrd;
   else if (!config.initrd.empty()) boot.initrd_ = TRY(BootFile::open("initrd", config.initrd));
   return boot;
+}
+
+void DirectBoot::set_board_arguments(const std::string& arguments) {
+  command_line_ = append_;
+  if (!arguments.empty()) command_line_.append(append_.empty() ? "" : " ").append(arguments);
 }
 
 Result<BootEntry> DirectBoot::load(const BootTarget& target) const {

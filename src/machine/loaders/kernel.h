@@ -26,8 +26,9 @@ struct BootTarget {
 /// The opened files of a direct boot. They stay open, so that a reset loads the same kernel again.
 class DirectBoot {
  public:
-  /// `extra_arguments` is appended to the command line by the board.
-  static Result<DirectBoot> open(const BootConfig& config, const std::string& extra_arguments);
+  static Result<DirectBoot> open(const BootConfig& config);
+  /// What the board adds to the command line, instead of what it added before.
+  void set_board_arguments(const std::string& arguments);
   Result<BootEntry> load(const BootTarget& target) const;
 
   const BootFile& kernel() const { return kernel_; }
@@ -42,6 +43,7 @@ class DirectBoot {
   std::vector<u8> head_;             // enough of the kernel to recognize it
   std::optional<BootFile> initrd_;   // not for multiboot
   std::string modules_;              // multiboot: "a arg,b arg"
+  std::string append_;               // the user's part of the command line
   std::string command_line_;
 };
 

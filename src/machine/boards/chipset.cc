@@ -1,0 +1,123 @@
+#include "machine/boards/chipset.h"
+
+#include <fmt/core.h>
+
+#include "base/clock.h"
+#include "base/strings.h"
+#include "machine/acpi/spec.h"
+#include "machine/boards/ram.h"
+
+namespace atl::machine {
+namespace {
+
+using namespace devices;
+
+constexpr std::array<std::pair<u16, u8>, 4> kSerialPorts = {{{0x3f8, 4}, {0x2f8, 3}, {0x3e8, 4}, {0x2e8, 3}}};
+constexpr u8 kRtcIrq = 8;
+constexpr u16 kRtcPort = 0x70, kDebugConsolePort = 0xe9;
+constexpr i64 kSecond = 1'000'000'000;
+
+CharBackend* find_char(const BoardContext& context, const CharId& id) {
+  auto found = context.chars.find(id);
+  return found == context.chars.end() ? nullptr : found->second;
+}
+
+/// What the date counts from, so that it shows what -rtc asks for at this moment.
+i64 start_date_ns(const RtcConfig& rtc) {
+  const auto now_ns = static_cast<i64>(realtime_ns());
+  switch (rtc.base) {
+    case RtcConfig::Base::Utc: return now_ns;
+    case RtcConfig::Base::Fixed: return rtc.fixed_seconds * kSecond;
+    case RtcConfig::Base::LocalTime: break;
+  }
+  const std::time_t seconds = now_ns / kSecond;
+  std::tm local{};
+  ::localtime_r(&seconds, &local);
+  return now_ns + local.tm_gmtoff * kSecond;
+}
+
+RtcOptions rtc_options(const BoardContext& context) {
+  const RtcConfig& rtc = context.config.rtc;
+  RtcOptions options;
+  if (rtc.follow_host) options.time_source_ns = [] { return static_cast<i64>(realtime_ns()); };
+  else options.time_source_ns = [&clock = context.clock] { return static_cast<i64>(clock.now_ns()); };
+  options.offset_ns = start_date_ns(rtc) - options.time_source_ns();
+  options.catch_up_ticks = rtc.drift_fix;
+  options.on_change = context.rtc_changed;
+  return options;
+}
+
+}  // namespace
+
+Status map_ports(memory::AddressSpace& ports, std::span<const PortBlock> blocks) {
+  memory::AddressSpace::Batch batch(ports);
+  for (const PortBlock& block : blocks) {
+    memory::Region region;
+    region.name = block.name;
+    region.base = block.base;
+    region.size = block.size;
+    region.device = block.device;
+    TRY(ports.add(std::move(region)));
+  }
+  return {};
+}
+
+Result<std::unique_ptr<Chipset>> Chipset::create(const BoardContext& context) {
+  std::unique_ptr<Chipset> chipset(new Chipset());
+  TRY(chipset->add_clock(context));
+  TRY(chipset->add_power_management(context));
+  TRY(chipset->add_serial(context));
+  TRY(chipset->add_debug_ports(context));
+  return chipset;
+}
+
+Status Chipset::add_clock(const BoardContext& context) {
+  rtc_ = std::make_unique<Rtc>(context.vm.gsi(kRtcIrq), context.clock, rtc_options(context));
+  const PortBlock block = {"rtc", kRtcPort, Rtc::kPorts, rtc_.get()};
+  return map_ports(context.ports, {&block, 1});
+}
+
+Status Chipset::add_power_management(const BoardContext& context) {
+  pm_ = std::make_unique<AcpiPm>(context.vm.gsi(acpi::kSci), context.clock, context.system);
+  const std::array<PortBlock, 3> blocks = {{{"acpi-pm", acpi::kPm1EventPort, AcpiPm::kPm1Ports, &pm_->pm1_ports()},
+                                            {"acpi-gpe0", acpi::kGpe0Port, AcpiPm::kGpePorts, &pm_->gpe_ports()},
+                                            {"apm", acpi::kSmiCommandPort, AcpiPm::kSmiPorts, &pm_->smi_ports()}}};
+  return map_ports(context.ports, blocks);
+}
+
+Status Chipset::add_serial(const BoardContext& context) {
+  const auto& ids = context.config.serial;
+  for (size_t i = 0; i < ids.size() && i < kSerialPorts.size(); ++i) {
+    const auto [port, line] = kSerialPorts[i];
+    serial_.push_back(std::make_unique<Serial16550>(context.vm.gsi(line), context.clock, find_char(context, ids[i])));
+    const PortBlock block = {"serial", port, Serial16550::kPorts, serial_.back().get()};
+    TRY(map_ports(context.ports, {&block, 1}));
+  }
+  return {};
+}
+
+Status Chipset::add_debug_ports(const BoardContext& context) {
+  CharBackend* backend = find_char(context, context.config.debugcon);
+  if (!backend) return {};
+  auto console = std::make_unique<DebugConsole>(*backend);
+  const PortBlock block = {"debugcon", kDebugConsolePort, 1, console.get()};
+  others_.push_back(std::move(console));
+  return map_ports(context.ports, {&block, 1});
+}
+
+std::vector<Device*> Chipset::devices() {
+  std::vector<Device*> all = {rtc_.get(), pm_.get()};
+  for (auto& port : serial_) all.push_back(port.get());
+  for (auto& other : others_) all.push_back(other.get());
+  return all;
+}
+
+Result<BootEntry> start_kernel(const BoardContext& context, const DirectBoot& boot, const RamLayout& ram,
+                               const std::optional<AcpiBlob>& acpi) {
+  const auto memory = context.memory.guest_memory();
+  BootTarget target{.memory = *memory, .ram = ram, .map = direct_boot_map(ram)};
+  if (acpi) target.rsdp = TRY(install_acpi(*acpi, *memory, kFirmwareTables, 0x10000));
+  return boot.load(target);
+}
+
+}  // namespace atl::machine

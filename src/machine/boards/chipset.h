@@ -1,0 +1,55 @@
+// What both boards have: serial ports, real-time clock, power management, debug ports, and starting a kernel or firmware.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "devices/legacy/acpi_pm.h"
+#include "devices/legacy/debug_ports.h"
+#include "devices/legacy/rtc.h"
+#include "devices/legacy/serial_16550.h"
+#include "machine/acpi/tables.h"
+#include "machine/boards/board.h"
+#include "machine/loaders/kernel.h"
+
+namespace atl::machine {
+
+/// A block of ports that some device answers.
+struct PortBlock {
+  const char* name;
+  u16 base;
+  u16 size;
+  memory::BusDevice* device;
+};
+Status map_ports(memory::AddressSpace& ports, std::span<const PortBlock> blocks);
+
+/// Builds the parts in the order of declaration; they are destroyed in reverse.
+class Chipset {
+ public:
+  static Result<std::unique_ptr<Chipset>> create(const BoardContext& context);
+
+  devices::Rtc& rtc() { return *rtc_; }
+  devices::AcpiPm& pm() { return *pm_; }
+  unsigned serial_ports() const { return static_cast<unsigned>(serial_.size()); }
+  std::vector<devices::Device*> devices();
+
+ private:
+  Chipset() = default;
+  Status add_serial(const BoardContext& context);
+  Status add_clock(const BoardContext& context);
+  Status add_power_management(const BoardContext& context);
+  Status add_debug_ports(const BoardContext& context);
+
+  std::unique_ptr<devices::Rtc> rtc_;
+  std::unique_ptr<devices::AcpiPm> pm_;
+  std::vector<std::unique_ptr<devices::Serial16550>> serial_;
+  std::vector<std::unique_ptr<devices::Device>> others_;
+};
+
+/// A direct kernel boot: the tables that firmware would have left, then the kernel.
+Result<BootEntry> start_kernel(const BoardContext& context, const DirectBoot& boot, const RamLayout& ram,
+                               const std::optional<AcpiBlob>& acpi);
+
+}  // namespace atl::machine

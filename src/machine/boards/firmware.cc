@@ -1,0 +1,173 @@
+#include "machine/boards/firmware.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+
+#include <fmt/core.h>
+
+#include "base/endian.h"
+#include "base/math.h"
+#include "machine/acpi/spec.h"
+#include "machine/loaders/linux_image.h"
+
+namespace atl::machine {
+namespace {
+
+using devices::FwCfg;
+
+constexpr u64 kMaxImage = 16 * kMiB;
+constexpr u64 kImageUnit = 64 * kKiB;
+constexpr u64 kLowCopy = 128 * kKiB;         // the end of the image is also at 0xe0000
+constexpr std::array<const char*, 4> kFolders = {"/usr/share/seabios/", "/usr/share/qemu/", "/usr/share/ovmf/",
+                                                 "/usr/share/OVMF/"};
+// Where the Linux loader of the firmware puts the parts of a kernel (the same places as QEMU names).
+constexpr u32 kSetupAddress = 0x10000, kCommandLineAddress = 0x20000, kKernelAddress = 0x100000;
+
+Result<BootFile> find_image(const std::string& name) {
+  if (name.find('/') == std::string::npos && ::access(name.c_str(), R_OK) != 0) {
+    for (const char* folder : kFolders) {
+      if (::access((folder + name).c_str(), R_OK) == 0) return BootFile::open("firmware", folder + name);
+    }
+  }
+  return BootFile::open("firmware", name);
+}
+
+std::vector<u8> bytes_of(u64 value) {
+  std::vector<u8> out(8);
+  store_le(out.data(), value);
+  return out;
+}
+
+std::vector<u8> e820_file(const RamLayout& ram) {
+  std::vector<u8> out;
+  auto add = [&out](u64 base, u64 size, E820Type type) {
+    const size_t at = out.size();
+    out.resize(at + 20);
+    store_le(&out[at], base);
+    store_le(&out[at + 8], size);
+    store_le(&out[at + 16], static_cast<u32>(type));
+  };
+  add(0, ram.low_bytes, E820Type::Usable);
+  if (ram.high_bytes) add(kHighRamBase, ram.high_bytes, E820Type::Usable);
+  return out;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Firmware>> Firmware::create(const BoardContext& context, const RamLayout& ram,
+                                                   const std::string& name, const std::optional<DirectBoot>& kernel) {
+  std::unique_ptr<Firmware> firmware(new Firmware(context));
+  TRY(firmware->map_image(name));
+  TRY(firmware->offer_configuration(ram));
+  if (kernel) TRY(firmware->offer_kernel(*kernel, ram));
+  memory::Region ports;
+  ports.name = "fw_cfg";
+  ports.base = 0x510;
+  ports.size = FwCfg::kPorts;
+  ports.device = &firmware->config_;
+  TRY(context.ports.add(std::move(ports)));
+  return firmware;
+}
+
+Status Firmware::map_image(const std::string& name) {
+  const BootFile file = TRY(find_image(name));
+  if (file.size() > kMaxImage || file.size() % kImageUnit != 0) {
+    return file.error(fmt::format("a firmware image has a multiple of 64 KiB up to 16 MiB, not {} bytes", file.size()));
+  }
+  const std::vector<u8> data = TRY(file.bytes(0, file.size()));
+  image_bytes_ = file.size();
+  rom_ = TRY(memory::RamBlock::create("pc.bios", image_bytes_, {}));
+  std::ranges::copy(data, rom_->data());
+  memory::Region region;
+  region.name = "pc.bios";
+  region.base = kHighRamBase - image_bytes_;
+  region.size = image_bytes_;
+  region.ram = rom_;
+  region.readonly = true;
+  TRY(context_.memory.add(std::move(region)));
+  return {};
+}
+
+Status Firmware::offer_configuration(const RamLayout& ram) {
+  const Config& config = context_.config;
+  config_.add(FwCfg::kRamSize, bytes_of(config.ram_bytes));
+  config_.add_u16(FwCfg::kCpuCount, static_cast<u16>(config.topology.cpus));
+  config_.add_u16(FwCfg::kMaxCpus, static_cast<u16>(config.topology.max_cpus));
+  config_.add_u16(FwCfg::kNoGraphic, 1);
+  config_.add_u16(FwCfg::kBootMenu, 0);
+  config_.add_file("etc/e820", e820_file(ram));
+  return {};
+}
+
+/// Kernel items as SeaBIOS's and OVMF's own Linux loaders read them.
+Status Firmware::offer_kernel(const DirectBoot& boot, const RamLayout& ram) {
+  const BootFile& kernel = boot.kernel();
+  const std::vector<u8> head = TRY(kernel.head(8192));
+  if (!LinuxHeader::matches(head)) return kernel.error("with firmware, only a Linux bzImage can be booted");
+  const LinuxHeader header = TRY(LinuxHeader::parse(kernel, head));
+  std::vector<u8> setup = TRY(kernel.bytes(0, header.setup_bytes));
+  std::vector<u8> line(boot.command_line().begin(), boot.command_line().end());
+  line.push_back(0);
+  setup[0x210] = 0xff;  // type of loader: unknown
+  setup[0x211] |= 0x80;  // heap_end_ptr is valid
+  store_le<u16>(&setup[0x224], 0xfe00);
+  store_le(&setup[0x228], kCommandLineAddress);
+  if (boot.initrd()) {
+    const u64 size = boot.initrd()->size(), limit = std::min(header.initrd_limit, ram.low_bytes - 2 * kMiB);
+    if (size > limit) return boot.initrd()->error("does not fit into guest memory");
+    const u32 address = static_cast<u32>(align_down(limit - size, kPageSize));
+    store_le(&setup[0x218], address);
+    store_le(&setup[0x21c], static_cast<u32>(size));
+    config_.add_u32(FwCfg::kInitrdAddr, address);
+    config_.add_u32(FwCfg::kInitrdSize, static_cast<u32>(size));
+    config_.add(FwCfg::kInitrdData, TRY(boot.initrd()->bytes(0, size)));
+  }
+  config_.add_u32(FwCfg::kSetupAddr, kSetupAddress);
+  config_.add_u32(FwCfg::kSetupSize, static_cast<u32>(setup.size()));
+  config_.add_u32(FwCfg::kCmdlineAddr, kCommandLineAddress);
+  config_.add_u32(FwCfg::kCmdlineSize, static_cast<u32>(line.size()));
+  config_.add_u32(FwCfg::kKernelAddr, kKernelAddress);
+  config_.add_u32(FwCfg::kKernelSize, static_cast<u32>(kernel.size() - header.setup_bytes));
+  config_.add(FwCfg::kKernelData, TRY(kernel.bytes(header.setup_bytes, kernel.size() - header.setup_bytes)));
+  config_.add(FwCfg::kSetupData, std::move(setup));
+  config_.add(FwCfg::kCmdlineData, std::move(line));
+  return {};
+}
+
+Result<BootEntry> Firmware::load(const std::optional<AcpiBlob>& acpi) {
+  if (acpi) offer_acpi(*acpi);
+  const u64 copied = std::min(kLowCopy, image_bytes_);
+  TRY(context_.memory.guest_memory()->load(kMiB - copied, {rom_->data() + image_bytes_ - copied, copied}));
+  return BootEntry{};
+}
+
+void Firmware::offer_acpi(const AcpiBlob& blob) {
+  config_.add_file("etc/acpi/tables", blob.tables);
+  config_.add_file("etc/acpi/rsdp", blob.rsdp);
+  config_.add_file("etc/table-loader", table_loader_script(blob));
+}
+
+/// Boot devices in the CMOS: one nibble each (Bochs BIOS): 1 floppy, 2 hard disk, 3 CD-ROM, 4 network.
+std::vector<std::pair<u8, u8>> cmos_values(const CmosSettings& settings) {
+  static constexpr std::string_view kLetters = "?acdn";
+  u32 order = 0;
+  const std::string& letters = settings.boot_order.empty() ? std::string("cad") : settings.boot_order;
+  for (size_t i = 0; i < std::min<size_t>(letters.size(), 3); ++i) {
+    const size_t code = kLetters.find(letters[i]);
+    if (code != std::string_view::npos) order |= static_cast<u32>(code) << (4 * i);
+  }
+  const u64 low = settings.ram.low_bytes;
+  const u64 above_1m = std::min<u64>((low - kMiB) / kKiB, 0xffff);
+  const u64 above_16m = low > 16 * kMiB ? std::min<u64>((low - 16 * kMiB) / (64 * kKiB), 0xffff) : 0;
+  const u64 above_4g = settings.ram.high_bytes / (64 * kKiB);
+  auto byte = [](u64 value, unsigned index) { return static_cast<u8>(value >> (8 * index)); };
+  return {{0x15, byte(640, 0)}, {0x16, byte(640, 1)}, {0x17, byte(above_1m, 0)}, {0x18, byte(above_1m, 1)},
+          {0x30, byte(above_1m, 0)}, {0x31, byte(above_1m, 1)}, {0x34, byte(above_16m, 0)}, {0x35, byte(above_16m, 1)},
+          {0x5b, byte(above_4g, 0)}, {0x5c, byte(above_4g, 1)}, {0x5d, byte(above_4g, 2)},
+          {0x5f, static_cast<u8>(settings.cpus - 1)}, {0x14, 0x02},
+          {0x38, static_cast<u8>((order >> 4 & 0xf0) | 0x01)}, {0x3d, static_cast<u8>(order)}};
+}
+
+}  // namespace atl::machine

@@ -1,0 +1,48 @@
+// The PIIX4's power management function (82371AB, 8086:7113) at 01.3: identification and the base address of the PM1
+// register block, which firmware chooses. The registers themselves are devices/legacy/acpi_pm.
+// Missing: SMBus host controller.
+#pragma once
+
+#include <functional>
+
+#include "devices/device.h"
+#include "devices/pci/function.h"
+
+namespace atl::machine {
+
+class Piix4Pm final : public devices::Device {
+ public:
+  /// `moved` is told the base port, or 0 while the block is off; vCPU thread, under the PCI bus's lock.
+  explicit Piix4Pm(std::function<void(u16 base)> moved) : moved_(std::move(moved)) {
+    function_.set_byte(kPmBase, 1);  // an I/O address
+    for (u16 i = 0; i < 2; ++i) function_.set_writable(static_cast<u16>(kPmBase + i), i ? 0xff : 0xc0);
+    function_.set_writable(kPmControl, 1);
+    function_.set_window({.offset = kPmBase, .size = kPmControl + 1 - kPmBase, .before_read = {},
+                          .after_write = [this](u16, unsigned) { refresh(); }});
+  }
+
+  std::string_view type() const override { return "PIIX4_PM"; }
+  void reset() override {
+    function_.reset();
+    refresh();
+  }
+  void visit(Archive& archive) override {
+    function_.visit(archive);
+    refresh();
+  }
+  devices::PciFunction& function() { return function_; }
+
+ private:
+  static constexpr u16 kPmBase = 0x40, kPmControl = 0x80;
+
+  void refresh() {
+    const u16 base = function_.byte(kPmControl) & 1 ? static_cast<u16>(function_.word(kPmBase) & 0xffc0) : u16{0};
+    moved_(base);
+  }
+
+  const std::function<void(u16)> moved_;
+  devices::PciFunction function_{"PIIX4_PM", {.vendor = 0x8086, .device = 0x7113, .revision = 3, .class_code = 0x068000,
+                                              .subsystem_vendor = 0x1af4, .subsystem = 0x1100}};
+};
+
+}  // namespace atl::machine

@@ -1,0 +1,48 @@
+#include "machine/boards/ram.h"
+
+#include "machine/boards/board.h"
+
+namespace atl::machine {
+namespace {
+
+constexpr u64 kLowLimit = 3 * kGiB;        // with more RAM, devices get the fourth GiB
+constexpr u64 kPcLowMost = 3584 * kMiB;    // a pc with less than this needs no RAM above 4 GiB
+constexpr GuestAddr kVgaWindow = 0xa0000, kVgaWindowEnd = 0xc0000;
+
+memory::Region ram_region(std::string name, const std::shared_ptr<memory::RamBlock>& ram, GuestAddr base, u64 size,
+                          u64 offset) {
+  memory::Region region;
+  region.name = std::move(name);
+  region.base = base;
+  region.size = size;
+  region.ram = ram;
+  region.ram_offset = offset;
+  return region;
+}
+
+}  // namespace
+
+cpu::IrqChip irqchip_of(BoardKind board) {
+  return board == BoardKind::Pc ? cpu::IrqChip::Full : cpu::IrqChip::ApicOnly;
+}
+
+RamLayout ram_layout(BoardKind board, u64 ram_bytes) {
+  const u64 most = board == BoardKind::Pc ? kPcLowMost : kLowLimit;
+  if (ram_bytes < most || ram_bytes <= kLowLimit) return {ram_bytes, 0};
+  return {kLowLimit, ram_bytes - kLowLimit};
+}
+
+Status map_ram(const Config& config, memory::AddressSpace& memory) {
+  if (config.ram_bytes < kMiB) return Error(ErrorKind::Invalid, "a machine needs at least 1 MiB of memory");
+  auto ram = TRY(memory::RamBlock::create("pc.ram", config.ram_bytes, config.ram));
+  const RamLayout layout = ram_layout(config.board, config.ram_bytes);
+  memory::AddressSpace::Batch batch(memory);
+  // The window of the VGA frame buffer is no RAM on a PC.
+  TRY(memory.add(ram_region("ram-low", ram, 0, kVgaWindow, 0)));
+  TRY(memory.add(ram_region("ram", ram, kVgaWindowEnd, layout.low_bytes - kVgaWindowEnd, kVgaWindowEnd)));
+  if (layout.high_bytes == 0) return {};
+  TRY(memory.add(ram_region("ram-above-4g", ram, kHighRamBase, layout.high_bytes, layout.low_bytes)));
+  return {};
+}
+
+}  // namespace atl::machine

@@ -1,0 +1,314 @@
+// Birth and life cycle of a machine.
+#include "machine/machine.h"
+
+#include <chrono>
+#include <semaphore>
+
+#include <fmt/core.h>
+
+#include "base/log.h"
+#include "cpu/kvm/accelerator.h"
+#include "cpu/soft/accelerator.h"
+#include "machine/machine_impl.h"
+
+namespace atl::machine {
+namespace {
+
+constexpr auto kQuiesceDeadline = std::chrono::seconds(30);
+
+}  // namespace
+
+std::string_view run_state_name(RunState state) {
+  switch (state) {
+    case RunState::Prelaunch: return "prelaunch";
+    case RunState::Running: return "running";
+    case RunState::Paused: return "paused";
+    case RunState::Shutdown: return "shutdown";
+    case RunState::IoError: return "io-error";
+    case RunState::InternalError: return "internal-error";
+    case RunState::GuestPanicked: return "guest-panicked";
+  }
+  return "unknown";
+}
+
+Result<std::unique_ptr<Machine>> Machine::create(const Config& config, Loop& control,
+                                                 const std::map<CharId, CharBackend*>& chars) {
+  return MachineImpl::create(config, control, chars);
+}
+
+Result<std::unique_ptr<Machine>> MachineImpl::create(const Config& config, Loop& control,
+                                                     const std::map<CharId, CharBackend*>& chars) {
+  std::unique_ptr<MachineImpl> machine(new MachineImpl(config, control, chars));
+  TRY(machine->build());
+  return std::unique_ptr<Machine>(std::move(machine));
+}
+
+Status MachineImpl::build() {
+  TRY(map_ram(config_, memory_));
+  TRY(create_vm());
+  TRY(create_back_ends());
+  TRY(create_board());
+  TRY(add_cold_devices());
+  TRY(create_vcpus());
+  return prepare_boot();
+}
+
+/// Tries the accelerators in the order given; a fallback says so in one line.
+Status MachineImpl::create_vm() {
+  std::string reason = "no accelerator was asked for";
+  for (const AcceleratorChoice& choice : config_.accelerators) {
+    auto vm = try_accelerator(choice);
+    if (vm) {
+      if (&choice != &config_.accelerators.front()) log_info("{}; using the software CPU", reason);
+      vm_ = *std::move(vm);
+      return {};
+    }
+    reason = vm.error().text();
+  }
+  return Error(ErrorKind::Unsupported, reason);
+}
+
+Result<std::unique_ptr<cpu::Vm>> MachineImpl::try_accelerator(const AcceleratorChoice& choice) {
+  const cpu::VmOptions options = {.irqchip = irqchip_of(config_.board),
+                                  .max_vcpus = std::max(config_.topology.cpus, config_.topology.max_cpus),
+                                  .memory = &memory_,
+                                  .ports = &ports_,
+                                  .translate = choice.translate,
+                                  .stats = choice.stats};
+  if (choice.kind == AcceleratorKind::Soft) return cpu::create_soft_vm(options);
+  TRY(cpu::kvm_usable(choice.any_kvm_backend));
+  return cpu::create_kvm_vm(options, [this](const cpu::CpuidTable& cpuid) {
+    return cpu::create_instruction_stepper(memory_, ports_, cpuid);
+  });
+}
+
+Status MachineImpl::create_back_ends() {
+  back_ends_ = TRY(BackEnds::create());
+  device_clock_ = std::make_unique<LoopClock>(back_ends_->default_thread().loop(), clock_);
+  for (const IoThreadConfig& thread : config_.iothreads) TRY(back_ends_->add_iothread(thread));
+  for (const RngConfig& rng : config_.rngs) TRY(back_ends_->add_rng(rng));
+  for (const DriveConfig& drive : config_.drives) TRY(back_ends_->add_drive(drive));
+  for (const NetConfig& network : config_.networks) TRY(back_ends_->add_network(network));
+  return {};
+}
+
+BoardContext MachineImpl::board_context() {
+  return {.config = config_,
+          .vm = *vm_,
+          .memory = memory_,
+          .ports = ports_,
+          .clock = *device_clock_,
+          .system = *this,
+          .chars = chars_,
+          .rtc_changed = [this](i64 seconds) {
+            post([this, seconds] { emit({.kind = Event::Kind::RtcChange, .value = seconds}); });
+          },
+          .ejected = [this](devices::Device& device) { on_ejected(device); }};
+}
+
+Status MachineImpl::create_board() {
+  board_ = TRY(config_.board == BoardKind::Pc ? create_pc(board_context()) : create_microvm(board_context()));
+  return {};
+}
+
+Status MachineImpl::create_vcpus() {
+  cpuid_ = TRY(cpu::build_cpuid(config_.cpu, vm_->cpuid_limits(), config_.topology));
+  std::vector<std::unique_ptr<cpu::Vcpu>> vcpus;
+  for (u32 i = 0; i < config_.topology.cpus; ++i) {
+    vcpus.push_back(TRY(vm_->create_vcpu(i, cpuid_[i]).context(fmt::format("create vCPU {}", i))));
+    power_on_states_.push_back(TRY(vcpus.back()->get_state()));
+  }
+  threads_ = std::make_unique<VcpuThreads>([this](u32 index, cpu::RunExit exit) { on_vcpu_exit(index, exit); });
+  return threads_->start(std::move(vcpus), vm_->accelerator());
+}
+
+/// Loads what boots and puts the first processor at its entry.
+Status MachineImpl::prepare_boot() {
+  const BootEntry entry = TRY(board_->load());
+  if (entry.mode == BootEntry::Mode::Reset) return {};
+  cpu::VcpuState state = power_on_states_[0];
+  TRY(enter(entry, *memory_.guest_memory(), state));
+  return threads_->vcpu(0).set_state(state);
+}
+
+MachineImpl::~MachineImpl() {
+  *alive_ = false;
+  shut_down();
+  // The I/O threads have ended: devices may be destroyed here, before what they use.
+  board_.reset();
+  isa_devices_.clear();
+}
+
+Status MachineImpl::start() {
+  CHECK(!started_);
+  started_ = true;
+  return config_.start_paused ? Status{} : resume();
+}
+
+void MachineImpl::set_state(RunState state) { state_ = state; }
+
+void MachineImpl::emit(Event event) {
+  if (handler_) handler_(event);
+}
+
+void MachineImpl::post(std::function<void()> function) {
+  control_.post([alive = alive_, function = std::move(function)] {
+    if (*alive) function();
+  });
+}
+
+Status MachineImpl::stop_everything() {
+  threads_->pause();
+  vm_->pause_clock();
+  clock_.pause();
+  return quiesce_devices();
+}
+
+void MachineImpl::run_everything() {
+  clock_.resume();
+  device_clock_->resumed();
+  vm_->resume_clock();
+  for (devices::Device* device : board_->devices()) device->resume();
+  threads_->resume();
+}
+
+/// Waits for every device's loop to say that nothing is in flight.
+Status MachineImpl::quiesce_devices() {
+  for (devices::Device* device : board_->devices()) {
+    auto done = std::make_shared<std::binary_semaphore>(0);
+    device->quiesce([done] { done->release(); });
+    if (!done->try_acquire_for(kQuiesceDeadline)) {
+      return Error(ErrorKind::Busy, fmt::format("{}: requests in flight did not end", device->type()));
+    }
+  }
+  return {};
+}
+
+Status MachineImpl::pause() {
+  if (state_ != RunState::Running) return {};
+  TRY(stop_everything());
+  set_state(RunState::Paused);
+  emit({.kind = Event::Kind::Stop});
+  return {};
+}
+
+Status MachineImpl::resume() {
+  if (state_ == RunState::Running) return {};
+  if (state_ == RunState::Shutdown || state_ == RunState::InternalError || state_ == RunState::GuestPanicked) {
+    return Error(ErrorKind::Invalid, "Resetting the Virtual Machine is required");
+  }
+  for (auto& drive : back_ends_->drives()) drive.io_error = false;
+  set_state(RunState::Running);
+  emit({.kind = Event::Kind::Resume});
+  run_everything();
+  return {};
+}
+
+/// Everything to its state at power-on. vCPUs and devices are stopped.
+Status MachineImpl::power_on() {
+  board_->reset();
+  TRY(vm_->reset_irqchip());
+  for (u32 i = 0; i < threads_->count(); ++i) TRY(threads_->vcpu(i).set_state(power_on_states_[i]));
+  return prepare_boot();
+}
+
+Status MachineImpl::reset() {
+  const bool was_running = state_ == RunState::Running;
+  if (was_running) TRY(stop_everything());
+  reset_requested_ = false;
+  TRY(power_on().context("reset"));
+  emit({.kind = Event::Kind::Reset, .reason = "host-qmp-system-reset"});
+  if (was_running) run_everything();
+  else if (state_ != RunState::Prelaunch) set_state(RunState::Paused);
+  return {};
+}
+
+Status MachineImpl::powerdown() {
+  board_->press_power_button();
+  emit({.kind = Event::Kind::Powerdown});
+  return {};
+}
+
+Status MachineImpl::inject_nmi() {
+  for (u32 i = 0; i < threads_->count(); ++i) TRY(threads_->vcpu(i).inject_nmi());
+  return {};
+}
+
+void MachineImpl::shut_down() {
+  if (ended_) return;
+  ended_ = true;
+  if (threads_) {
+    if (state_ == RunState::Running) {
+      if (auto stopped = stop_everything(); !stopped) log_warning("{}", stopped.error().text());
+    }
+    threads_->stop();
+  }
+  if (!back_ends_) return;
+  if (auto flushed = back_ends_->flush(); !flushed) log_error("{}", flushed.error().text());
+  back_ends_->stop_threads();
+}
+
+// What vCPU threads and devices ask for.
+
+void MachineImpl::request_reset() {
+  reset_requested_ = true;
+  if (threads_) threads_->request_pause();
+  post([this] { handle_requests(); });
+}
+
+void MachineImpl::request_power_off() {
+  power_off_requested_ = true;
+  if (threads_) threads_->request_pause();
+  post([this] { handle_requests(); });
+}
+
+void MachineImpl::request_exit(int status) {
+  int none = -1;
+  exit_requested_.compare_exchange_strong(none, status);
+  if (threads_) threads_->request_pause();
+  post([this] { handle_requests(); });
+}
+
+void MachineImpl::on_vcpu_exit(u32 index, cpu::RunExit exit) {
+  if (exit == cpu::RunExit::Reset) return request_reset();
+  failed_vcpu_ = static_cast<int>(index);
+  threads_->request_pause();
+  post([this, index] { vcpu_failed(index); });
+}
+
+void MachineImpl::vcpu_failed(u32 index) {
+  if (state_ != RunState::Running) return;
+  if (auto stopped = stop_everything(); !stopped) log_warning("{}", stopped.error().text());
+  log_error("vCPU {}: {}", index, threads_->vcpu(index).failure());
+  set_state(RunState::InternalError);
+  emit({.kind = Event::Kind::Stop});
+}
+
+void MachineImpl::handle_requests() {
+  if (state_ != RunState::Running) return;
+  const int exit_status = exit_requested_.exchange(-1);
+  if (exit_status >= 0) {
+    exit_code_ = exit_status;
+    return enter_shutdown(true, "guest-shutdown");
+  }
+  if (power_off_requested_.exchange(false)) return enter_shutdown(true, "guest-shutdown");
+  if (!reset_requested_.exchange(false)) return;
+  if (config_.no_reboot) return enter_shutdown(true, "guest-reset");
+  Status done = stop_everything();
+  if (done) done = power_on().context("reset");
+  if (!done) {
+    log_error("{}", done.error().text());
+    set_state(RunState::InternalError);
+    return emit({.kind = Event::Kind::Stop});
+  }
+  emit({.kind = Event::Kind::Reset, .guest = true, .reason = "guest-reset"});
+  run_everything();
+}
+
+void MachineImpl::enter_shutdown(bool guest, std::string reason) {
+  if (auto stopped = stop_everything(); !stopped) log_warning("{}", stopped.error().text());
+  set_state(RunState::Shutdown);
+  emit({.kind = Event::Kind::Shutdown, .guest = guest, .reason = std::move(reason)});
+}
+
+}  // namespace atl::machine

@@ -1,0 +1,186 @@
+// Devices of a machine: plugging and unplugging, and what they report.
+#include <algorithm>
+
+#include <fmt/core.h>
+
+#include "devices/legacy/debug_ports.h"
+#include "machine/boards/chipset.h"
+#include "machine/machine_impl.h"
+#include "machine/property_reader.h"
+
+namespace atl::machine {
+
+MakerContext MachineImpl::maker_context() {
+  return {.config = config_,
+          .back_ends = *back_ends_,
+          .memory = memory_,
+          .chars = chars_,
+          .on_block_error = [this](const std::string& drive, const std::string& device,
+                                   const devices::BlockError& error) { on_block_error(drive, device, error); },
+          .on_balloon_change = [this](u64 bytes) {
+            post([this, bytes] { emit({.kind = Event::Kind::BalloonChange, .value = static_cast<i64>(bytes)}); });
+          }};
+}
+
+Status MachineImpl::add_cold_devices() {
+  for (const DeviceConfig& device : config_.devices) TRY(check_device(device));
+  TRY(check_console_ports());
+  for (const DeviceConfig& device : config_.devices) {
+    if (is_console_port(device.type)) continue;  // built with their controller
+    TRY(plug(device, false).context(fmt::format("-device {}", device.type)));
+  }
+  return {};
+}
+
+/// The ports that belong to a controller: those that name its bus, and for the first one those that name none.
+std::vector<DeviceConfig> MachineImpl::console_ports_of(const DeviceConfig& controller) const {
+  auto first = std::ranges::find_if(config_.devices, [](const DeviceConfig& d) { return d.type.starts_with("virtio-serial"); });
+  const bool is_first = first != config_.devices.end() && &*first == &controller;
+  std::vector<DeviceConfig> ports;
+  for (const DeviceConfig& device : config_.devices) {
+    if (is_console_port(device.type) && belongs_to(device, controller.id, is_first)) ports.push_back(device);
+  }
+  return ports;
+}
+
+Status MachineImpl::check_console_ports() const {
+  size_t owned = 0, all = 0;
+  for (const DeviceConfig& device : config_.devices) {
+    if (device.type.starts_with("virtio-serial")) owned += console_ports_of(device).size();
+    if (is_console_port(device.type)) ++all;
+  }
+  if (owned == all) return {};
+  return Error(ErrorKind::NotFound, "No 'virtio-serial-bus' bus found for a virtconsole or virtserialport device");
+}
+
+Status MachineImpl::plug(const DeviceConfig& device, bool hotplugged) {
+  if (device.type.starts_with("isa-")) return plug_isa(device);
+  const std::string user = device.id.empty() ? fmt::format("/machine/peripheral-anon/device[{}]", plugged_.size()) : device.id;
+  MadeDevice made = TRY(make_virtio_device(device, user, console_ports_of(device), maker_context()));
+  made.plug.hotplugged = hotplugged;
+  auto placed = board_->plug(std::move(made.device), made.plug);
+  if (!placed) {
+    back_ends_->release(user);
+    return std::move(placed).error();
+  }
+  plugged_.push_back({device, user, *placed, made.balloon, made.thread, false});
+  return {};
+}
+
+Status MachineImpl::plug_isa(const DeviceConfig& device) {
+  const PropertyReader p(device);
+  const u64 base = p.number("iobase"), size = device.type == "isa-debug-exit" ? p.number("iosize") : 1;
+  if (base > 0xffff || size == 0 || base + size > 0x10000) return p.refuse("iobase", "outside the 64 KiB of ports");
+  std::unique_ptr<devices::Device> built;
+  memory::BusDevice* registers = nullptr;
+  if (device.type == "isa-debug-exit") {
+    auto exit = std::make_unique<devices::DebugExit>(*this);
+    registers = exit.get();
+    built = std::move(exit);
+  } else {
+    const std::string chardev(p.text("chardev"));
+    auto backend = chars_.find(chardev);
+    if (backend == chars_.end()) return p.refuse("chardev", fmt::format("can't find '{}'", chardev));
+    auto console = std::make_unique<devices::DebugConsole>(*backend->second, static_cast<u8>(p.number("readback")));
+    registers = console.get();
+    built = std::move(console);
+  }
+  const PortBlock block = {find_device_spec(device.type)->type.data(), static_cast<u16>(base), static_cast<u16>(size), registers};
+  TRY(map_ports(ports_, {&block, 1}));
+  isa_devices_.push_back(std::move(built));
+  return {};
+}
+
+Status MachineImpl::add_device(const DeviceConfig& device) {
+  TRY(check_device(device));
+  if (!find_device_spec(device.type)->hotpluggable) {
+    return Error(ErrorKind::Unsupported, fmt::format("Device '{}' does not support hotplugging", device.type));
+  }
+  if (!device.id.empty() && find_plugged(device.id)) {
+    return Error(ErrorKind::Exists, fmt::format("Duplicate device ID '{}'", device.id));
+  }
+  return while_paused([&] { return plug(device, started_); });
+}
+
+MachineImpl::Plugged* MachineImpl::find_plugged(const std::string& id) {
+  auto found = std::ranges::find_if(plugged_, [&](const Plugged& p) { return p.config.id == id; });
+  return found == plugged_.end() || id.empty() ? nullptr : &*found;
+}
+
+Status MachineImpl::remove_device(const std::string& id) {
+  Plugged* plugged = find_plugged(id);
+  if (!plugged) return Error(ErrorKind::NotFound, fmt::format("Device '{}' not found", id));
+  TRY(board_->request_unplug(*plugged->device));
+  plugged->leaving = true;
+  return {};
+}
+
+/// vCPU thread: the guest wrote the eject register.
+void MachineImpl::on_ejected(devices::Device& device) {
+  post([this, gone = &device] { finish_unplug(gone); });
+}
+
+void MachineImpl::finish_unplug(devices::Device* device) {
+  auto found = std::ranges::find_if(plugged_, [&](const Plugged& p) { return p.device == device; });
+  if (found == plugged_.end()) return;  // ejected twice
+  const Plugged plugged = *found;
+  const bool running = state_ == RunState::Running;
+  if (running) {
+    if (auto stopped = stop_everything(); !stopped) {
+      emit({.kind = Event::Kind::DeviceUnplugError, .reason = stopped.error().text(), .device = plugged.config.id});
+      return;
+    }
+  }
+  plugged_.erase(found);
+  destroy(board_->unplug(*device), *plugged.thread);
+  back_ends_->release(plugged.user);
+  emit({.kind = Event::Kind::DeviceDeleted, .device = plugged.config.id, .path = "/machine/peripheral/" + plugged.config.id});
+  if (running) run_everything();
+}
+
+/// Virtio devices end on their loop.
+void MachineImpl::destroy(std::unique_ptr<devices::Device> device, LoopThread& thread) {
+  thread.run_on([&] { device.reset(); });
+}
+
+void MachineImpl::on_block_error(const std::string& drive, const std::string& device, const devices::BlockError& error) {
+  post([this, drive, device, error] { block_error(drive, device, error); });
+}
+
+void MachineImpl::block_error(const std::string& drive, const std::string& device, const devices::BlockError& error) {
+  const bool stop = error.action == block::ErrorPolicy::Stop;
+  static constexpr std::string_view kActions[] = {"report", "ignore", "stop"};
+  const auto action = static_cast<size_t>(error.action);
+  BackEnds::Drive* back_end = back_ends_->find_drive(drive);
+  emit({.kind = Event::Kind::BlockIoError,
+        .reason = error.text,
+        .device = drive,
+        .node = back_end ? back_end->config.raw.node_name : "",
+        .path = device,
+        .operation = error.read ? "read" : "write",
+        .action = std::string(kActions[std::min<size_t>(action, 2)]),
+        .nospace = error.no_space});
+  if (!stop || state_ != RunState::Running) return;
+  if (back_end) back_end->io_error = true;
+  if (auto stopped = stop_everything(); !stopped) return;
+  set_state(RunState::IoError);
+  emit({.kind = Event::Kind::Stop});
+}
+
+Status MachineImpl::set_balloon(u64 target_bytes) {
+  for (Plugged& p : plugged_) {
+    if (!p.balloon) continue;
+    p.balloon->set_target(std::min(target_bytes, config_.ram_bytes));
+    return {};
+  }
+  return Error(ErrorKind::NotFound, "No balloon device has been activated");
+}
+
+Result<u64> MachineImpl::balloon_bytes() const {
+  for (const Plugged& p : plugged_) {
+    if (p.balloon) return p.balloon->actual_bytes();
+  }
+  return Error(ErrorKind::NotFound, "No balloon device has been activated");
+}
+
+}  // namespace atl::machine

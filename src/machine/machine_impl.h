@@ -1,0 +1,159 @@
+// The parts of one machine and how they hang together. Member functions are spread over machine.cc (birth, life cycle),
+// machine_devices.cc (plugging, back ends) and machine_queries.cc (what monitors ask).
+//
+// Threads: the control thread calls everything but the SystemControl functions, which vCPU threads call, and the reports
+// of devices, which come from their loops; those only note what happened and post to the control loop.
+#pragma once
+
+#include <atomic>
+#include <optional>
+
+#include "base/vm_clock.h"
+#include "devices/legacy/system_control.h"
+#include "machine/back_ends.h"
+#include "machine/boards/board.h"
+#include "machine/device_makers.h"
+#include "machine/loop_clock.h"
+#include "machine/machine.h"
+#include "machine/vcpu_threads.h"
+
+namespace atl::machine {
+
+class MachineImpl final : public Machine, public devices::SystemControl {
+ public:
+  static Result<std::unique_ptr<Machine>> create(const Config& config, Loop& control,
+                                                 const std::map<CharId, CharBackend*>& chars);
+  ~MachineImpl() override;
+
+  const Config& config() const override { return config_; }
+  std::string_view accelerator() const override { return vm_->accelerator(); }
+  void set_event_handler(std::function<void(const Event&)> handler) override { handler_ = std::move(handler); }
+  Status start() override;
+  RunState state() const override { return state_; }
+  Status pause() override;
+  Status resume() override;
+  Status reset() override;
+  Status powerdown() override;
+  Status inject_nmi() override;
+  void shut_down() override;
+  std::optional<int> exit_code() const override { return exit_code_; }
+
+  Status add_device(const DeviceConfig& device) override;
+  Status remove_device(const std::string& id) override;
+  Status add_drive(const DriveConfig& drive) override { return back_ends_->add_drive(drive); }
+  Status remove_drive(const std::string& node_name) override { return back_ends_->remove_drive(node_name); }
+  Status add_network(const NetConfig& network) override { return back_ends_->add_network(network); }
+  Status remove_network(const std::string& id) override { return back_ends_->remove_network(id); }
+  Status add_rng(const RngConfig& rng) override { return back_ends_->add_rng(rng); }
+  Status remove_object(const std::string& id) override { return back_ends_->remove_object(id); }
+  Status set_balloon(u64 target_bytes) override;
+  Result<u64> balloon_bytes() const override;
+
+  std::vector<CpuInfo> cpus() const override;
+  std::vector<BlockInfo> block_devices() const override;
+  std::vector<NetworkInfo> networks() const override;
+  cpu::Counters counters() const override;
+  Result<std::string> describe(const std::string& what, u32 arg) override;
+  Result<std::vector<u8>> read_memory(bool physical, u32 cpu_index, u64 address, u64 size_bytes) override;
+  Result<cpu::VcpuState> cpu_state(u32 index) override;
+
+  // SystemControl: any thread.
+  void request_reset() override;
+  void request_power_off() override;
+  void request_exit(int status) override;
+
+ private:
+  /// A device that -device or device_add brought.
+  struct Plugged {
+    DeviceConfig config;
+    std::string user;                       // name towards the back ends: the id, or a path
+    devices::Device* device = nullptr;
+    devices::VirtioBalloon* balloon = nullptr;
+    LoopThread* thread = nullptr;
+    bool leaving = false;                   // the guest was asked to let go
+  };
+
+  MachineImpl(const Config& config, Loop& control, const std::map<CharId, CharBackend*>& chars)
+      : config_(config), control_(control), chars_(chars) {}
+
+  // Birth.
+  Status build();
+  Status create_vm();
+  Result<std::unique_ptr<cpu::Vm>> try_accelerator(const AcceleratorChoice& choice);
+  Status create_back_ends();
+  Status create_board();
+  Status create_vcpus();
+  Status add_cold_devices();
+  Status prepare_boot();
+  BoardContext board_context();
+  MakerContext maker_context();
+
+  // Life cycle.
+  void set_state(RunState state);
+  void emit(Event event);
+  void post(std::function<void()> function);
+  /// Stops vCPUs, then devices; the clock stands still.
+  Status stop_everything();
+  void run_everything();
+  Status quiesce_devices();
+  Status power_on();
+  void enter_shutdown(bool guest, std::string reason);
+  void on_vcpu_exit(u32 index, cpu::RunExit exit);
+  void vcpu_failed(u32 index);
+  void handle_requests();
+  void on_block_error(const std::string& drive, const std::string& device, const devices::BlockError& error);
+  void block_error(const std::string& drive, const std::string& device, const devices::BlockError& error);
+
+  // Devices.
+  Status plug(const DeviceConfig& device, bool hotplugged);
+  Status plug_isa(const DeviceConfig& device);
+  std::vector<DeviceConfig> console_ports_of(const DeviceConfig& controller) const;
+  Status check_console_ports() const;
+  Plugged* find_plugged(const std::string& id);
+  void on_ejected(devices::Device& device);
+  void finish_unplug(devices::Device* device);
+  void destroy(std::unique_ptr<devices::Device> device, LoopThread& thread);
+
+  Result<std::string> describe_page_tables(u32 index);
+  /// Runs `body` with all vCPUs stopped.
+  template <class F>
+  auto while_paused(F body);
+
+  const Config config_;
+  Loop& control_;
+  const std::map<CharId, CharBackend*> chars_;
+  std::function<void(const Event&)> handler_;
+  RunState state_ = RunState::Prelaunch;
+  std::optional<int> exit_code_;
+  bool started_ = false, ended_ = false;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // control thread: posted functions look first
+
+  // In the order in which they depend on each other.
+  memory::AddressSpace memory_{"memory", u64{1} << 52};
+  memory::AddressSpace ports_{"I/O", u64{1} << 16};
+  VmClock clock_;
+  std::unique_ptr<BackEnds> back_ends_;
+  std::unique_ptr<cpu::Vm> vm_;
+  std::vector<cpu::CpuidTable> cpuid_;
+  std::unique_ptr<LoopClock> device_clock_;
+  std::unique_ptr<Board> board_;
+  std::vector<std::unique_ptr<devices::Device>> isa_devices_;
+  std::vector<Plugged> plugged_;
+  std::vector<cpu::VcpuState> power_on_states_;
+  std::unique_ptr<VcpuThreads> threads_;
+
+  std::atomic<bool> reset_requested_{false}, power_off_requested_{false};
+  std::atomic<int> exit_requested_{-1};
+  std::atomic<int> failed_vcpu_{-1};
+};
+
+template <class F>
+auto MachineImpl::while_paused(F body) {
+  const bool running = state_ == RunState::Running;
+  if (running) threads_->pause();
+  auto result = body();
+  if (running) threads_->resume();
+  return result;
+}
+
+}  // namespace atl::machine
