@@ -81,6 +81,7 @@ struct Core {
   CodeSize code_size = CodeSize::k16;
   bool long_mode = false;      // EFER.LMA
   bool paging = false;
+  u8 block_mode = 0;           // mode_key() of the running blocks; the run loop's
   bool flat_data = false;      // DS, ES, SS are writable, expand-up, with base 0 and limit 4 GiB, or code is 64-bit: no
                                // segment checks needed
 

@@ -1,0 +1,153 @@
+#include "cpu/soft/exec/run.h"
+
+#include <optional>
+
+#include "cpu/soft/exec/block_cache.h"
+#include "cpu/soft/irq/local_apic.h"
+#include "cpu/soft/mmu/access.h"
+#include "cpu/soft/soft_vm.h"
+#include "cpu/soft/system/debug.h"
+#include "cpu/soft/system/events.h"
+#include "cpu/soft/system/state.h"
+
+namespace atl::soft {
+
+namespace {
+
+using cpu::RunExit;
+
+bool take(Core& core, u32 bit) { return core.attention.fetch_and(~bit, std::memory_order_seq_cst) & bit; }
+
+bool waits_for_sipi(const Core& core) {
+  return core.mp_state == MpState::Uninitialized || core.mp_state == MpState::InitReceived;
+}
+
+/// Drops write tags for pages that have come to hold code, and takes up a changed memory map.
+void attend_tlb(Core& core) {
+  u64 epoch = core.vm->code_epoch.load(std::memory_order_seq_cst);
+  drop_all_write_tags(core);
+  sync_memory_map(core);
+  core.code_epoch_seen.store(epoch, std::memory_order_seq_cst);
+}
+
+void attend_init(Core& core) {
+  init_core(core);
+  if (core.apic) core.apic->reset(true);
+}
+
+void attend_sipi(Core& core) {
+  if (waits_for_sipi(core) && core.apic) start_sipi(core, core.apic->sipi_vector());
+}
+
+/// SDM vol. 3, 7.7.1: blocked from delivery to IRET. The bit stays set meanwhile: one NMI is remembered.
+bool attend_nmi(Core& core) {
+  if (core.nmi_masked || core.interrupt_shadow || !take(core, kAttendNmi)) return true;
+  core.mp_state = MpState::Runnable;
+  return deliver_nmi(core);
+}
+
+/// False: triple fault.
+bool attend_interrupt(Core& core) {
+  if (!(core.other_flags & kIF) || core.interrupt_shadow) return true;
+  int vector = take_interrupt(core);
+  if (vector < 0) return true;
+  ++core.stats.interrupts;
+  core.mp_state = MpState::Runnable;
+  return deliver_interrupt(core, static_cast<u8>(vector));
+}
+
+/// One instruction with everything that may surround it. False: triple fault.
+bool step_attentively(Core& core) {
+  StepState before = step_state(core);
+  bool done = before_instruction(core);
+  if (done) {
+    const CodeBlock* block = core.blocks->find_single();
+    if (block) {
+      core.block_rip = core.rip;
+      core.leave_block = false;
+      ++core.stats.instructions;
+      block->ops->run(core, block->ops);
+    }
+    done = !core.fault_pending;
+  }
+  if (done) done = after_instruction(core, before);
+  if (!done && !deliver_exception(core)) return false;
+  // The end of a shadow lets an interrupt in that was not asked for again.
+  if (before.shadow && interrupt_pending(core)) core.attention.fetch_or(kAttendInterrupt, std::memory_order_relaxed);
+  return true;
+}
+
+/// Serves what waits. Nothing: go on with blocks or, if kAttendMode is still set, with one instruction.
+std::optional<RunExit> attend(Core& core) {
+  for (;;) {
+    u32 bits = core.attention.load(std::memory_order_seq_cst);
+    if (bits & kAttendKick) {
+      take(core, kAttendKick);
+      return RunExit::Kicked;
+    }
+    if ((bits & kAttendTlb) && take(core, kAttendTlb)) attend_tlb(core);
+    if ((bits & kAttendInit) && take(core, kAttendInit)) attend_init(core);
+    if ((bits & kAttendSipi) && take(core, kAttendSipi)) attend_sipi(core);
+    if (!waits_for_sipi(core)) {
+      if ((bits & kAttendNmi) && !attend_nmi(core)) return RunExit::Reset;
+      if ((bits & kAttendInterrupt) && take(core, kAttendInterrupt) && !attend_interrupt(core)) return RunExit::Reset;
+    }
+    if (core.mp_state == MpState::Runnable) return std::nullopt;
+    ++core.stats.halts;
+    wait_for_attention(core);
+  }
+}
+
+/// Runs the block at core.rip and those it is linked to. Links `from`, the op that led here, to it. Returns the op that ends
+/// the last block if it may be linked.
+const Op* run_blocks(Core& core, const Op* from) {
+  BlockCache& cache = *core.blocks;
+  u64 generation = cache.generation();
+  CodeBlock* block = cache.find();
+  if (!block) return nullptr;
+  if (from && block->linkable() && generation == cache.generation()) from->link = block;
+  core.leave_block = false;
+  core.block_rip = core.rip;
+  core.stats.instructions += block->op_count;
+  const Op* last = block->ops->run(core, block->ops);
+  return block->linkable() ? last : nullptr;
+}
+
+}  // namespace
+
+RunExit run(Core& core) {
+  const Op* from = nullptr;
+  for (;;) {
+    if (core.attention.load(std::memory_order_relaxed) != 0 || core.mp_state != MpState::Runnable) [[unlikely]] {
+      from = nullptr;
+      if (auto exit = attend(core)) return *exit;
+      if (needs_stepping(core)) {
+        if (!step_attentively(core)) return RunExit::Reset;
+        continue;
+      }
+      core.attention.fetch_and(~u32{kAttendMode}, std::memory_order_relaxed);
+    }
+    from = run_blocks(core, from);
+    if (core.debug_hits && !core.fault_pending) after_instruction(core, {});
+    if (core.fault_pending) [[unlikely]] {
+      from = nullptr;
+      if (!deliver_exception(core)) return RunExit::Reset;
+    }
+  }
+}
+
+bool step_one(Core& core) {
+  // Keeps the one instruction from running on into the next block.
+  core.attention.fetch_or(kAttendMode, std::memory_order_relaxed);
+  bool ok = step_attentively(core);
+  if (!needs_stepping(core)) core.attention.fetch_and(~u32{kAttendMode}, std::memory_order_relaxed);
+  return ok;
+}
+
+std::unique_ptr<BlockCache> attach_block_cache(Core& core) {
+  auto blocks = std::make_unique<BlockCache>(core);
+  core.blocks = blocks.get();
+  return blocks;
+}
+
+}  // namespace atl::soft
