@@ -156,10 +156,7 @@ Status KvmMachine::probe() {
   return {};
 }
 
-/// Regions may have been there before the VM.
 void KvmMachine::follow_maps() {
-  memory_follower_.follow(*shared_.memory->map());
-  port_follower_.follow(*shared_.ports->map());
   shared_.memory->set_listener(&memory_follower_);
   shared_.ports->set_listener(&port_follower_);
 }

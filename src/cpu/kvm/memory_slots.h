@@ -67,10 +67,9 @@ class EventSlots {
 class MemoryFollower final : public memory::MapListener {
  public:
   explicit MemoryFollower(VmFd& vm) : slots_(vm), events_(vm, false) {}
-  void map_changed(const memory::AddressMap&, const memory::AddressMap& after) override { follow(after); }
-  void follow(const memory::AddressMap& map) {
-    slots_.follow(map);
-    events_.follow(map);
+  void map_changed(const memory::AddressMap&, const memory::AddressMap& after) override {
+    slots_.follow(after);
+    events_.follow(after);
   }
 
  private:
@@ -82,7 +81,6 @@ class PortFollower final : public memory::MapListener {
  public:
   explicit PortFollower(VmFd& vm) : events_(vm, true) {}
   void map_changed(const memory::AddressMap&, const memory::AddressMap& after) override { events_.follow(after); }
-  void follow(const memory::AddressMap& map) { events_.follow(map); }
 
  private:
   EventSlots events_;

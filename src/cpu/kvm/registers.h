@@ -1,8 +1,7 @@
 // Between VcpuState and KVM's register structures.
 #pragma once
 
-#include <linux/kvm.h>
-
+#include "cpu/kvm/kvm_abi.h"
 #include "cpu/state.h"
 
 namespace atl::cpu::kvm {

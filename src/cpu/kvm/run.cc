@@ -48,11 +48,12 @@ void KvmVcpu::drain_kick_signal() {
 }
 
 Status KvmVcpu::prepare_thread() {
-  sigset_t kick;
+  sigset_t kick, others;
   sigemptyset(&kick);
   sigaddset(&kick, kKickSignal);
-  if (int err = ::pthread_sigmask(SIG_BLOCK, &kick, nullptr)) return os_error("block the kick signal", err);
-  TRY(fd_.set_signal_mask(~(u64{1} << (kKickSignal - 1))));
+  if (int err = ::pthread_sigmask(SIG_BLOCK, &kick, &others)) return os_error("block the kick signal", err);
+  u64 blocked = load_le<u64>(&others);  // glibc's sigset_t starts with the kernel's 64 signals
+  TRY(fd_.set_signal_mask(blocked & ~(u64{1} << (kKickSignal - 1))));
   thread_prepared_ = true;
   return {};
 }

@@ -2,8 +2,6 @@
 // machines. Errors name the ioctl. Missing: SEV, TDX, nested state, SMM, Xen and Hyper-V calls.
 #pragma once
 
-#include <linux/kvm.h>
-
 #include <optional>
 #include <span>
 #include <vector>
@@ -12,6 +10,7 @@
 #include "base/mapping.h"
 #include "base/result.h"
 #include "base/types.h"
+#include "cpu/kvm/kvm_abi.h"
 
 namespace atl::cpu::kvm {
 

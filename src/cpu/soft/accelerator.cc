@@ -99,7 +99,6 @@ Result<std::unique_ptr<Vm>> SoftMachine::create(const VmOptions& options) {
   vm.cores.resize(options.max_vcpus);
   machine->cores_.resize(options.max_vcpus);
   machine->chips_ = TRY(InterruptChips::create(vm, options.irqchip));
-  machine->follower_.cover_ram(*options.memory->map());
   options.memory->set_listener(&machine->follower_);
   options.memory->set_write_observer(&vm.code);
   return std::unique_ptr<Vm>(std::move(machine));
