@@ -1,0 +1,41 @@
+// The character back ends of a VM: what -chardev creates.
+#pragma once
+
+#include <memory>
+
+#include "base/char_backend.h"
+#include "base/fd.h"
+#include "base/loop.h"
+#include "base/result.h"
+#include "control/chardev/config.h"
+
+namespace atl::control {
+
+/// A back end as its owner sees it. Loop thread, but for what CharBackend allows from any.
+class Chardev : public CharBackend {
+ public:
+  /// Whether someone has attached a front end (query-chardev).
+  virtual bool frontend_open() const = 0;
+  /// Whether the VM shall not start before this server's first client has come.
+  virtual bool is_waiting() const { return false; }
+  /// Waits a moment for queued output to leave; for the end of the program.
+  virtual void drain(u64 timeout_ns) { (void)timeout_ns; }
+  /// A descriptor that came with the input of a Unix socket (SCM_RIGHTS); invalid if none.
+  virtual Fd take_received_fd() { return {}; }
+  /// What a ring buffer holds (ringbuf-read); Unsupported elsewhere.
+  virtual Result<std::string> read_ring(u64 limit_bytes) {
+    (void)limit_bytes;
+    return Error(ErrorKind::Unsupported, id() + " is not a ringbuf device");
+  }
+};
+
+/// Opens files, connects or listens. The error names the path or address. On an error nothing is left behind; a Unix server's socket file vanishes with the object.
+Result<std::unique_ptr<Chardev>> create_chardev(Loop& loop, const ChardevConfig& config);
+
+// One factory a kind; for create_chardev and tests.
+Result<std::unique_ptr<Chardev>> create_stream_chardev(Loop& loop, const ChardevConfig& config);
+Result<std::unique_ptr<Chardev>> create_socket_chardev(Loop& loop, const ChardevConfig& config);
+Result<std::unique_ptr<Chardev>> create_pty_chardev(Loop& loop, const ChardevConfig& config);
+std::unique_ptr<Chardev> create_memory_chardev(const ChardevConfig& config);
+
+}  // namespace atl::control

@@ -1,0 +1,88 @@
+// What each option does: it reads its value into the builder. Errors name the parameter; the parser adds the option.
+#pragma once
+
+#include <string>
+
+#include "base/result.h"
+#include "control/cmdline/builder.h"
+
+namespace atl::control {
+
+using Handler = Status (*)(Builder& builder, const OptionUse& use);
+
+// machine_options.cc
+Status option_machine(Builder&, const OptionUse&);
+Status option_accel(Builder&, const OptionUse&);
+Status option_enable_kvm(Builder&, const OptionUse&);
+Status option_cpu(Builder&, const OptionUse&);
+Status option_smp(Builder&, const OptionUse&);
+Status option_no_acpi(Builder&, const OptionUse&);
+/// The accelerators of "kvm:tcg", tried in order. `kvm_alone`: whether KVM was named with no alternative.
+Result<std::vector<machine::AcceleratorChoice>> accelerators_from_list(std::string_view list);
+
+// memory_options.cc
+Status option_memory(Builder&, const OptionUse&);
+Status option_mem_path(Builder&, const OptionUse&);
+Status option_mem_prealloc(Builder&, const OptionUse&);
+Status option_overcommit(Builder&, const OptionUse&);
+Status add_memory_backend(Builder&, const OptionUse&, KeyValues values);
+
+// boot_options.cc
+Status option_kernel(Builder&, const OptionUse&);
+Status option_initrd(Builder&, const OptionUse&);
+Status option_append(Builder&, const OptionUse&);
+Status option_bios(Builder&, const OptionUse&);
+Status option_firmware_dir(Builder&, const OptionUse&);
+Status option_boot(Builder&, const OptionUse&);
+Status option_name(Builder&, const OptionUse&);
+Status option_uuid(Builder&, const OptionUse&);
+Status option_rtc(Builder&, const OptionUse&);
+Status option_no_reboot(Builder&, const OptionUse&);
+Status option_no_shutdown(Builder&, const OptionUse&);
+Status option_action(Builder&, const OptionUse&);
+Status option_start_paused(Builder&, const OptionUse&);
+
+// device_options.cc
+Status option_drive(Builder&, const OptionUse&);
+Status option_blockdev(Builder&, const OptionUse&);
+Status option_device(Builder&, const OptionUse&);
+Status option_object(Builder&, const OptionUse&);
+Status option_global(Builder&, const OptionUse&);
+Status option_no_ide(Builder&, const OptionUse&);
+
+// net_options.cc
+Status option_netdev(Builder&, const OptionUse&);
+Status option_nic(Builder&, const OptionUse&);
+Status option_net(Builder&, const OptionUse&);
+
+// monitor_options.cc
+Status option_chardev(Builder&, const OptionUse&);
+Status option_serial(Builder&, const OptionUse&);
+Status option_parallel(Builder&, const OptionUse&);
+Status option_debugcon(Builder&, const OptionUse&);
+Status option_monitor(Builder&, const OptionUse&);
+Status option_qmp(Builder&, const OptionUse&);
+Status option_qmp_pretty(Builder&, const OptionUse&);
+Status option_mon(Builder&, const OptionUse&);
+Status option_nographic(Builder&, const OptionUse&);
+Status option_display(Builder&, const OptionUse&);
+Status option_vga(Builder&, const OptionUse&);
+Status option_escape(Builder&, const OptionUse&);
+Status option_no_defaults(Builder&, const OptionUse&);
+
+// process_options.cc
+Status option_pidfile(Builder&, const OptionUse&);
+Status option_daemonize(Builder&, const OptionUse&);
+Status option_sandbox(Builder&, const OptionUse&);
+Status option_msg(Builder&, const OptionUse&);
+Status option_add_fd(Builder&, const OptionUse&);
+Status option_version(Builder&, const OptionUse&);
+Status option_help(Builder&, const OptionUse&);
+Status option_nothing(Builder&, const OptionUse&);
+
+/// The error for a value that we do not know or offer.
+Error invalid_option(std::string text);
+/// A switch whose only state here is `truth`: the other one is refused.
+Status expect_switch(KeyValues& values, std::string_view key, bool truth);
+
+}  // namespace atl::control

@@ -1,0 +1,148 @@
+// -machine, -accel, -cpu, -smp.
+#include <algorithm>
+#include <array>
+
+#include <fmt/format.h>
+
+#include "base/strings.h"
+#include "control/cmdline/handlers.h"
+#include "control/cmdline/help.h"
+#include "cpu/cpuid.h"
+
+namespace atl::control {
+
+using machine::AcceleratorChoice;
+using machine::AcceleratorKind;
+
+Error invalid_option(std::string text) { return Error(ErrorKind::Invalid, std::move(text)); }
+
+Status expect_switch(KeyValues& values, std::string_view key, bool truth) {
+  if (TRY(values.take_bool(key, truth)) == truth) return {};
+  return invalid_option(fmt::format("'{}={}' is not supported", key, truth ? "off" : "on"));
+}
+
+Status option_machine(Builder& b, const OptionUse& use) {
+  KeyValues values = TRY(parse_option_value(use.value, "type"));
+  if (values.asks_help()) {
+    b.line.text = machine_help();
+    return {};
+  }
+  b.machine_origin = use;
+  for (const auto& entry : values.entries()) b.machine_properties.set(entry.key, entry.value);
+  return {};
+}
+
+namespace {
+
+Result<AcceleratorKind> accelerator_kind(std::string_view name) {
+  if (name == "kvm") return AcceleratorKind::Kvm;
+  if (name == "soft" || name == "tcg") return AcceleratorKind::Soft;
+  return invalid_option(fmt::format("invalid accelerator {}", name));
+}
+
+Status read_soft(KeyValues& values, AcceleratorChoice& choice) {
+  choice.translate = TRY(values.take_bool("translate", true));
+  choice.stats = TRY(values.take_bool("stats", false));
+  // Each vCPU has its own host thread, always.
+  if (values.take("thread").value_or("multi") != "multi") return invalid_option("'thread' supports 'multi' only");
+  return {};
+}
+
+Status read_kvm(KeyValues& values) {
+  if (values.take("kernel-irqchip").value_or("on") != "on") return invalid_option("'kernel-irqchip' supports 'on' only");
+  return {};
+}
+
+}  // namespace
+
+Result<std::vector<AcceleratorChoice>> accelerators_from_list(std::string_view list) {
+  std::vector<AcceleratorChoice> choices;
+  for (auto name : split(list, ':')) choices.push_back({.kind = TRY(accelerator_kind(name))});
+  if (choices.size() == 1) choices[0].any_kvm_backend = choices[0].kind == AcceleratorKind::Kvm;
+  return choices;
+}
+
+Status option_accel(Builder& b, const OptionUse& use) {
+  KeyValues values = TRY(KeyValues::parse(use.value, "accel"));
+  if (values.asks_help()) {
+    b.line.text = "Accelerators supported:\nkvm\nsoft\ntcg (another name for soft)\n";
+    return {};
+  }
+  b.accel_option_seen = true;
+  std::string list = TRY(values.take_required("accel"));
+  auto choices = TRY(accelerators_from_list(list));
+  for (auto& choice : choices) {
+    KeyValues rest = values;
+    TRY(choice.kind == AcceleratorKind::Kvm ? read_kvm(rest) : read_soft(rest, choice));
+    if (!rest.empty())
+      return invalid_option(fmt::format("Property '{}-accel.{}' not found",
+                                        choice.kind == AcceleratorKind::Kvm ? "kvm" : "soft", rest.entries()[0].key));
+    b.accelerators.push_back(choice);
+  }
+  for (auto& choice : b.accelerators)
+    choice.any_kvm_backend = b.accelerators.size() == 1 && choice.kind == AcceleratorKind::Kvm;
+  return {};
+}
+
+Status option_enable_kvm(Builder& b, const OptionUse&) { return option_accel(b, {"-accel", "kvm"}); }
+
+namespace {
+
+constexpr std::string_view kCpuSettings[] = {"enforce", "check", "migratable", "kvm", "host-cache-info", "l3-cache"};
+
+bool is_setting(std::string_view key) {
+  return std::find(std::begin(kCpuSettings), std::end(kCpuSettings), key) != std::end(kCpuSettings);
+}
+
+}  // namespace
+
+Status option_cpu(Builder& b, const OptionUse& use) {
+  KeyValues values = TRY(KeyValues::parse(use.value, "model"));
+  if (values.asks_help()) {
+    b.line.text = cpu_help();
+    return {};
+  }
+  cpu::CpuRequest request;
+  request.model = TRY(values.take_required("model"));
+  for (const auto& [key, value, bare] : values.entries()) {
+    if (bare && key.size() > 1 && (key[0] == '+' || key[0] == '-')) request.features.emplace_back(key.substr(1), key[0] == '+');
+    else if (auto on = parse_bool(value); on && !is_setting(key)) request.features.emplace_back(key, *on);
+    else request.properties.emplace_back(key, value);
+  }
+  b.config().cpu = std::move(request);
+  return {};
+}
+
+// QEMU's rule since machine version 6.2: what is not given follows from the rest, and cores are filled before sockets.
+Status option_smp(Builder& b, const OptionUse& use) {
+  constexpr u64 kMaxCpus = 255;  // 8-bit APIC ids, the highest of them is the broadcast
+  KeyValues values = TRY(parse_option_value(use.value, "cpus"));
+  u64 cpus = TRY(values.take_u64("cpus", 0, 1 << 16)), max_cpus = TRY(values.take_u64("maxcpus", 0, 1 << 16));
+  u64 sockets = TRY(values.take_u64("sockets", 0, 1 << 16)), cores = TRY(values.take_u64("cores", 0, 1 << 16));
+  u64 threads = TRY(values.take_u64("threads", 0, 1 << 16));
+  for (const char* level : {"dies", "clusters"})
+    if (TRY(values.take_u64(level, 1)) != 1) return invalid_option(fmt::format("{} not supported by this machine's CPU topology", level));
+  if (!values.empty()) return invalid_option(fmt::format("Parameter 'smp.{}' is unexpected", values.entries()[0].key));
+  u64 total = max_cpus ? max_cpus : cpus;
+  if (!sockets) sockets = cores && total ? std::max<u64>(1, total / (cores * std::max<u64>(threads, 1))) : 1;
+  if (!threads) threads = cores && total ? std::max<u64>(1, total / (sockets * cores)) : 1;
+  if (!cores) cores = total ? std::max<u64>(1, total / (sockets * threads)) : 1;
+  if (!total) total = sockets * cores * threads;
+  if (!cpus) cpus = total;
+  if (sockets * cores * threads != total)
+    return invalid_option(fmt::format("Invalid CPU topology: product of the hierarchy must match maxcpus: sockets ({}) * cores ({}) * "
+                                      "threads ({}) != maxcpus ({})", sockets, cores, threads, total));
+  if (cpus != total) return invalid_option("CPU hotplug is not supported: maxcpus must equal cpus");
+  if (total > kMaxCpus)
+    return invalid_option(fmt::format("Invalid SMP CPUs {}. The max CPUs supported by the machine is {}", total, kMaxCpus));
+  b.config().topology = {static_cast<u32>(cpus), static_cast<u32>(sockets), static_cast<u32>(cores), static_cast<u32>(threads),
+                         static_cast<u32>(total)};
+  return {};
+}
+
+Status option_no_acpi(Builder& b, const OptionUse&) {
+  b.config().acpi = false;
+  return {};
+}
+
+}  // namespace atl::control

@@ -1,0 +1,108 @@
+// Character back ends and who uses them: serial ports, monitors, the terminal.
+#include <array>
+
+#include <fmt/format.h>
+
+#include "base/strings.h"
+#include "control/cmdline/handlers.h"
+#include "control/cmdline/translate.h"
+
+namespace atl::control {
+
+Status option_chardev(Builder& b, const OptionUse& use) {
+  KeyValues values = TRY(KeyValues::parse(use.value, "backend"));
+  if (values.asks_help()) {
+    b.line.text = "Available chardev backend types:\n  file\n  null\n  pipe\n  pty\n  ringbuf\n  serial\n  socket\n  stdio\n";
+    return {};
+  }
+  return b.add_chardev(TRY(chardev_from_values(std::move(values))));
+}
+
+Status option_serial(Builder& b, const OptionUse& use) {
+  b.default_serial = false;
+  b.serials.push_back({use, use.value});
+  return {};
+}
+
+Status option_parallel(Builder&, const OptionUse& use) {
+  if (use.value == "none") return {};
+  return invalid_option("there is no parallel port; 'none' is accepted");
+}
+
+Status option_debugcon(Builder& b, const OptionUse& use) {
+  b.debugcon = PortRequest{use, use.value};
+  return {};
+}
+
+namespace {
+
+Status add_monitor(Builder& b, const std::string& spec, MonitorConfig monitor) {
+  b.default_monitor = false;
+  if (spec == "none") return {};
+  if (spec.starts_with("chardev:")) {
+    monitor.chardev = spec.substr(8);
+  } else {
+    monitor.chardev = fmt::format("compat_monitor{}", b.compat_monitors++);
+    TRY(b.add_compat_chardev(spec, monitor.chardev));
+  }
+  b.program().monitors.push_back(monitor);
+  return {};
+}
+
+}  // namespace
+
+Status option_monitor(Builder& b, const OptionUse& use) { return add_monitor(b, use.value, {}); }
+Status option_qmp(Builder& b, const OptionUse& use) { return add_monitor(b, use.value, {.qmp = true}); }
+Status option_qmp_pretty(Builder& b, const OptionUse& use) { return add_monitor(b, use.value, {.qmp = true, .pretty = true}); }
+
+Status option_mon(Builder& b, const OptionUse& use) {
+  constexpr std::array<std::string_view, 2> kModes = {"readline", "control"};
+  KeyValues values = TRY(KeyValues::parse(use.value, "chardev"));
+  MonitorConfig monitor;
+  monitor.chardev = TRY(values.take_required("chardev"));
+  monitor.qmp = TRY(values.take_choice("mode", kModes, 0)) == 1;
+  bool pretty_given = values.has("pretty");
+  monitor.pretty = TRY(values.take_bool("pretty", false));
+  if (pretty_given && !monitor.qmp) return invalid_option("'pretty' is not compatible with HMP monitors");
+  TRY(values.expect_empty());
+  b.default_monitor = false;
+  b.program().monitors.push_back(monitor);
+  return {};
+}
+
+Status option_nographic(Builder& b, const OptionUse&) {
+  b.nographic = true;
+  return {};
+}
+
+Status option_display(Builder& b, const OptionUse& use) {
+  if (use.value == "none") return {};
+  if (use.value == "help") {
+    b.line.text = "Available display backend types:\nnone\n";
+    return {};
+  }
+  return invalid_option("displays are not available; 'none' is accepted");
+}
+
+Status option_vga(Builder& b, const OptionUse& use) {
+  if (use.value == "none") return {};
+  if (use.value == "help") {
+    b.line.text = "none                 no graphic card (default)\n";
+    return {};
+  }
+  return invalid_option("graphic cards are not available; 'none' is accepted");
+}
+
+Status option_escape(Builder& b, const OptionUse& use) {
+  auto code = parse_u64(use.value);
+  if (!code || *code > 255) return invalid_option("a character code from 0 to 255 is expected");
+  b.program().escape = static_cast<u8>(*code);
+  return {};
+}
+
+Status option_no_defaults(Builder& b, const OptionUse&) {
+  b.no_defaults = true;
+  return {};
+}
+
+}  // namespace atl::control

@@ -1,0 +1,126 @@
+// Every option that is known, in the order of -help, and the loop that reads a command line by it.
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "control/cmdline/handlers.h"
+#include "control/cmdline/help.h"
+#include "control/cmdline/parse.h"
+#include "control/version.h"
+
+namespace atl::control {
+namespace {
+
+struct Option {
+  std::string_view name;      // without the dash
+  std::string_view argument;  // its form; "" = none
+  Handler handler;
+  std::string_view help;
+};
+
+constexpr Option kOptions[] = {
+    {"h", "", option_help, "the same as -help"},
+    {"help", "", option_help, "this text"},
+    {"version", "", option_version, "the version"},
+    {"machine", "[type=]name[,prop=value...]", option_machine, "the board (-machine help), its accelerator and memory"},
+    {"M", "[type=]name[,prop=value...]", option_machine, "the same as -machine"},
+    {"accel", "[accel=]name[:name...][,prop=value...]", option_accel, "kvm, soft or tcg (another name for soft), tried in order"},
+    {"enable-kvm", "", option_enable_kvm, "the same as -accel kvm"},
+    {"cpu", "model[,+feature][,-feature]", option_cpu, "the CPU model (-cpu help)"},
+    {"smp", "[cpus=]n[,sockets=n][,cores=n][,threads=n]", option_smp, "the number of CPUs and their topology"},
+    {"m", "[size=]megs", option_memory, "guest memory; suffixes M, G, T"},
+    {"mem-path", "path", option_mem_path, "memory from a file, or a file in this directory"},
+    {"mem-prealloc", "", option_mem_prealloc, "touch all guest memory at start"},
+    {"overcommit", "[mem-lock=on|off]", option_overcommit, "lock all memory of the process"},
+    {"object", "type,id=name[,prop=value...]", option_object, "random sources, I/O threads, memory backends (-object help)"},
+    {"name", "name[,process=name][,debug-threads=on]", option_name, "the VM's name"},
+    {"uuid", "uuid", option_uuid, "the VM's UUID"},
+    {"kernel", "file", option_kernel, "the kernel: bzImage, ELF with a PVH note, or multiboot"},
+    {"initrd", "file", option_initrd, "the initial RAM disk, or multiboot modules"},
+    {"append", "text", option_append, "the kernel's command line"},
+    {"bios", "file", option_bios, "the firmware"},
+    {"L", "path", option_firmware_dir, "where to look for firmware"},
+    {"boot", "[order=drives][,strict=on|off]", option_boot, "boot order"},
+    {"drive", "[file=file][,if=virtio|none][,format=raw]...", option_drive, "a disk"},
+    {"blockdev", "[driver=]driver,node-name=name[,option=value...]", option_blockdev, "a block node: raw, file, host_device"},
+    {"hda", "file", option_no_ide, "refused: there is no IDE"},
+    {"hdb", "file", option_no_ide, "refused: there is no IDE"},
+    {"hdc", "file", option_no_ide, "refused: there is no IDE"},
+    {"hdd", "file", option_no_ide, "refused: there is no IDE"},
+    {"cdrom", "file", option_no_ide, "refused: there is no IDE"},
+    {"device", "driver[,prop=value...]", option_device, "a device (-device help, -device driver,help)"},
+    {"global", "driver.property=value", option_global, "a property for every device of a kind"},
+    {"netdev", "user|tap,id=name[,option=value...]", option_netdev, "a network back end"},
+    {"nic", "user|tap|none[,model=name][,mac=address]", option_nic, "a network card with its back end"},
+    {"net", "nic|user|tap|none[,vlan=n][,option=value...]", option_net, "a card or a back end, paired by vlan"},
+    {"chardev", "backend,id=name[,mux=on|off][,option=value...]", option_chardev, "a character back end (-chardev help)"},
+    {"serial", "dev", option_serial, "where a serial port goes: stdio, mon:stdio, unix:path, pty, file:path, chardev:id ..."},
+    {"parallel", "none", option_parallel, "there is no parallel port"},
+    {"debugcon", "dev", option_debugcon, "where the debug console at port 0xe9 goes"},
+    {"monitor", "dev", option_monitor, "where the human monitor goes"},
+    {"qmp", "dev", option_qmp, "a QMP monitor"},
+    {"qmp-pretty", "dev", option_qmp_pretty, "a QMP monitor with indented output"},
+    {"mon", "[chardev=]name[,mode=readline|control][,pretty=on|off]", option_mon, "a monitor on a character back end"},
+    {"nographic", "", option_nographic, "serial port and monitor on the terminal"},
+    {"display", "none", option_display, "there are no displays"},
+    {"vga", "none", option_vga, "there are no graphic cards"},
+    {"echr", "code", option_escape, "the terminal's escape character instead of Ctrl-a"},
+    {"rtc", "[base=utc|localtime|date][,clock=host|vm][,driftfix=none|slew]", option_rtc, "the real-time clock"},
+    {"S", "", option_start_paused, "do not start the CPUs: a monitor does"},
+    {"no-reboot", "", option_no_reboot, "exit instead of rebooting"},
+    {"no-shutdown", "", option_no_shutdown, "pause instead of exiting when the guest powers off"},
+    {"action", "[reboot=reset|shutdown][,shutdown=poweroff|pause]", option_action, "what becomes of reboots and power-offs"},
+    {"no-acpi", "", option_no_acpi, "no ACPI tables"},
+    {"no-hpet", "", option_nothing, "there is no HPET anyway"},
+    {"pidfile", "file", option_pidfile, "write the process id there"},
+    {"daemonize", "", option_daemonize, "go to the background once the VM is ready"},
+    {"sandbox", "on[,obsolete=allow|deny][,spawn=allow|deny]...", option_sandbox, "a filter of system calls"},
+    {"add-fd", "fd=n,set=n", option_add_fd, "an inherited descriptor, to be opened as /dev/fdset/n"},
+    {"msg", "[timestamp=off]", option_msg, "form of messages"},
+    {"nodefaults", "", option_no_defaults, "no default serial port, monitor and network card"},
+    {"no-user-config", "", option_nothing, "there are no configuration files anyway"},
+};
+
+const Option* find_option(std::string_view name) {
+  auto at = std::find_if(std::begin(kOptions), std::end(kOptions), [&](const Option& o) { return o.name == name; });
+  return at == std::end(kOptions) ? nullptr : at;
+}
+
+/// Reads the option at `index` and moves on.
+Status read_option(Builder& builder, std::span<const std::string> arguments, size_t& index) {
+  std::string_view text = arguments[index++];
+  if (!text.starts_with('-') || text.size() == 1)
+    return invalid_option(fmt::format("{}: IDE disks are not available; use -drive file={},if=virtio", text, text));
+  std::string_view name = text.substr(text.starts_with("--") ? 2 : 1);
+  const Option* option = find_option(name);
+  if (!option) return invalid_option(fmt::format("{}: invalid option", text));
+  OptionUse use{.name = fmt::format("-{}", name)};
+  if (!option->argument.empty()) {
+    if (index == arguments.size()) return invalid_option(fmt::format("{}: requires an argument", text));
+    use.value = arguments[index++];
+  }
+  return option->handler(builder, use).context(use.text());
+}
+
+}  // namespace
+
+std::string option_table_help() {
+  std::string text = fmt::format("{}: runs a virtual machine\nusage: atoll-vmm [options]\n\n", kPackage);
+  for (const auto& option : kOptions) {
+    std::string form = fmt::format("-{}{}{}", option.name, option.argument.empty() ? "" : " ", option.argument);
+    text += fmt::format("{:<32}{}{}\n", form, form.size() < 32 ? "" : "\n" + std::string(32, ' '), option.help);
+  }
+  return text;
+}
+
+Result<CommandLine> parse_command_line(std::span<const std::string> arguments) {
+  Builder builder;
+  for (size_t index = 0; index < arguments.size();) {
+    TRY(read_option(builder, arguments, index));
+    if (builder.line.text) return std::move(builder.line);
+  }
+  TRY(builder.finish());
+  return std::move(builder.line);
+}
+
+}  // namespace atl::control

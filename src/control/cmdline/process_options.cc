@@ -1,0 +1,69 @@
+// Options about the process: daemon, pid file, sandbox, descriptors, help.
+#include <fcntl.h>
+
+#include <array>
+
+#include <fmt/format.h>
+
+#include "control/cmdline/handlers.h"
+#include "control/cmdline/help.h"
+#include "control/version.h"
+
+namespace atl::control {
+
+Status option_pidfile(Builder& b, const OptionUse& use) {
+  b.program().pidfile = use.value;
+  return {};
+}
+
+Status option_daemonize(Builder& b, const OptionUse&) {
+  b.program().daemonize = true;
+  return {};
+}
+
+Status option_sandbox(Builder& b, const OptionUse& use) {
+  static constexpr std::array<std::string_view, 3> kChoices = {"allow", "deny", "children"};
+  const std::span<const std::string_view> allow_deny(kChoices.data(), 2);
+  KeyValues values = TRY(KeyValues::parse(use.value, "enable"));
+  SandboxConfig& sandbox = b.program().sandbox;
+  sandbox.enabled = TRY(values.take_bool("enable", false));
+  sandbox.allow_obsolete = TRY(values.take_choice("obsolete", allow_deny, 1)) == 0;
+  sandbox.elevation = static_cast<SandboxConfig::Elevation>(TRY(values.take_choice("elevateprivileges", kChoices, 0)));
+  sandbox.allow_spawn = TRY(values.take_choice("spawn", allow_deny, 0)) == 0;
+  sandbox.allow_resource_control = TRY(values.take_choice("resourcecontrol", allow_deny, 0)) == 0;
+  return values.expect_empty();
+}
+
+Status option_msg(Builder&, const OptionUse& use) {
+  KeyValues values = TRY(KeyValues::parse(use.value));
+  TRY(expect_switch(values, "timestamp", false));
+  TRY(expect_switch(values, "guest-name", false));
+  return values.expect_empty();
+}
+
+Status option_add_fd(Builder& b, const OptionUse& use) {
+  KeyValues values = TRY(KeyValues::parse(use.value));
+  int fd = static_cast<int>(TRY(values.take_u64("fd", ~u64{0} >> 40, 1 << 24)));
+  if (!values.has("set")) return invalid_option("set ID is required and must be non-negative");
+  u64 set = TRY(values.take_u64("set", 0, 1 << 30));
+  values.take("opaque");  // a remark for whoever lists the sets
+  TRY(values.expect_empty());
+  if (fd <= 2 || ::fcntl(fd, F_GETFD) < 0) return invalid_option("fd is not valid: an open descriptor above 2 is expected");
+  ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+  b.program().fd_sets.emplace(set, fd);
+  return {};
+}
+
+Status option_version(Builder& b, const OptionUse&) {
+  b.line.text = fmt::format("QEMU emulator version {}.{}.{} compatible ({})\n", kQemuMajor, kQemuMinor, kQemuMicro, kPackage);
+  return {};
+}
+
+Status option_help(Builder& b, const OptionUse&) {
+  b.line.text = option_table_help();
+  return {};
+}
+
+Status option_nothing(Builder&, const OptionUse&) { return {}; }
+
+}  // namespace atl::control

@@ -1,0 +1,42 @@
+// QEMU's spellings of drives, networks, objects, devices and character back ends, into ours. The command line and QMP use
+// the same functions. Errors name the parameter.
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+
+#include "base/key_values.h"
+#include "base/result.h"
+#include "control/chardev/config.h"
+#include "machine/config.h"
+
+namespace atl::control {
+
+using FdSets = std::map<u64, int>;
+
+/// -drive, without `if` and `index`, which the caller takes out first.
+Result<machine::DriveConfig> drive_from_option(KeyValues values, const FdSets& fd_sets);
+/// One node of -blockdev or blockdev-add: a protocol node ("file", "host_device"), or a raw node on top of one that is
+/// either given inline ("file.driver") or named; `named` holds the protocol nodes that can be named, and loses the one used.
+Result<machine::DriveConfig> drive_from_blockdev(KeyValues values, const FdSets& fd_sets,
+                                                 std::map<std::string, machine::DriveConfig>& named);
+
+/// -netdev and netdev_add.
+Result<machine::NetConfig> net_from_values(KeyValues values);
+/// -object rng-random or rng-builtin.
+Result<machine::RngConfig> rng_from_values(KeyValues values);
+/// The type that a short name like "virtio-blk" stands for on a board; other names stay as they are.
+std::string board_device_name(std::string_view type, machine::BoardKind board);
+/// -device and device_add: `driver`, `id`, everything else is a property. Short names become the ones of the board.
+Result<machine::DeviceConfig> device_from_values(KeyValues values, machine::BoardKind board);
+/// -chardev.
+Result<ChardevConfig> chardev_from_values(KeyValues values);
+/// The old form of a character back end, as -serial and -monitor take it.
+Result<ChardevConfig> chardev_from_compat(std::string_view spec, const std::string& id);
+
+/// Whether a name can be an id: a letter, then letters, digits, '-', '.', '_'.
+bool is_well_formed_id(std::string_view id);
+Status check_id(std::string_view id);
+
+}  // namespace atl::control

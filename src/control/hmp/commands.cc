@@ -1,0 +1,118 @@
+// The commands of the human monitor.
+#include <fmt/format.h>
+
+#include "base/strings.h"
+#include "control/hmp/command.h"
+
+namespace atl::control {
+namespace {
+
+using Arguments = const HmpArguments&;
+
+Error invalid(std::string text) { return Error(ErrorKind::Invalid, std::move(text)); }
+
+void print_help_line(std::string& out, std::string_view prefix, const HmpCommand& command) {
+  out += fmt::format("{}{}{}{} -- {}\n", prefix, command.names, command.parameters.empty() ? "" : " ", command.parameters, command.help);
+}
+
+Status help(HmpContext& c, Arguments arguments) {
+  std::string_view name = arguments.text;
+  if (name == "info") {
+    for (const auto& command : hmp_info_commands()) print_help_line(c.output, "info ", command);
+    return {};
+  }
+  if (const auto* command = find_hmp_command(hmp_commands(), name)) {
+    print_help_line(c.output, "", *command);
+    return {};
+  }
+  if (!name.empty()) return invalid(fmt::format("unknown command: '{}'", name));
+  for (const auto& command : hmp_commands()) print_help_line(c.output, "", command);
+  return {};
+}
+
+Status info(HmpContext& c, Arguments arguments) {
+  std::string_view text = arguments.text;
+  if (text.empty()) return help(c, {.format = "", .text = "info"});
+  size_t space = std::min(text.find(' '), text.size());
+  const auto* command = find_hmp_command(hmp_info_commands(), text.substr(0, space));
+  if (!command) {
+    c.output += fmt::format("unknown command: 'info {}'\n", text.substr(0, space));
+    return {};
+  }
+  HmpArguments rest{.format = "", .text = trim(text.substr(space))};
+  if (command->parameters.empty()) TRY(expect_no_arguments(rest));
+  return command->run(c, rest);
+}
+
+Status quit(HmpContext& c, Arguments) {
+  c.vm.quit("host-qmp-quit");
+  return {};
+}
+
+Status select_cpu(HmpContext& c, Arguments arguments) {
+  auto index = parse_u64(arguments.text);
+  if (!index || *index >= c.vm.machine().cpus().size()) return invalid("invalid CPU index");
+  c.cpu = static_cast<u32>(*index);
+  return {};
+}
+
+Status stop(HmpContext& c, Arguments) { return c.vm.machine().pause(); }
+Status resume(HmpContext& c, Arguments) { return c.vm.machine().resume(); }
+Status system_reset(HmpContext& c, Arguments) { return c.vm.machine().reset(); }
+Status system_powerdown(HmpContext& c, Arguments) { return c.vm.machine().powerdown(); }
+Status nmi(HmpContext& c, Arguments) { return c.vm.machine().inject_nmi(); }
+
+Status device_add(HmpContext& c, Arguments arguments) {
+  KeyValues values = TRY(KeyValues::parse(arguments.text, "driver"));
+  return c.vm.add_device(std::move(values));
+}
+
+Status device_del(HmpContext& c, Arguments arguments) { return c.vm.machine().remove_device(std::string(arguments.text)); }
+
+Status netdev_add(HmpContext& c, Arguments arguments) {
+  KeyValues values = TRY(KeyValues::parse(arguments.text, "type"));
+  return c.vm.add_network(std::move(values));
+}
+
+Status netdev_del(HmpContext& c, Arguments arguments) { return c.vm.machine().remove_network(std::string(arguments.text)); }
+
+Status object_add(HmpContext& c, Arguments arguments) {
+  KeyValues values = TRY(KeyValues::parse(arguments.text, "qom-type"));
+  return c.vm.add_object(std::move(values));
+}
+
+Status object_del(HmpContext& c, Arguments arguments) { return c.vm.machine().remove_object(std::string(arguments.text)); }
+
+Status balloon(HmpContext& c, Arguments arguments) {
+  auto megabytes = parse_u64(arguments.text);
+  if (!megabytes || *megabytes == 0 || *megabytes > (u64{1} << 40)) return invalid("a number of megabytes is expected");
+  return c.vm.machine().set_balloon(*megabytes * kMiB);
+}
+
+constexpr HmpCommand kCommands[] = {
+    {"balloon", "target", "request VM to change its memory allocation (in MB)", balloon},
+    {"cont|c", "", "resume emulation", resume},
+    {"cpu", "index", "set the default CPU", select_cpu},
+    {"device_add", "driver[,prop=value][,...]", "add device, like -device on the command line", device_add},
+    {"device_del", "device", "remove device", device_del},
+    {"help|?", "[cmd]", "show the help", help},
+    {"info", "[subcommand]", "show various information about the system state", info},
+    {"netdev_add", "[user|tap],id=str[,prop=value][,...]", "add host network device", netdev_add},
+    {"netdev_del", "id", "remove host network device", netdev_del},
+    {"nmi", "", "inject an NMI", nmi},
+    {"object_add", "type,id=str[,prop=value][,...]", "create a random source", object_add},
+    {"object_del", "id", "destroy an object", object_del},
+    {"print|p", "/fmt expr", "print expression value (use $reg for CPU register access)", hmp_print},
+    {"quit|q", "", "quit the emulator", quit},
+    {"stop|s", "", "stop emulation", stop},
+    {"system_powerdown", "", "send system power down event", system_powerdown},
+    {"system_reset", "", "reset the system", system_reset},
+    {"x", "/fmt addr", "virtual memory dump starting at 'addr'", hmp_dump_linear},
+    {"xp", "/fmt addr", "physical memory dump starting at 'addr'", hmp_dump_physical},
+};
+
+}  // namespace
+
+std::span<const HmpCommand> hmp_commands() { return kCommands; }
+
+}  // namespace atl::control

@@ -1,0 +1,86 @@
+#include "control/hmp/execute.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "base/strings.h"
+#include "control/hmp/command.h"
+
+namespace atl::control {
+namespace {
+
+constexpr size_t kMaxLineBytes = 64 * kKiB;
+
+/// "x/4xw 0x1000" and "x /4xw 0x1000" are the same.
+HmpArguments split_arguments(std::string_view& name, std::string_view rest) {
+  HmpArguments arguments;
+  size_t slash = name.find('/');
+  if (slash != std::string_view::npos) {
+    arguments.format = name.substr(slash + 1);
+    name = name.substr(0, slash);
+  } else if (rest.starts_with('/')) {
+    size_t end = std::min(rest.find(' '), rest.size());
+    arguments.format = rest.substr(1, end - 1);
+    rest = trim(rest.substr(end));
+  }
+  arguments.text = rest;
+  return arguments;
+}
+
+std::string with_carriage_returns(std::string_view text) {
+  std::string out;
+  for (char c : text) {
+    if (c == '\n') out += '\r';
+    out += c;
+  }
+  return out;
+}
+
+void run_line(HmpContext& context, std::string_view line) {
+  size_t end = std::min(line.find(' '), line.size());
+  std::string_view name = line.substr(0, end);
+  HmpArguments arguments = split_arguments(name, trim(line.substr(end)));
+  const auto* command = find_hmp_command(hmp_commands(), name);
+  if (!command) {
+    context.output += fmt::format("unknown command: '{}'\n", name);
+    return;
+  }
+  Status status = command->parameters.empty() ? expect_no_arguments(arguments) : Status();
+  if (status) status = command->run(context, arguments);
+  if (!status) context.output += fmt::format("Error: {}\n", status.error().text());
+}
+
+}  // namespace
+
+const HmpCommand* find_hmp_command(std::span<const HmpCommand> table, std::string_view name) {
+  for (const auto& command : table)
+    for (auto one : split(command.names, '|'))
+      if (one == name) return &command;
+  return nullptr;
+}
+
+Status expect_no_arguments(const HmpArguments& arguments) {
+  if (arguments.text.empty() && arguments.format.empty()) return {};
+  return Error(ErrorKind::Invalid, "extraneous characters at the end of line");
+}
+
+std::string hmp_execute(VmControl& vm, std::string_view line, u32& cpu) {
+  HmpContext context{vm, cpu, {}};
+  line = trim(line);
+  if (line.size() > kMaxLineBytes) return "line too long\r\n";
+  if (!line.empty() && line.front() != '#') run_line(context, line);
+  return with_carriage_returns(context.output);
+}
+
+std::vector<std::string> hmp_completions(std::string_view line) {
+  bool info = line.starts_with("info ");
+  std::string_view word = info ? line.substr(5) : line;
+  std::vector<std::string> found;
+  for (const auto& command : info ? hmp_info_commands() : hmp_commands())
+    for (auto name : split(command.names, '|'))
+      if (name.starts_with(word) && !word.empty()) found.push_back(std::string(name));
+  return found;
+}
+
+}  // namespace atl::control

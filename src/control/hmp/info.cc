@@ -1,0 +1,149 @@
+// The "info" commands.
+#include <fmt/format.h>
+
+#include "control/hmp/command.h"
+#include "control/version.h"
+
+namespace atl::control {
+namespace {
+
+using Arguments = const HmpArguments&;
+
+Status info_status(HmpContext& c, Arguments) {
+  auto state = c.vm.machine().state();
+  c.output += fmt::format("VM status: {}", state == machine::RunState::Running ? "running" : "paused");
+  if (state != machine::RunState::Running && state != machine::RunState::Paused)
+    c.output += fmt::format(" ({})", machine::run_state_name(state));
+  c.output += "\n";
+  return {};
+}
+
+Status info_version(HmpContext& c, Arguments) {
+  c.output += fmt::format("{}.{}.{} ({})\n", kQemuMajor, kQemuMinor, kQemuMicro, kPackage);
+  return {};
+}
+
+Status info_name(HmpContext& c, Arguments) {
+  if (!c.vm.config().name.empty()) c.output += c.vm.config().name + "\n";
+  return {};
+}
+
+Status info_uuid(HmpContext& c, Arguments) {
+  const auto& uuid = c.vm.config().uuid;
+  c.output += (uuid.empty() ? "00000000-0000-0000-0000-000000000000" : uuid) + "\n";
+  return {};
+}
+
+Status info_kvm(HmpContext& c, Arguments) {
+  c.output += fmt::format("kvm support: {}\n", c.vm.machine().accelerator() == "kvm" ? "enabled" : "disabled");
+  return {};
+}
+
+Status info_accelerator(HmpContext& c, Arguments) {
+  c.output += fmt::format("accelerator: {}\n", c.vm.machine().accelerator());
+  for (const auto& [name, value] : c.vm.machine().counters()) c.output += fmt::format("{:<28} {}\n", name, value);
+  return {};
+}
+
+Status info_cpus(HmpContext& c, Arguments) {
+  for (const auto& cpu : c.vm.machine().cpus())
+    c.output += fmt::format("{} CPU #{}: thread_id={}\n", cpu.index == c.cpu ? '*' : ' ', cpu.index, cpu.thread_id);
+  return {};
+}
+
+std::string_view cache_name(const block::NodeInfo& node) {
+  return node.cache_no_flush ? "writeback, ignore flushes" : node.cache_direct ? "writeback, direct" : "writeback";
+}
+
+Status info_block(HmpContext& c, Arguments) {
+  for (const auto& block : c.vm.machine().block_devices()) {
+    std::string name = block.drive.empty() ? block.node.node_name : fmt::format("{} ({})", block.drive, block.node.node_name);
+    c.output += fmt::format("{}: {} ({}{})\n", name, block.node.filename, block.node.driver, block.node.readonly ? ", read-only" : "");
+    if (!block.qdev.empty()) c.output += fmt::format("    Attached to:      {}\n", block.qdev);
+    if (block.io_error) c.output += "    I/O status:       failed\n";
+    c.output += fmt::format("    Cache mode:       {}\n", cache_name(block.node));
+  }
+  return {};
+}
+
+Status info_chardev(HmpContext& c, Arguments) {
+  for (const Chardev* chardev : c.vm.chars().all())
+    c.output += fmt::format("{}: filename={}\n", chardev->id(), chardev->describe());
+  return {};
+}
+
+Status info_network(HmpContext& c, Arguments) {
+  for (const auto& network : c.vm.machine().networks())
+    c.output += fmt::format("{}\n \\ {}\n", network.nic, network.backend);
+  return {};
+}
+
+Status info_balloon(HmpContext& c, Arguments) {
+  u64 bytes = TRY(c.vm.machine().balloon_bytes());
+  c.output += fmt::format("balloon: actual={}\n", bytes / kMiB);
+  return {};
+}
+
+Status info_iothreads(HmpContext& c, Arguments) {
+  for (const auto& thread : c.vm.config().iothreads) c.output += fmt::format("{}\n", thread.id);
+  return {};
+}
+
+/// Texts that the machine makes.
+Status describe(HmpContext& c, const char* what) {
+  std::string text = TRY(c.vm.machine().describe(what, c.cpu));
+  c.output += text;
+  if (!c.output.empty() && c.output.back() != '\n') c.output += "\n";
+  return {};
+}
+
+Status info_registers(HmpContext& c, Arguments arguments) {
+  if (arguments.text.empty()) return describe(c, "registers");
+  if (arguments.text != "-a") return Error(ErrorKind::Invalid, fmt::format("unsupported option '{}'", arguments.text));
+  u32 selected = c.cpu;
+  for (const auto& cpu : c.vm.machine().cpus()) {
+    c.output += fmt::format("\nCPU#{}\n", cpu.index);
+    c.cpu = cpu.index;
+    Status described = describe(c, "registers");
+    c.cpu = selected;
+    TRY(std::move(described));
+  }
+  return {};
+}
+
+Status info_mem(HmpContext& c, Arguments) { return describe(c, "mem"); }
+Status info_mtree(HmpContext& c, Arguments) { return describe(c, "mtree"); }
+Status info_qtree(HmpContext& c, Arguments) { return describe(c, "qtree"); }
+Status info_pci(HmpContext& c, Arguments) { return describe(c, "pci"); }
+Status info_pic(HmpContext& c, Arguments) { return describe(c, "pic"); }
+Status info_lapic(HmpContext& c, Arguments) { return describe(c, "lapic"); }
+Status info_irq(HmpContext& c, Arguments) { return describe(c, "irq"); }
+
+constexpr HmpCommand kInfo[] = {
+    {"accelerator|jit", "", "show the accelerator and its counters", info_accelerator},
+    {"balloon", "", "show balloon information", info_balloon},
+    {"block", "", "show the block devices", info_block},
+    {"chardev", "", "show the character devices", info_chardev},
+    {"cpus", "", "show infos for each CPU", info_cpus},
+    {"iothreads", "", "show iothreads", info_iothreads},
+    {"irq", "", "show the interrupts statistics", info_irq},
+    {"kvm", "", "show KVM information", info_kvm},
+    {"lapic", "", "show local apic state", info_lapic},
+    {"mem", "", "show the active virtual memory mappings", info_mem},
+    {"mtree", "", "show memory tree", info_mtree},
+    {"name", "", "show the current VM name", info_name},
+    {"network", "", "show the network state", info_network},
+    {"pci", "", "show PCI info", info_pci},
+    {"pic", "", "show PIC state", info_pic},
+    {"qtree", "", "show device tree", info_qtree},
+    {"registers", "[-a]", "show the cpu registers (-a: of every CPU)", info_registers},
+    {"status", "", "show the current VM status (running|paused)", info_status},
+    {"uuid", "", "show the current VM UUID", info_uuid},
+    {"version", "", "show the version", info_version},
+};
+
+}  // namespace
+
+std::span<const HmpCommand> hmp_info_commands() { return kInfo; }
+
+}  // namespace atl::control

@@ -1,0 +1,48 @@
+// A QMP command: its name, its arguments' types, and what carries it out. The tables stand in the commands_*.cc files.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "base/result.h"
+#include "control/vm_control.h"
+
+namespace atl::control {
+
+/// What a command has to work with: the VM, and the connection that it came by.
+struct QmpContext {
+  VmControl& vm;
+  Chardev* connection = nullptr;  // nullptr: behind a mux, where descriptors cannot be passed
+};
+
+using QmpHandler = Result<nlohmann::json> (*)(QmpContext& context, const nlohmann::json& arguments);
+
+struct QmpCommand {
+  std::string_view name;
+  /// "id:s force?:b": s string, i integer, b boolean, o object, a array, v anything; '?' optional. "*": the handler checks.
+  std::string_view arguments;
+  QmpHandler handler;
+  /// The error class for ErrorKind::NotFound and Unsupported, where QEMU has one of its own.
+  std::string_view not_found_class = "GenericError";
+};
+
+std::span<const QmpCommand> status_commands();   // commands_status.cc
+std::span<const QmpCommand> device_commands();   // commands_devices.cc
+std::span<const QmpCommand> memory_commands();   // commands_memory.cc
+
+/// In the order of the tables.
+const QmpCommand* find_qmp_command(std::string_view name);
+std::vector<std::string_view> qmp_command_names();
+
+/// Whether the arguments fit the command's list; the error's text is QEMU's.
+Status check_arguments(const QmpCommand& command, const nlohmann::json& arguments);
+
+/// Optional arguments, with their defaults; the type has been checked.
+std::string text_argument(const nlohmann::json& arguments, const char* name, std::string_view fallback = {});
+std::optional<u64> number_argument(const nlohmann::json& arguments, const char* name);
+
+}  // namespace atl::control

@@ -1,0 +1,171 @@
+// Devices and their back ends: queries, plugging and unplugging.
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "control/cmdline/json_values.h"
+#include "control/cmdline/translate.h"
+#include "control/qmp/command.h"
+#include "machine/device_table.h"
+
+namespace atl::control {
+namespace {
+
+using Json = nlohmann::json;
+using Reply = Result<Json>;
+
+Reply done(Status status) {
+  if (!status) return std::move(status).error();
+  return Json::object();
+}
+
+Json cache_json(const block::NodeInfo& node) {
+  return {{"writeback", true}, {"direct", node.cache_direct}, {"no-flush", node.cache_no_flush}};
+}
+
+/// BlockDeviceInfo of QEMU's block-core.json; limits that do not exist here are 0, its word for none.
+Json node_json(const block::NodeInfo& node) {
+  Json image = {{"filename", node.filename}, {"format", node.driver}, {"virtual-size", node.size_bytes}, {"dirty-flag", false}};
+  Json info = {{"file", node.filename}, {"node-name", node.node_name}, {"ro", node.readonly}, {"drv", node.driver},
+               {"backing_file_depth", 0}, {"encrypted", false}, {"detect_zeroes", "off"}, {"image", image},
+               {"cache", cache_json(node)}, {"write_threshold", 0}};
+  for (const char* limit : {"bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"}) info[limit] = 0;
+  return info;
+}
+
+Reply query_block(QmpContext& c, const Json&) {
+  Json list = Json::array();
+  for (const auto& block : c.vm.machine().block_devices()) {
+    if (block.drive.empty() && block.qdev.empty()) continue;  // a node that nobody uses
+    Json entry = {{"device", block.drive}, {"locked", false}, {"removable", false}, {"type", "unknown"},
+                  {"inserted", node_json(block.node)}, {"io-status", block.io_error ? "failed" : "ok"}};
+    if (!block.qdev.empty()) entry["qdev"] = block.qdev;
+    list.push_back(std::move(entry));
+  }
+  return list;
+}
+
+Reply query_named_block_nodes(QmpContext& c, const Json&) {
+  Json list = Json::array();
+  for (const auto& block : c.vm.machine().block_devices()) list.push_back(node_json(block.node));
+  return list;
+}
+
+Reply query_chardev(QmpContext& c, const Json&) {
+  Json list = Json::array();
+  for (const Chardev* chardev : c.vm.chars().all())
+    list.push_back({{"label", chardev->id()}, {"filename", chardev->describe()}, {"frontend-open", chardev->frontend_open()}});
+  return list;
+}
+
+Reply ringbuf_read(QmpContext& c, const Json& arguments) {
+  const auto& name = arguments["device"].get_ref<const std::string&>();
+  if (text_argument(arguments, "format", "utf8") != "utf8") return Error(ErrorKind::Invalid, "Parameter 'format' supports 'utf8' only");
+  Chardev* chardev = c.vm.chars().find(name);
+  if (!chardev) return Error(ErrorKind::NotFound, fmt::format("Device '{}' not found", name));
+  std::string text = TRY(chardev->read_ring(number_argument(arguments, "size").value_or(0)));
+  return Json(text);
+}
+
+Reply query_iothreads(QmpContext& c, const Json&) {
+  Json list = Json::array();
+  for (const auto& thread : c.vm.config().iothreads) list.push_back({{"id", thread.id}});
+  return list;
+}
+
+Reply device_add(QmpContext& c, const Json& arguments) { return done(c.vm.add_device(key_values_from_json(arguments))); }
+
+Reply device_del(QmpContext& c, const Json& arguments) {
+  return done(c.vm.machine().remove_device(arguments["id"].get_ref<const std::string&>()));
+}
+
+Reply blockdev_add(QmpContext& c, const Json& arguments) { return done(c.vm.add_block_node(key_values_from_json(arguments))); }
+
+Reply blockdev_del(QmpContext& c, const Json& arguments) {
+  return done(c.vm.remove_block_node(arguments["node-name"].get_ref<const std::string&>()));
+}
+
+Reply netdev_add(QmpContext& c, const Json& arguments) { return done(c.vm.add_network(key_values_from_json(arguments))); }
+
+Reply netdev_del(QmpContext& c, const Json& arguments) {
+  return done(c.vm.machine().remove_network(arguments["id"].get_ref<const std::string&>()));
+}
+
+Reply object_add(QmpContext& c, const Json& arguments) { return done(c.vm.add_object(key_values_from_json(arguments))); }
+
+Reply object_del(QmpContext& c, const Json& arguments) {
+  return done(c.vm.machine().remove_object(arguments["id"].get_ref<const std::string&>()));
+}
+
+std::string_view property_type_name(machine::PropertyType type) {
+  using machine::PropertyType;
+  switch (type) {
+    case PropertyType::Bool: return "bool";
+    case PropertyType::U16: return "uint16";
+    case PropertyType::U32: return "uint32";
+    case PropertyType::U64: return "uint64";
+    case PropertyType::Size: return "size";
+    case PropertyType::OnOffAuto: return "OnOffAuto";
+    default: return "str";
+  }
+}
+
+Reply device_list_properties(QmpContext& c, const Json& arguments) {
+  const auto& name = arguments["typename"].get_ref<const std::string&>();
+  const auto* spec = machine::find_device_spec(board_device_name(name, c.vm.config().board));
+  if (!spec) return Error(ErrorKind::NotFound, fmt::format("Device '{}' not found", name));
+  Json list = Json::array();
+  for (const auto& property : spec->properties)
+    list.push_back({{"name", property.name}, {"type", property_type_name(property.type)}, {"description", property.description}});
+  return list;
+}
+
+Result<Fd> received_fd(QmpContext& c) {
+  Fd fd = c.connection ? c.connection->take_received_fd() : Fd();
+  if (!fd) return Error(ErrorKind::Invalid, "No file descriptor supplied via SCM_RIGHTS");
+  return fd;
+}
+
+Reply getfd(QmpContext& c, const Json& arguments) {
+  const auto& name = arguments["fdname"].get_ref<const std::string&>();
+  Fd fd = TRY(received_fd(c));
+  if (name.empty() || (name[0] >= '0' && name[0] <= '9'))
+    return Error(ErrorKind::Invalid, "Parameter 'fdname' expects a name not starting with a digit");
+  c.vm.keep_fd(name, std::move(fd));
+  return Json::object();
+}
+
+Reply closefd(QmpContext& c, const Json& arguments) {
+  return done(c.vm.close_fd(arguments["fdname"].get_ref<const std::string&>()));
+}
+
+Reply add_fd(QmpContext& c, const Json& arguments) {
+  Fd fd = TRY(received_fd(c));
+  auto [set, number] = c.vm.add_to_fd_set(number_argument(arguments, "fdset-id"), std::move(fd));
+  return Json{{"fdset-id", set}, {"fd", number}};
+}
+
+constexpr QmpCommand kCommands[] = {
+    {"query-block", "", query_block},
+    {"query-named-block-nodes", "flat?:b", query_named_block_nodes},
+    {"query-chardev", "", query_chardev},
+    {"query-iothreads", "", query_iothreads},
+    {"ringbuf-read", "device:s size:i format?:s", ringbuf_read, "DeviceNotFound"},
+    {"device_add", "*", device_add},
+    {"device_del", "id:s", device_del, "DeviceNotFound"},
+    {"device-list-properties", "typename:s", device_list_properties, "DeviceNotFound"},
+    {"blockdev-add", "*", blockdev_add},
+    {"blockdev-del", "node-name:s", blockdev_del},
+    {"netdev_add", "*", netdev_add},
+    {"netdev_del", "id:s", netdev_del, "DeviceNotFound"},
+    {"object-add", "*", object_add},
+    {"object-del", "id:s", object_del},
+    {"getfd", "fdname:s", getfd},
+    {"closefd", "fdname:s", closefd},
+    {"add-fd", "fdset-id?:i opaque?:s", add_fd},
+};
+
+}  // namespace
+
+std::span<const QmpCommand> device_commands() { return kCommands; }
+
+}  // namespace atl::control

@@ -1,0 +1,148 @@
+// Queries about the VM as a whole, and its life cycle.
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "control/cmdline/help.h"
+#include "control/hmp/execute.h"
+#include "control/qmp/command.h"
+#include "control/version.h"
+#include "cpu/cpuid.h"
+
+namespace atl::control {
+namespace {
+
+using Json = nlohmann::json;
+using Reply = Result<Json>;
+using machine::RunState;
+
+/// What most commands return.
+Reply done(Status status) {
+  if (!status) return std::move(status).error();
+  return Json::object();
+}
+
+Reply query_status(QmpContext& c, const Json&) {
+  RunState state = c.vm.machine().state();
+  return Json{{"status", machine::run_state_name(state)}, {"running", state == RunState::Running}, {"singlestep", false}};
+}
+
+Reply query_version(QmpContext&, const Json&) {
+  return Json{{"qemu", {{"major", kQemuMajor}, {"minor", kQemuMinor}, {"micro", kQemuMicro}}}, {"package", kPackage}};
+}
+
+Reply query_commands(QmpContext&, const Json&) {
+  Json list = Json::array();
+  for (auto name : qmp_command_names()) list.push_back({{"name", name}});
+  return list;
+}
+
+Reply query_cpus_fast(QmpContext& c, const Json&) {
+  Json list = Json::array();
+  for (const auto& cpu : c.vm.machine().cpus())
+    list.push_back({{"cpu-index", cpu.index}, {"qom-path", fmt::format("/machine/unattached/device[{}]", cpu.index)},
+                    {"thread-id", cpu.thread_id}, {"target", "x86_64"},
+                    {"props", {{"socket-id", cpu.socket}, {"core-id", cpu.core}, {"thread-id", cpu.thread}}}});
+  return list;
+}
+
+Reply query_hotpluggable_cpus(QmpContext& c, const Json&) {
+  Json list = Json::array();
+  for (const auto& cpu : c.vm.machine().cpus())
+    list.push_back({{"type", fmt::format("{}-x86_64-cpu", c.vm.config().cpu.model)}, {"vcpus-count", 1},
+                    {"qom-path", fmt::format("/machine/unattached/device[{}]", cpu.index)},
+                    {"props", {{"socket-id", cpu.socket}, {"core-id", cpu.core}, {"thread-id", cpu.thread}}}});
+  return list;
+}
+
+Reply query_name(QmpContext& c, const Json&) {
+  const auto& name = c.vm.config().name;
+  return name.empty() ? Json::object() : Json{{"name", name}};
+}
+
+Reply query_uuid(QmpContext& c, const Json&) {
+  const auto& uuid = c.vm.config().uuid;
+  return Json{{"UUID", uuid.empty() ? "00000000-0000-0000-0000-000000000000" : uuid}};
+}
+
+Reply query_kvm(QmpContext& c, const Json&) {
+  return Json{{"enabled", c.vm.machine().accelerator() == "kvm"}, {"present", true}};
+}
+
+Reply query_target(QmpContext&, const Json&) { return Json{{"arch", "x86_64"}}; }
+
+Reply query_machines(QmpContext&, const Json&) {
+  Json list = Json::array();
+  for (const auto& board : board_names()) {
+    Json entry = {{"name", board.name}, {"cpu-max", 255}, {"hotpluggable-cpus", false}, {"numa-mem-supported", false},
+                  {"deprecated", false}, {"default-cpu-type", "max-x86_64-cpu"}};
+    if (!board.alias.empty()) entry["alias"] = board.alias;
+    if (board.is_default) entry["is-default"] = true;
+    list.push_back(std::move(entry));
+  }
+  return list;
+}
+
+Reply query_cpu_definitions(QmpContext&, const Json&) {
+  Json list = Json::array();
+  for (const auto& name : cpu::cpu_model_names())
+    list.push_back({{"name", name}, {"typename", name + "-x86_64-cpu"}, {"static", false}, {"deprecated", false},
+                    {"migration-safe", name != "host" && name != "max"}});
+  return list;
+}
+
+Reply query_balloon(QmpContext& c, const Json&) {
+  u64 bytes = TRY(c.vm.machine().balloon_bytes());
+  return Json{{"actual", bytes}};
+}
+
+Reply balloon(QmpContext& c, const Json& arguments) {
+  auto value = arguments["value"].get<i64>();
+  if (value <= 0) return Error(ErrorKind::Invalid, "Parameter 'target' expects a size");
+  return done(c.vm.machine().set_balloon(static_cast<u64>(value)));
+}
+
+Reply stop(QmpContext& c, const Json&) { return done(c.vm.machine().pause()); }
+Reply resume(QmpContext& c, const Json&) { return done(c.vm.machine().resume()); }
+Reply powerdown(QmpContext& c, const Json&) { return done(c.vm.machine().powerdown()); }
+Reply reset(QmpContext& c, const Json&) { return done(c.vm.machine().reset()); }
+Reply inject_nmi(QmpContext& c, const Json&) { return done(c.vm.machine().inject_nmi()); }
+
+Reply quit(QmpContext& c, const Json&) {
+  c.vm.quit("host-qmp-quit");
+  return Json::object();
+}
+
+Reply human_monitor_command(QmpContext& c, const Json& arguments) {
+  u32 cpu = static_cast<u32>(number_argument(arguments, "cpu-index").value_or(0));
+  if (cpu >= c.vm.config().topology.cpus) return Error(ErrorKind::Invalid, "Parameter 'cpu-index' expects a CPU number");
+  return Json(hmp_execute(c.vm, arguments["command-line"].get_ref<const std::string&>(), cpu));
+}
+
+constexpr QmpCommand kCommands[] = {
+    {"query-status", "", query_status},
+    {"query-version", "", query_version},
+    {"query-commands", "", query_commands},
+    {"query-cpus-fast", "", query_cpus_fast},
+    {"query-hotpluggable-cpus", "", query_hotpluggable_cpus},
+    {"query-name", "", query_name},
+    {"query-uuid", "", query_uuid},
+    {"query-kvm", "", query_kvm},
+    {"query-target", "", query_target},
+    {"query-machines", "", query_machines},
+    {"query-cpu-definitions", "", query_cpu_definitions},
+    {"query-balloon", "", query_balloon, "DeviceNotActive"},
+    {"balloon", "value:i", balloon, "DeviceNotActive"},
+    {"stop", "", stop},
+    {"cont", "", resume},
+    {"system_powerdown", "", powerdown},
+    {"system_reset", "", reset},
+    {"inject-nmi", "", inject_nmi},
+    {"quit", "", quit},
+    {"human-monitor-command", "command-line:s cpu-index?:i", human_monitor_command},
+};
+
+}  // namespace
+
+std::span<const QmpCommand> status_commands() { return kCommands; }
+
+}  // namespace atl::control

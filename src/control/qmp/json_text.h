@@ -1,0 +1,46 @@
+// JSON as text: reading hostile input, framing a stream, and writing it spaced as QEMU does.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "base/result.h"
+#include "base/types.h"
+
+namespace atl::control {
+
+inline constexpr size_t kJsonLimitBytes = 1 * kMiB;
+inline constexpr int kJsonLimitDepth = 256;
+
+/// One value with nothing after it. Refuses texts past the limits of size and nesting.
+Result<nlohmann::json> parse_json(std::string_view text);
+/// On one line, a space after ':' and ',', everything outside ASCII escaped. `pretty`: indented by four spaces.
+std::string json_text(const nlohmann::json& value, bool pretty = false);
+
+/// Cuts a stream of bytes into top-level JSON values.
+class JsonFramer {
+ public:
+  /// What feed() found: the text of one value, or why the stream makes no sense up to here.
+  struct Frame {
+    std::string text;
+    bool error = false;
+  };
+  /// Takes one byte; gives a frame when it completes one.
+  std::optional<Frame> feed(char byte);
+  void reset();
+
+ private:
+  std::optional<Frame> finish(bool error);
+  std::optional<Frame> start_value(char byte);
+
+  std::string text_;
+  int depth_ = 0;
+  bool in_string_ = false, escaped_ = false;
+  bool scalar_ = false;     // a bare word or number outside any bracket
+  bool skipping_ = false;   // after an error: until the next line
+};
+
+}  // namespace atl::control

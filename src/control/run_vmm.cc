@@ -1,0 +1,148 @@
+#include "control/run_vmm.h"
+
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "control/cmdline/parse.h"
+#include "control/daemon.h"
+#include "control/hmp/monitor.h"
+#include "control/qmp/monitor.h"
+#include "control/sandbox.h"
+#include "control/signals.h"
+#include "control/vm_control.h"
+
+namespace atl::control {
+namespace {
+
+constexpr u64 kForever = ~u64{0};
+constexpr u64 kLastOutput_ns = 500'000'000;  // how long queued output may take to leave at the end
+
+/// Everything of the process, in the order of construction.
+class VmProcess {
+ public:
+  explicit VmProcess(CommandLine line) : line_(std::move(line)) {}
+  ~VmProcess();
+
+  Status set_up();
+  /// Runs until the VM ends; the result is the exit status.
+  int run();
+
+ private:
+  Status create_monitors();
+  Status create_machine();
+  Status harden();
+
+  const CommandLine line_;
+  Daemon daemon_;
+  PidFile pid_file_;
+  std::unique_ptr<Loop> loop_;
+  std::unique_ptr<Signals> signals_;
+  std::unique_ptr<CharSet> chars_;
+  std::unique_ptr<VmControl> control_;
+  std::unique_ptr<machine::Machine> machine_;
+  std::vector<std::unique_ptr<QmpMonitor>> qmp_monitors_;
+  std::vector<std::unique_ptr<HmpMonitor>> hmp_monitors_;
+};
+
+VmProcess::~VmProcess() {
+  if (chars_) chars_->drain(kLastOutput_ns);
+  // Monitors look at the machine, and the machine writes to the back ends.
+  hmp_monitors_.clear();
+  qmp_monitors_.clear();
+  if (control_) control_->set_machine(nullptr);
+  machine_.reset();
+  control_.reset();
+  chars_.reset();
+}
+
+Status VmProcess::set_up() {
+  const auto& options = line_.program;
+  if (options.daemonize) TRY(daemon_.detach());
+  if (!options.process_name.empty()) ::prctl(PR_SET_NAME, options.process_name.c_str());
+  if (!options.pidfile.empty()) pid_file_ = TRY(PidFile::create(options.pidfile));
+  loop_ = TRY(Loop::create());
+  signals_ = TRY(Signals::create(*loop_, [this] { control_->quit("host-signal"); }));
+  chars_ = TRY(CharSet::create(*loop_, options, [this] { control_->quit("host-ui"); }));
+  control_ = std::make_unique<VmControl>(*loop_, line_, *chars_);
+  TRY(create_monitors());
+  // Terminated while it waits, the process ends before there is a machine.
+  while (chars_->is_waiting() && !control_->is_quitting()) loop_->run_once(kForever);
+  if (control_->is_quitting()) return {};
+  TRY(create_machine());
+  chars_->start();
+  TRY(harden());
+  return daemon_.ready();
+}
+
+Status VmProcess::create_monitors() {
+  for (const auto& monitor : line_.program.monitors) {
+    CharBackend* chars = chars_->find_user(monitor.chardev);
+    CHECK(chars);  // the parser resolved the name
+    Chardev* connection = chars_->find(monitor.chardev);
+    if (connection != chars) connection = nullptr;
+    if (monitor.qmp) qmp_monitors_.push_back(std::make_unique<QmpMonitor>(*control_, *chars, connection, monitor.pretty));
+    else hmp_monitors_.push_back(std::make_unique<HmpMonitor>(*control_, *chars));
+  }
+  return {};
+}
+
+Status VmProcess::create_machine() {
+  machine_ = TRY(machine::Machine::create(line_.machine, *loop_, chars_->users()));
+  control_->set_machine(machine_.get());
+  // Input that came in meanwhile was held back.
+  for (const auto& [id, chars] : chars_->users()) chars->accept_input();
+  return {};
+}
+
+Status VmProcess::harden() {
+  if (line_.program.lock_memory && ::mlockall(MCL_CURRENT | MCL_FUTURE) < 0) return os_error("locking memory failed");
+  return install_sandbox(line_.program.sandbox);
+}
+
+int VmProcess::run() {
+  if (!machine_) return 0;
+  if (Status started = machine_->start(); !started) {
+    log_error("{}", started.error().text());
+    return 1;
+  }
+  loop_->run();
+  machine_->shut_down();
+  return machine_->exit_code().value_or(0);
+}
+
+/// Errors are one line, whatever the names in them.
+std::string one_line(std::string text) {
+  for (char& c : text)
+    if (static_cast<unsigned char>(c) < 32) c = '?';
+  return text;
+}
+
+int print_text(const std::string& text) {
+  Fd out(::dup(STDOUT_FILENO));
+  Status written = write_all(out, std::span<const u8>(reinterpret_cast<const u8*>(text.data()), text.size()));
+  return written ? 0 : 1;
+}
+
+}  // namespace
+
+int run_vmm(std::span<const std::string> arguments) {
+  auto line = parse_command_line(arguments);
+  if (!line) {
+    log_info("{}", one_line(line.error().text()));
+    return 1;
+  }
+  if (line->text) return print_text(*line->text);
+  std::string error;
+  {
+    VmProcess process(std::move(*line));
+    if (Status ready = process.set_up(); ready) return process.run();
+    else error = ready.error().text();
+  }
+  // By now the terminal is as it was found, so that the message is readable.
+  log_info("{}", one_line(error));
+  return 1;
+}
+
+}  // namespace atl::control

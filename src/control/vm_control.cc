@@ -1,0 +1,112 @@
+#include "control/vm_control.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "base/strings.h"
+#include "control/cmdline/translate.h"
+#include "machine/device_table.h"
+
+namespace atl::control {
+
+using machine::DriveConfig;
+using machine::Event;
+
+VmControl::VmControl(Loop& loop, const CommandLine& line, CharSet& chars)
+    : loop_(loop), chars_(chars), fd_sets_(line.program.fd_sets) {
+  for (const auto& drive : line.machine.drives)
+    if (!drive.from_drive_option && drive.raw.node_name.empty()) protocol_nodes_.emplace(drive.id, drive);
+}
+
+void VmControl::set_machine(machine::Machine* machine) {
+  machine_ = machine;
+  if (machine_) machine_->set_event_handler([this](const Event& event) { on_event(event); });
+}
+
+void VmControl::tell(const Event& event) {
+  for (const auto& listener : listeners_) listener(event);
+}
+
+void VmControl::on_event(const Event& event) {
+  if (quitting_) return;  // the end has been told already
+  tell(event);
+  if (event.kind != Event::Kind::Shutdown || config().no_shutdown) return;
+  quitting_ = true;
+  loop_.stop();
+}
+
+void VmControl::quit(const std::string& reason) {
+  if (std::exchange(quitting_, true)) return;
+  tell({.kind = Event::Kind::Shutdown, .reason = reason});
+  loop_.stop();
+}
+
+Status VmControl::add_device(KeyValues values) {
+  auto device = TRY(device_from_values(std::move(values), config().board));
+  TRY(machine::check_device(device));
+  return machine_->add_device(device);
+}
+
+Status VmControl::add_block_node(KeyValues values) {
+  std::string below = values.get("file");
+  auto named = protocol_nodes_;
+  DriveConfig drive = TRY(drive_from_blockdev(std::move(values), fd_sets_, named));
+  if (!below.empty()) return stack_on_node(std::move(drive), below);
+  TRY(machine_->add_drive(drive));
+  if (drive.raw.node_name.empty()) protocol_nodes_.emplace(drive.id, drive);
+  return {};
+}
+
+// The machine knows a file and the raw view on it as one node: the file alone makes way for both.
+Status VmControl::stack_on_node(DriveConfig drive, const std::string& below) {
+  TRY(machine_->remove_drive(below));
+  Status added = machine_->add_drive(drive);
+  if (added) {
+    protocol_nodes_.erase(below);
+    return added;
+  }
+  if (Status restored = machine_->add_drive(protocol_nodes_.at(below)); !restored) protocol_nodes_.erase(below);
+  return added;
+}
+
+Status VmControl::remove_block_node(const std::string& node_name) {
+  TRY(machine_->remove_drive(node_name));
+  protocol_nodes_.erase(node_name);
+  return {};
+}
+
+// "fd=name" is a descriptor that getfd stored; it goes to the back end for good.
+Status VmControl::add_network(KeyValues values) {
+  auto fd = values.find("fd");
+  auto at = fd ? named_fds_.find(*fd) : named_fds_.end();
+  if (at != named_fds_.end()) values.set("fd", fmt::format("{}", at->second.get()));
+  else if (fd && !parse_u64(*fd)) return Error(ErrorKind::NotFound, fmt::format("No file descriptor named {} found", *fd));
+  auto network = TRY(net_from_values(std::move(values)));
+  if (at != named_fds_.end()) {
+    at->second.release();
+    named_fds_.erase(at);
+  }
+  return machine_->add_network(network);
+}
+
+Status VmControl::add_object(KeyValues values) {
+  auto rng = TRY(rng_from_values(std::move(values)));
+  return machine_->add_rng(rng);
+}
+
+Status VmControl::close_fd(const std::string& name) {
+  if (named_fds_.erase(name)) return {};
+  return Error(ErrorKind::NotFound, fmt::format("File descriptor named '{}' not found", name));
+}
+
+std::pair<u64, int> VmControl::add_to_fd_set(std::optional<u64> set, Fd fd) {
+  u64 number = set.value_or(0);
+  while (!set && fd_sets_.contains(number)) ++number;
+  int value = fd.get();
+  set_fds_.push_back(std::move(fd));
+  fd_sets_.emplace(number, value);
+  return {number, value};
+}
+
+}  // namespace atl::control
