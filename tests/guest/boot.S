@@ -178,6 +178,8 @@ catch_call:
     .globl catch_return
 catch_return:                       /* on_interrupt jumps here with the vector in edi */
     mov %edi, %eax
+    mov $0x10, %ecx                 /* an exception at CPL 3 leaves SS null, which 32-bit code cannot push to */
+    mov %ecx, %ss
     mov catch_stack, %rsp
     cld
 1:  pop %r15

@@ -13,6 +13,7 @@ static void init_pics(u8 mask) {
 static void pit(void) {
   count_vector(0x30, 0);
   init_pics(0xfe);
+  apic_write(0xf0, 0x1ff);  /* LVT entries stay masked while the APIC is off */
   apic_write(0x350, 0x700); /* LINT0: ExtINT */
   outb(0x43, 0x30), outb(0x40, 0x00), outb(0x40, 0x04); /* channel 0, one shot */
   while (!counts[0x30]) sti_hlt();

@@ -76,10 +76,6 @@ void setup(void) {
 static void read_fs(u32 offset) { __asm__ volatile("mov %%fs:(%0), %%al" : : "r"(offset) : "eax"); }
 static void read_fs_u32(u32 offset) { __asm__ volatile("mov %%fs:(%0), %%eax" : : "r"(offset) : "eax"); }
 static void load_fs(u32 selector) { __asm__ volatile("mov %0, %%fs" : : "r"(selector)); }
-static void stack_limit(u32 unused) {
-  (void)unused;
-  __asm__ volatile("mov %%esp, %%ebx; mov $0x50, %%eax; mov %%eax, %%ss; mov $0x2000, %%esp; push %%eax; mov $0x10, %%eax; mov %%eax, %%ss; mov %%ebx, %%esp" : : : "eax", "ebx", "memory");
-}
 
 static void segments(void) {
   gdt[10] = descriptor(0x200000, 0xfff, 0x93, 4);  /* 50: 4 KiB */
@@ -94,7 +90,6 @@ static void segments(void) {
   expect("expand-down: offset 0x1000", catch_call(read_fs, 0x1000), kNone);
   load_fs(0);
   expect("null selector", catch_call(read_fs, 0), kGP);
-  expect("push below the stack's limit", catch_call(stack_limit, 0), kSS);
 }
 
 /* -- instructions of 32-bit mode ----------------------------------------------------------------------------------------- */
@@ -199,13 +194,17 @@ static void three_levels(void) {
 
 static u8 user_stack[4096];
 static void go(u32 frame) { enter((const u32*)frame); }
-static u32 run_user(const void* eip, u32 eflags) {
-  u32 frame[9] = {(u32)eip, 0x2b, eflags, (u32)user_stack + sizeof user_stack - 64, 0x33, 0, 0, 0, 0};
+static u32 run_user_on(const void* eip, u32 eflags, u32 ss, u32 esp) {
+  u32 frame[9] = {(u32)eip, 0x2b, eflags, esp, ss, 0, 0, 0, 0};
   return catch_call(go, (u32)frame);
 }
-extern const u8 user_cli[], user_gate[], user_task[], gate_target[], v86_code[], v86_code_end[], task_entry[];
+static u32 run_user(const void* eip, u32 eflags) {
+  return run_user_on(eip, eflags, 0x33, (u32)user_stack + sizeof user_stack - 64);
+}
+extern const u8 user_cli[], user_push[], user_gate[], user_task[], gate_target[], v86_code[], v86_code_end[], task_entry[];
 __asm__(".text\n"
         "user_cli: cli\n"
+        "user_push: push %eax; int $0x80\n"
         "user_gate: push $0x1234; push $0x5678; lcall $0x4b, $0; int $0x80\n"
         "gate_target: mov %cs, %eax; mov 8(%esp), %ecx; mov 12(%esp), %edx; mov 20(%esp), %ebx; lret $8\n"
         "user_task: lcall $0x63, $0; int $0x80\n"
@@ -217,6 +216,10 @@ static void rings(void) {
   expect("CLI at CPL 3", run_user(user_cli, 2), kGP);
   expect("  from user code", last.cs, 0x2b);
   expect("  user stack saved", last.ss, 0x33);
+  gdt[10] = descriptor(0x200000, 0xfff, 0xf3, 4);
+  expect("push past the stack's limit", run_user_on(user_push, 2, 0x53, 0x2000), kSS);
+  expect("  error code", last.error, 0);
+  expect("push up to the stack's limit", run_user_on(user_push, 2, 0x53, 0x1000), 0x80);
   gdt[9] = gate(8, (u32)gate_target, 0xec, 2);
   expect("call gate with two parameters", run_user(user_gate, 2), 0x80);
   expect("  ran at CPL 0", last.eax, 8);
