@@ -1,5 +1,6 @@
 #include "machine/acpi/aml.h"
 
+#include <algorithm>
 #include <string>
 
 #include "base/check.h"
@@ -98,9 +99,9 @@ Code integer(u64 value) {
 }
 
 Code text(std::string_view value) {
-  Code out = {kString};
-  out.insert(out.end(), value.begin(), value.end());
-  out.push_back(0);
+  Code out(value.size() + 2);  // ends with a zero
+  out[0] = kString;
+  std::copy(value.begin(), value.end(), out.begin() + 1);
   return out;
 }
 
