@@ -1,0 +1,7 @@
+// Split virtqueues over memory that a hostile driver wrote and goes on writing.
+#include "virtqueue_fuzz.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  atl::fuzz::run_queue({data, size}, 0);
+  return 0;
+}
