@@ -76,11 +76,18 @@ void import_registers(Core& core, const VcpuState& s) {
   core.dr7 = s.dr7;
 }
 
-/// Events that an accelerator had begun to inject start over: their instruction has not run, or they fault again.
-void import_events(Core& core, const PendingEvents& events) {
+/// What an instruction or its delivery leaves for the next one.
+void clear_events(Core& core) {
   core.fault_pending = false;
   core.debug_hits = 0;
   core.leave_block = false;
+  core.nmi_masked = false;
+  core.interrupt_shadow = false;
+}
+
+/// Events that an accelerator had begun to inject start over: their instruction has not run, or they fault again.
+void import_events(Core& core, const PendingEvents& events) {
+  clear_events(core);
   core.nmi_masked = events.nmi_masked;
   core.interrupt_shadow = events.interrupt_shadow;
   core.attention.fetch_and(~kPendingEvents);
@@ -176,7 +183,7 @@ void init_core(Core& core) {
   core.xcr0 = xcr0;
   core.cr0 = kCr0ET | caches;
   core.gpr[kRdx] = core.cpuid->query(1, 0).eax;
-  import_events(core, {});
+  clear_events(core);  // but not `attention`: the SIPI may be there already
   core.mp_state = bootstrap ? MpState::Runnable : MpState::InitReceived;
   derive(core);
 }

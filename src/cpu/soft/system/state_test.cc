@@ -69,7 +69,9 @@ TEST_F(State, InitKeepsExtendedStateAndMsrs) {
   c().ext.xsave[200] = 0x77;
   c().msr.lstar = 0x1000;
   c().cr0 &= ~u64{kCr0CD};
+  c().attention |= kAttendSipi;  // sent right after the INIT
   init_core(c());
+  EXPECT_TRUE(c().attention & kAttendSipi);
   EXPECT_EQ(c().ext.xsave[200], 0x77);
   EXPECT_EQ(c().msr.lstar, 0x1000u);
   EXPECT_EQ(c().mp_state, MpState::InitReceived);
