@@ -1,0 +1,249 @@
+#include "control/cmdline/parse.h"
+
+#include <gmock/gmock.h>
+
+#include <cstdio>
+#include <fstream>
+
+#include "base/strings.h"
+
+namespace atl::control {
+namespace {
+
+using testing::HasSubstr;
+using testing::StartsWith;
+
+/// Words separated by blanks; quoting is not needed here.
+Result<CommandLine> parse(std::string_view text) {
+  std::vector<std::string> words;
+  for (auto word : split(text, ' '))
+    if (!word.empty()) words.emplace_back(word);
+  return parse_command_line(words);
+}
+
+CommandLine parsed(std::string_view text) {
+  auto line = parse(text);
+  EXPECT_TRUE(line) << text << ": " << line.error().text();
+  return line ? *std::move(line) : CommandLine();
+}
+
+std::string error_of(std::string_view text) {
+  auto line = parse(text);
+  return line ? "no error" : line.error().text();
+}
+
+TEST(CommandLine, NothingGivesAPcWithDefaults) {
+  auto line = parsed("");
+  EXPECT_EQ(line.machine.board, machine::BoardKind::Pc);
+  EXPECT_EQ(line.machine.ram_bytes, 128 * kMiB);
+  ASSERT_EQ(line.machine.accelerators.size(), 2u);
+  EXPECT_EQ(line.machine.accelerators[0].kind, machine::AcceleratorKind::Kvm);
+  EXPECT_FALSE(line.machine.accelerators[0].any_kvm_backend);
+  ASSERT_EQ(line.machine.devices.size(), 1u);
+  EXPECT_EQ(line.machine.devices[0].type, "virtio-net-pci");
+}
+
+struct ErrorCase {
+  const char* line;
+  const char* error;
+};
+class CommandLineErrors : public testing::TestWithParam<ErrorCase> {};
+TEST_P(CommandLineErrors, NameTheCulprit) { EXPECT_EQ(error_of(GetParam().line), GetParam().error); }
+
+INSTANTIATE_TEST_SUITE_P(AsQemu, CommandLineErrors, testing::Values(
+    ErrorCase{"-foo", "-foo: invalid option"},
+    ErrorCase{"-m", "-m: requires an argument"},
+    ErrorCase{"-accel foo", "-accel foo: invalid accelerator foo"},
+    ErrorCase{"-accel tcg,foo=1", "-accel tcg,foo=1: Property 'soft-accel.foo' not found"},
+    ErrorCase{"-M pc,foo=on", "-M pc,foo=on: Property 'pc-i440fx-7.2-machine.foo' not found"},
+    ErrorCase{"-device foo", "-device foo: 'foo' is not a valid device model name"},
+    ErrorCase{"-device virtio-rng-pci,foo=1", "-device virtio-rng-pci,foo=1: Property 'virtio-rng-pci.foo' not found"},
+    ErrorCase{"-drive foo=bar", "-drive foo=bar: Must specify either driver or file"},
+    ErrorCase{"-drive if=foo", "-drive if=foo: unsupported bus type 'foo'"},
+    ErrorCase{"-netdev foo,id=x", "-netdev foo,id=x: Parameter 'type' does not accept value 'foo'"},
+    ErrorCase{"-netdev user", "-netdev user: Parameter 'id' is missing"},
+    ErrorCase{"-chardev foo,id=x", "-chardev foo,id=x: 'foo' is not a valid char driver name"},
+    ErrorCase{"-chardev stdio", "-chardev stdio: chardev: no id specified"},
+    ErrorCase{"-mon chardev=foo", "-monitor: chardev \"foo\" not found"},
+    ErrorCase{"-boot order=z", "-boot order=z: Invalid boot device 'z'"},
+    ErrorCase{"-uuid foo", "-uuid foo: failed to parse UUID string: wrong format"},
+    ErrorCase{"-name foo=bar", "-name foo=bar: Invalid parameter 'foo'"},
+    ErrorCase{"-append x", "-append only allowed with -kernel option"},
+    ErrorCase{"-smp foo=1", "-smp foo=1: Parameter 'smp.foo' is unexpected"},
+    ErrorCase{"-object rng-random", "-object rng-random: Parameter 'id' is missing"},
+    ErrorCase{"-object foo,id=x", "-object foo,id=x: Parameter 'qom-type' does not accept value 'foo'"},
+    ErrorCase{"-blockdev foo,node-name=x", "-blockdev foo,node-name=x: Parameter 'driver' does not accept value 'foo'"},
+    ErrorCase{"-blockdev driver=file,node-name=x", "-blockdev driver=file,node-name=x: Parameter 'filename' is missing"},
+    ErrorCase{"-blockdev driver=raw,node-name=x,file=y",
+              "-blockdev driver=raw,node-name=x,file=y: Cannot find device='y' nor node-name='y'"},
+    ErrorCase{"-action reboot=foo", "-action reboot=foo: Parameter 'reboot' does not accept value 'foo'"},
+    ErrorCase{"-daemonize -nographic", "-nographic cannot be used with -daemonize"},
+    ErrorCase{"-sandbox on,foo=1", "-sandbox on,foo=1: Invalid parameter 'foo'"},
+    ErrorCase{"-serial stdio -monitor stdio", "-serial stdio: cannot use stdio by multiple character devices"},
+    ErrorCase{"-chardev null,id=a -serial chardev:a -monitor chardev:a", "-serial chardev:a: Device 'a' is in use"}));
+
+class Refusals : public testing::TestWithParam<const char*> {};
+TEST_P(Refusals, AreOneLineThatBeginsWithTheOption) {
+  std::string error = error_of(GetParam());
+  EXPECT_THAT(error, StartsWith("-"));
+  EXPECT_NE(error, "no error");
+  EXPECT_EQ(error.find('\n'), std::string::npos);
+}
+INSTANTIATE_TEST_SUITE_P(ByName, Refusals, testing::Values(
+    "-hda disk.img", "-cdrom disc.iso", "-drive file=x,format=qcow2", "-drive file=x,format=raw", "-drive file=x,if=ide",
+    "-drive file=x,if=virtio,snapshot=on", "-m 128,slots=2,maxmem=1G", "-smp 2,maxcpus=4", "-smp 300", "-M q35", "-M pc,usb=on",
+    "-accel kvm,kernel-irqchip=off", "-vga std", "-display gtk", "-vnc :1", "-readconfig x", "-k en-us", "-boot menu=on",
+    "-netdev tap,id=n,vhost=on", "-chardev socket,id=s,path=x,telnet=on", "-rtc clock=rt", "-overcommit cpu-pm=on",
+    "-object memory-backend-ram,id=m,size=1G", "-global foo.bar=1", "-global virtio-net-pci.foo=1", "-parallel stdio",
+    "-d cpu", "-msg timestamp=on", "-serial telnet::4444", "-device virtio-net-pci,id=1x"));
+
+TEST(CommandLine, MemorySizeTakesMegabytesAndSuffixes) {
+  EXPECT_EQ(parsed("-m 512").machine.ram_bytes, 512 * kMiB);
+  EXPECT_EQ(parsed("-m size=2G").machine.ram_bytes, 2 * kGiB);
+  EXPECT_EQ(parsed("-m 1.5G").machine.ram_bytes, 1536 * kMiB);
+}
+
+TEST(CommandLine, TopologyFillsCoresFirst) {
+  auto t = parsed("-smp 4").machine.topology;
+  EXPECT_EQ(std::tuple(t.cpus, t.sockets, t.cores, t.threads), std::tuple(4u, 1u, 4u, 1u));
+  t = parsed("-smp 8,sockets=2,threads=2").machine.topology;
+  EXPECT_EQ(std::tuple(t.cpus, t.sockets, t.cores, t.threads), std::tuple(8u, 2u, 2u, 2u));
+  t = parsed("-smp sockets=2,cores=3").machine.topology;
+  EXPECT_EQ(std::tuple(t.cpus, t.sockets, t.cores, t.threads), std::tuple(6u, 2u, 3u, 1u));
+}
+
+TEST(CommandLine, AcceleratorsKeepTheirOrder) {
+  auto list = parsed("-accel tcg,translate=off -accel kvm").machine.accelerators;
+  ASSERT_EQ(list.size(), 2u);
+  EXPECT_EQ(list[0].kind, machine::AcceleratorKind::Soft);
+  EXPECT_FALSE(list[0].translate);
+  EXPECT_EQ(parsed("-M pc,accel=kvm:tcg").machine.accelerators.size(), 2u);
+  EXPECT_TRUE(parsed("-enable-kvm").machine.accelerators[0].any_kvm_backend);
+}
+
+TEST(CommandLine, CpuFeaturesKeepTheirOrder) {
+  auto cpu = parsed("-cpu qemu64,+avx2,-sse4a,x2apic=off,level=7").machine.cpu;
+  EXPECT_EQ(cpu.model, "qemu64");
+  EXPECT_THAT(cpu.features, testing::ElementsAre(std::pair("avx2", true), std::pair("sse4a", false), std::pair("x2apic", false)));
+  EXPECT_THAT(cpu.properties, testing::ElementsAre(std::pair("level", "7")));
+}
+
+TEST(CommandLine, VirtioDriveBecomesADeviceBehindTheOthers) {
+  auto config = parsed("-nodefaults -drive file=/x,format=raw,if=virtio,cache=none,discard=unmap -device virtio-rng-pci").machine;
+  ASSERT_EQ(config.drives.size(), 1u);
+  EXPECT_EQ(config.drives[0].id, "virtio0");
+  EXPECT_TRUE(config.drives[0].file.cache_direct);
+  EXPECT_TRUE(config.drives[0].file.discard);
+  ASSERT_EQ(config.devices.size(), 2u);
+  EXPECT_EQ(config.devices[1].type, "virtio-blk-pci");
+  EXPECT_THAT(config.devices[1].properties, testing::ElementsAre(std::pair("drive", "virtio0")));
+}
+
+TEST(CommandLine, RawNodeTakesTheFileNodeItNames) {
+  auto config = parsed("-nodefaults -blockdev driver=file,node-name=f,filename=/x,cache.direct=on -blockdev "
+                       "driver=raw,node-name=d,file=f -device virtio-blk-pci,drive=d").machine;
+  ASSERT_EQ(config.drives.size(), 1u);
+  EXPECT_EQ(config.drives[0].id, "d");
+  EXPECT_EQ(config.drives[0].file.node_name, "f");
+  EXPECT_TRUE(config.drives[0].file.cache_direct);
+}
+
+TEST(CommandLine, JsonMeansTheSameAsDottedKeys) {
+  auto config = parsed(R"(-nodefaults -blockdev {"driver":"raw","node-name":"d","file":{"driver":"file","filename":"/x"}})"
+                       R"( -device {"driver":"virtio-blk-pci","drive":"d","num-queues":2})").machine;
+  ASSERT_EQ(config.drives.size(), 1u);
+  EXPECT_EQ(config.drives[0].file.filename, "/x");
+  EXPECT_THAT(config.devices[0].properties, testing::UnorderedElementsAre(std::pair("drive", "d"), std::pair("num-queues", "2")));
+}
+
+TEST(CommandLine, MicrovmPutsDevicesOnMmio) {
+  auto config = parsed("-M microvm -nodefaults -drive file=/x,format=raw -nic user").machine;
+  ASSERT_EQ(config.devices.size(), 2u);
+  EXPECT_EQ(config.devices[0].type, "virtio-net-device");
+  EXPECT_EQ(config.devices[1].type, "virtio-blk-device");
+}
+
+TEST(CommandLine, OldNetOptionsPairCardsAndBackEndsByVlan) {
+  auto config = parsed("-net nic,vlan=1,model=virtio,macaddr=00:00:00:00:99:01 -net user,vlan=1").machine;
+  ASSERT_EQ(config.networks.size(), 1u);
+  ASSERT_EQ(config.devices.size(), 1u);
+  EXPECT_THAT(config.devices[0].properties, testing::Contains(std::pair("netdev", config.networks[0].id)));
+  EXPECT_THAT(error_of("-net nic,vlan=1 -net user"), HasSubstr("no back end is left"));
+}
+
+TEST(CommandLine, HostForwardingRules) {
+  auto config = parsed("-nodefaults -netdev user,id=n,hostfwd=tcp::2222-:22,hostfwd=udp:127.0.0.1:53-10.0.2.15:5353").machine;
+  const auto& user = std::get<net::UserOptions>(config.networks[0].options);
+  ASSERT_EQ(user.forwards.size(), 2u);
+  EXPECT_EQ(user.forwards[0].host_port, 2222);
+  EXPECT_TRUE(user.forwards[1].udp);
+  EXPECT_EQ(user.forwards[1].guest_address, "10.0.2.15");
+  EXPECT_THAT(error_of("-netdev user,id=n,hostfwd=tcp::2222"), HasSubstr("Invalid host forwarding rule"));
+}
+
+TEST(CommandLine, NographicMuxesSerialPortAndMonitor) {
+  auto line = parsed("-nographic");
+  ASSERT_EQ(line.program.chardevs.size(), 1u);
+  EXPECT_TRUE(line.program.chardevs[0].mux);
+  EXPECT_FALSE(line.program.chardevs[0].signal);
+  ASSERT_EQ(line.program.monitors.size(), 1u);
+  ASSERT_EQ(line.machine.serial.size(), 1u);
+  EXPECT_NE(line.machine.serial[0], line.program.monitors[0].chardev) << "each has a port of its own";
+}
+
+TEST(CommandLine, NographicWithAQmpSocketLeavesTheTerminalToTheSerialPort) {
+  auto line = parsed("-nographic -qmp unix:/x,server=on,wait=off");
+  ASSERT_EQ(line.program.monitors.size(), 1u);
+  EXPECT_TRUE(line.program.monitors[0].qmp);
+  ASSERT_EQ(line.program.chardevs.size(), 2u);
+  const auto& socket = line.program.chardevs[0];
+  EXPECT_EQ(socket.path, "/x");
+  EXPECT_TRUE(socket.server);
+  EXPECT_FALSE(socket.wait);
+}
+
+TEST(CommandLine, SerialPortsMayBeLeftOut) {
+  auto line = parsed("-serial none -serial null");
+  ASSERT_EQ(line.machine.serial.size(), 2u);
+  EXPECT_EQ(line.machine.serial[0], "");
+  EXPECT_EQ(line.machine.serial[1], "serial1");
+}
+
+TEST(CommandLine, GlobalsReachDevicesThatDoNotSetThem) {
+  auto config = parsed("-nodefaults -global virtio-net-pci.mac=52:54:00:00:00:01 -nic user -nic user,mac=52:54:00:00:00:02").machine;
+  EXPECT_THAT(config.devices[0].properties, testing::Contains(std::pair("mac", "52:54:00:00:00:01")));
+  EXPECT_THAT(config.devices[1].properties, testing::Contains(std::pair("mac", "52:54:00:00:00:02")));
+  EXPECT_THAT(config.devices[1].properties, testing::Not(testing::Contains(std::pair("mac", "52:54:00:00:00:01"))));
+}
+
+TEST(CommandLine, MachineUsesItsMemoryBackend) {
+  auto config = parsed("-object memory-backend-memfd,id=m,size=256M -M pc,memory-backend=m").machine;
+  EXPECT_EQ(config.ram_bytes, 256 * kMiB);
+  EXPECT_EQ(config.ram.backing, memory::RamOptions::Backing::Memfd);
+  EXPECT_TRUE(config.ram.shared);
+}
+
+TEST(CommandLine, HelpAsksForTextAndNothingElse) {
+  EXPECT_THAT(parsed("-help -foo").text.value_or(""), HasSubstr("-drive"));
+  EXPECT_THAT(parsed("-version").text.value_or(""), HasSubstr("QEMU emulator version 7.2"));
+  EXPECT_THAT(parsed("-M help").text.value_or(""), HasSubstr("microvm"));
+  EXPECT_THAT(parsed("-device help").text.value_or(""), HasSubstr("name \"virtio-blk-pci\", bus PCI"));
+  EXPECT_THAT(parsed("-device virtio-blk-pci,help").text.value_or(""), HasSubstr("drive=<str>"));
+  EXPECT_THAT(parsed("-cpu help").text.value_or(""), HasSubstr("qemu64"));
+}
+
+TEST(CommandLine, ForeignImagesNeedTheirFormatSpelledOut) {
+  std::string path = testing::TempDir() + "/looks_like.qcow2";
+  std::ofstream(path) << "QFI\xfb and so on";
+  EXPECT_THAT(error_of("-drive if=virtio,file=" + path), HasSubstr("looks like a qcow2 image"));
+  EXPECT_TRUE(parse("-drive if=virtio,format=raw,file=" + path));
+  std::remove(path.c_str());
+}
+
+TEST(CommandLine, RtcBases) {
+  EXPECT_EQ(parsed("-rtc base=2006-06-17T16:01:21").machine.rtc.fixed_seconds, 1150560081);
+  EXPECT_EQ(parsed("-rtc base=localtime,clock=vm,driftfix=slew").machine.rtc.base, machine::RtcConfig::Base::LocalTime);
+}
+
+}  // namespace
+}  // namespace atl::control

@@ -1,0 +1,79 @@
+// A machine without a guest, for tests and fuzzing of the monitors: it remembers what it was asked to do.
+#pragma once
+
+#include <fmt/format.h>
+
+#include "machine/machine.h"
+
+namespace atl::control {
+
+class FakeMachine final : public machine::Machine {
+ public:
+  explicit FakeMachine(machine::Config config = {}) : config_(std::move(config)) {}
+
+  std::vector<std::string> log;
+  std::function<void(const machine::Event&)> handler;
+  machine::RunState run_state = machine::RunState::Running;
+  std::vector<u8> memory = std::vector<u8>(4096);
+  std::optional<u64> balloon;
+  cpu::VcpuState cpu;
+
+  const machine::Config& config() const override { return config_; }
+  std::string_view accelerator() const override { return "soft"; }
+  void set_event_handler(std::function<void(const machine::Event&)> h) override { handler = std::move(h); }
+  Status start() override { return note("start"); }
+  machine::RunState state() const override { return run_state; }
+  Status pause() override {
+    run_state = machine::RunState::Paused;
+    if (handler) handler({.kind = machine::Event::Kind::Stop});
+    return note("pause");
+  }
+  Status resume() override {
+    run_state = machine::RunState::Running;
+    return note("resume");
+  }
+  Status reset() override { return note("reset"); }
+  Status powerdown() override { return note("powerdown"); }
+  Status inject_nmi() override { return note("nmi"); }
+  void shut_down() override {}
+  std::optional<int> exit_code() const override { return std::nullopt; }
+  Status add_device(const machine::DeviceConfig& device) override { return note("add_device " + device.type + " " + device.id); }
+  Status remove_device(const std::string& id) override { return missing(fmt::format("Device '{}' not found", id)); }
+  Status add_drive(const machine::DriveConfig& drive) override { return note("add_drive " + drive.id); }
+  Status remove_drive(const std::string& name) override { return note("remove_drive " + name); }
+  Status add_network(const machine::NetConfig& network) override { return note("add_network " + network.id); }
+  Status remove_network(const std::string& id) override { return missing(fmt::format("Device '{}' not found", id)); }
+  Status add_rng(const machine::RngConfig& rng) override { return note("add_rng " + rng.id); }
+  Status remove_object(const std::string& id) override { return missing(fmt::format("object '{}' not found", id)); }
+  Status set_balloon(u64 bytes) override {
+    if (!balloon) return missing("No balloon device has been activated");
+    balloon = bytes;
+    return {};
+  }
+  Result<u64> balloon_bytes() const override {
+    if (!balloon) return Error(ErrorKind::NotFound, "No balloon device has been activated");
+    return *balloon;
+  }
+  std::vector<machine::CpuInfo> cpus() const override { return {{.index = 0, .thread_id = 42}}; }
+  std::vector<machine::BlockInfo> block_devices() const override { return {}; }
+  std::vector<machine::NetworkInfo> networks() const override { return {}; }
+  cpu::Counters counters() const override { return {{"exits", 7}}; }
+  Result<std::string> describe(const std::string& what, u32) override { return "text of " + what; }
+  Result<std::vector<u8>> read_memory(bool, u32, u64 address, u64 size_bytes) override {
+    if (address > memory.size() || size_bytes > memory.size() - address)
+      return Error(ErrorKind::Invalid, fmt::format("address {:#x}", address));
+    return std::vector<u8>(memory.begin() + static_cast<i64>(address), memory.begin() + static_cast<i64>(address + size_bytes));
+  }
+  Result<cpu::VcpuState> cpu_state(u32) override { return cpu; }
+
+ private:
+  Status note(std::string text) {
+    log.push_back(std::move(text));
+    return {};
+  }
+  static Status missing(std::string text) { return Error(ErrorKind::NotFound, std::move(text)); }
+
+  const machine::Config config_;
+};
+
+}  // namespace atl::control

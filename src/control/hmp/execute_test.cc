@@ -1,0 +1,92 @@
+#include "control/hmp/execute.h"
+
+#include <gmock/gmock.h>
+
+#include "control/fake_vm.h"
+#include "control/hmp/expression.h"
+
+namespace atl::control {
+namespace {
+
+class HmpTest : public testing::Test {
+ protected:
+  HmpTest() {
+    for (size_t i = 0; i < machine.memory.size(); ++i) machine.memory[i] = static_cast<u8>(i);
+  }
+  std::string run(std::string_view text) { return hmp_execute(vm, text, cpu); }
+
+  FakeVm fake;
+  VmControl& vm = fake.control;
+  FakeMachine& machine = fake.machine;
+  u32 cpu = 0;
+};
+
+// The expected texts were taken from QEMU 7.2.
+TEST_F(HmpTest, MemoryDumpsLookAsQemus) {
+  EXPECT_EQ(run("xp /4wx 0"), "0000000000000000: 0x03020100 0x07060504 0x0b0a0908 0x0f0e0d0c\r\n");
+  EXPECT_EQ(run("xp/2gx 0x10"), "0000000000000010: 0x1716151413121110 0x1f1e1d1c1b1a1918\r\n");
+  EXPECT_EQ(run("xp /10bx 0"), "0000000000000000: 0x00 0x01 0x02 0x03 0x04 0x05 0x06 0x07\r\n0000000000000008: 0x08 0x09\r\n");
+  EXPECT_EQ(run("xp /2wd 0xfc"), "00000000000000fc:     -66052   50462976\r\n");
+  EXPECT_EQ(run("xp /1wo 0"), "0000000000000000: 000300400400\r\n");
+  EXPECT_EQ(run("xp /3bc 0x41"), "0000000000000041: 'A' 'B' 'C'\r\n");
+  EXPECT_EQ(run("xp /2hu 0x10"), "0000000000000010:  4368  4882\r\n");
+}
+
+TEST_F(HmpTest, ExpressionsKnowRegisters) {
+  machine.cpu.gpr[cpu::kRax] = 0x1234;
+  machine.cpu.gpr[cpu::kR8] = 8;
+  EXPECT_EQ(run("print $rax"), "4660\r\n");
+  EXPECT_EQ(run("p /x ($rax + 0x10) * 2 - $r8"), "0x2480\r\n");
+  EXPECT_EQ(run("print $nope"), "Error: unknown register 'nope'\r\n");
+}
+
+TEST_F(HmpTest, ErrorsAreText) {
+  EXPECT_EQ(run("foo"), "unknown command: 'foo'\r\n");
+  EXPECT_EQ(run("info foo"), "unknown command: 'info foo'\r\n");
+  EXPECT_EQ(run("x"), "Error: unexpected end of expression\r\n");
+  EXPECT_EQ(run("x /4zx 0"), "Error: invalid char in format: 'z'\r\n");
+  EXPECT_EQ(run("stop 3"), "Error: extraneous characters at the end of line\r\n");
+  EXPECT_EQ(run("device_del x"), "Error: Device 'x' not found\r\n");
+  EXPECT_EQ(run("xp 0x100000"), "Error: Cannot access memory: address 0x100000\r\n");
+  EXPECT_EQ(run("p 1/0"), "Error: division by zero\r\n");
+}
+
+TEST_F(HmpTest, CommandsReachTheMachine) {
+  run("stop");
+  run("c");
+  run("system_reset");
+  run("nmi");
+  EXPECT_THAT(machine.log, testing::ElementsAre("pause", "resume", "reset", "nmi"));
+  run("q");
+  EXPECT_TRUE(vm.is_quitting());
+}
+
+TEST_F(HmpTest, InfoShowsStateAndMachineTexts) {
+  EXPECT_EQ(run("info cpus"), "* CPU #0: thread_id=42\r\n");
+  EXPECT_EQ(run("info registers"), "text of registers\r\n");
+  EXPECT_THAT(run("info accelerator"), testing::HasSubstr("exits"));
+  EXPECT_THAT(run("help"), testing::HasSubstr("quit|q -- quit the emulator"));
+}
+
+TEST(Expression, DeepNestingIsRefused) {
+  std::string deep(100000, '(');
+  std::string_view text = deep;
+  EXPECT_FALSE(take_expression(text, {}));
+  std::string minus(100000, '-');
+  text = minus;
+  EXPECT_FALSE(take_expression(text, {}));
+}
+
+TEST(Expression, PrecedenceIsAsInC) {
+  std::string_view text = "2+3*4-1 rest";
+  EXPECT_EQ(*take_expression(text, {}), 13u);
+  EXPECT_EQ(text, "rest");
+}
+
+TEST(Completion, ExtendsNames) {
+  EXPECT_THAT(hmp_completions("sys"), testing::ElementsAre("system_powerdown", "system_reset"));
+  EXPECT_THAT(hmp_completions("info bal"), testing::ElementsAre("balloon"));
+}
+
+}  // namespace
+}  // namespace atl::control

@@ -1,0 +1,68 @@
+#include "control/qmp/json_text.h"
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+namespace atl::control {
+namespace {
+
+using Json = nlohmann::json;
+
+std::vector<JsonFramer::Frame> frames_of(std::string_view text) {
+  JsonFramer framer;
+  std::vector<JsonFramer::Frame> frames;
+  for (char c : text)
+    if (auto frame = framer.feed(c)) frames.push_back(*frame);
+  return frames;
+}
+
+TEST(JsonText, HasQemusSpacing) {
+  EXPECT_EQ(json_text(Json{{"a", 1}, {"b", Json::array({true, nullptr, "x"})}}), R"({"a": 1, "b": [true, null, "x"]})");
+  EXPECT_EQ(json_text(Json::object()), "{}");
+}
+
+TEST(JsonText, PrettyBreaksLines) {
+  EXPECT_EQ(json_text(Json{{"a", Json::array({1, 2})}}, true), "{\n    \"a\": [\n        1,\n        2\n    ]\n}");
+}
+
+TEST(JsonText, EscapesWhatIsNotPrintableAscii) {
+  EXPECT_EQ(json_text(Json("a\"\\\n\x01\xc3\xa9\xf0\x9f\x98\x80")), R"("a\"\\\n\u0001\u00E9\uD83D\uDE00")");
+}
+
+TEST(JsonText, MalformedUtf8BecomesTheReplacementCharacter) {
+  EXPECT_EQ(json_text(Json("\xff\xc3")), R"("\uFFFD\uFFFD")");
+}
+
+TEST(ParseJson, RefusesTrailingTextAndDeepNesting) {
+  EXPECT_TRUE(parse_json(R"({"a": [1]})"));
+  EXPECT_FALSE(parse_json("{} x"));
+  EXPECT_FALSE(parse_json("{"));
+  EXPECT_FALSE(parse_json(std::string(kJsonLimitDepth + 1, '[') + std::string(kJsonLimitDepth + 1, ']')));
+  EXPECT_FALSE(parse_json("{\"a\": \"\xff\"}"));
+}
+
+TEST(JsonFramer, CutsAStreamIntoValues) {
+  auto frames = frames_of(R"( {"a":"}{\""} [1,2]  3 {"b":{}})");
+  ASSERT_EQ(frames.size(), 4u);
+  EXPECT_EQ(frames[0].text, R"({"a":"}{\""})");
+  EXPECT_EQ(frames[1].text, "[1,2]");
+  EXPECT_EQ(frames[2].text, "3");
+  EXPECT_EQ(frames[3].text, R"({"b":{}})");
+}
+
+TEST(JsonFramer, ResumesAtTheNextLineAfterAnError) {
+  auto frames = frames_of("}{\"lost\":1}\n{\"a\":1}");
+  ASSERT_EQ(frames.size(), 2u);
+  EXPECT_TRUE(frames[0].error);
+  EXPECT_EQ(frames[1].text, "{\"a\":1}");
+}
+
+TEST(JsonFramer, EndlessInputIsCutOff) {
+  auto frames = frames_of("\"" + std::string(kJsonLimitBytes, 'x'));
+  ASSERT_EQ(frames.size(), 1u);
+  EXPECT_TRUE(frames[0].error);
+  EXPECT_TRUE(frames_of(std::string(kJsonLimitDepth + 1, '[')).at(0).error);
+}
+
+}  // namespace
+}  // namespace atl::control

@@ -1,0 +1,159 @@
+#include "control/qmp/monitor.h"
+
+#include <gmock/gmock.h>
+#include <nlohmann/json.hpp>
+
+#include "control/fake_chars.h"
+#include "control/fake_vm.h"
+
+namespace atl::control {
+namespace {
+
+using Json = nlohmann::json;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+class QmpTest : public testing::Test {
+ protected:
+  Json greet() {
+    monitor = std::make_unique<QmpMonitor>(vm, chars, nullptr, false);
+    return Json::parse(chars.take_output());
+  }
+  void connect() {
+    greet();
+    ask(R"({"execute": "qmp_capabilities"})");
+  }
+  Json ask(std::string_view text) {
+    chars.type(text);
+    Json reply = Json::parse(chars.take_output(), nullptr, false);
+    EXPECT_FALSE(reply.is_discarded()) << text;
+    return reply;
+  }
+  std::string error_of(std::string_view text) {
+    Json reply = ask(text);
+    if (!reply.contains("error")) return "no error";
+    return reply["error"]["class"].get<std::string>() + ": " + reply["error"]["desc"].get<std::string>();
+  }
+
+  FakeVm fake;
+  VmControl& vm = fake.control;
+  FakeMachine& machine = fake.machine;
+  FakeChars chars;
+  std::unique_ptr<QmpMonitor> monitor;
+};
+
+TEST_F(QmpTest, GreetsWithQemusVersion) {
+  Json hello = greet();
+  EXPECT_EQ(hello["QMP"]["version"]["qemu"]["major"], 7);
+  EXPECT_TRUE(hello["QMP"]["capabilities"].is_array());
+}
+
+TEST_F(QmpTest, CommandsWaitForNegotiation) {
+  greet();
+  EXPECT_EQ(error_of(R"({"execute": "query-status"})"),
+            "CommandNotFound: Expecting capabilities negotiation with 'qmp_capabilities'");
+  EXPECT_EQ(ask(R"({"execute": "qmp_capabilities", "id": 1})"), Json::parse(R"({"return": {}, "id": 1})"));
+  EXPECT_EQ(error_of(R"({"execute": "qmp_capabilities"})"),
+            "CommandNotFound: Capabilities negotiation is already complete, command ignored");
+}
+
+TEST_F(QmpTest, EchoesAnyId) {
+  connect();
+  EXPECT_EQ(ask(R"({"execute": "query-status", "id": {"a": [1]}})")["id"], Json::parse(R"({"a": [1]})"));
+  EXPECT_EQ(ask(R"({"execute": "nope", "id": "x"})")["id"], "x");
+}
+
+TEST_F(QmpTest, ErrorsAreQemus) {
+  connect();
+  EXPECT_EQ(error_of(R"({"execute": "nope"})"), "CommandNotFound: The command nope has not been found");
+  EXPECT_EQ(error_of(R"({"execute": "query-status", "arguments": {"x": 1}})"), "GenericError: Parameter 'x' is unexpected");
+  EXPECT_EQ(error_of(R"({"execute": "device_del"})"), "GenericError: Parameter 'id' is missing");
+  EXPECT_EQ(error_of(R"({"execute": "device_del", "arguments": {"id": 1}})"),
+            "GenericError: Invalid parameter type for 'id', expected: string");
+  EXPECT_EQ(error_of(R"({"execute": "device_del", "arguments": {"id": "x"}})"), "DeviceNotFound: Device 'x' not found");
+  EXPECT_EQ(error_of(R"({"execute": "query-balloon"})"), "DeviceNotActive: No balloon device has been activated");
+  EXPECT_EQ(error_of(R"({"execute": "device_add", "arguments": {}})"), "GenericError: Parameter 'driver' is missing");
+  EXPECT_EQ(error_of(R"({"execute": "device_add", "arguments": {"driver": "foo"}})"),
+            "GenericError: 'foo' is not a valid device model name");
+  EXPECT_EQ(error_of(R"({"execute": 3})"), "GenericError: QMP input member 'execute' must be a string");
+  EXPECT_EQ(error_of(R"({"foo": 3})"), "GenericError: QMP input member 'foo' is unexpected");
+  EXPECT_EQ(error_of(R"({"execute": "stop", "arguments": 3})"), "GenericError: QMP input member 'arguments' must be an object");
+  EXPECT_EQ(error_of("[]"), "GenericError: QMP input must be a JSON object");
+  EXPECT_THAT(error_of("{]"), HasSubstr("JSON parse error"));
+  EXPECT_TRUE(ask(R"({"execute": "query-status"})").contains("return")) << "the connection survives";
+}
+
+TEST_F(QmpTest, LifeCycleReachesTheMachine) {
+  connect();
+  for (const char* name : {"system_reset", "system_powerdown", "inject-nmi", "cont"}) ask(std::string(R"({"execute": ")") + name + "\"}");
+  EXPECT_THAT(machine.log, ElementsAre("reset", "powerdown", "nmi", "resume"));
+  EXPECT_EQ(ask(R"({"execute": "query-status"})")["return"]["status"], "running");
+}
+
+TEST_F(QmpTest, EventsComeBetweenReplies) {
+  connect();
+  chars.type(R"({"execute": "stop"})");
+  std::string text = chars.take_output();
+  EXPECT_THAT(text, HasSubstr(R"("event": "STOP")"));
+  EXPECT_LT(text.find("STOP"), text.find("return"));
+}
+
+TEST_F(QmpTest, NoEventsBeforeNegotiation) {
+  greet();
+  machine.handler({.kind = machine::Event::Kind::Resume});
+  EXPECT_EQ(chars.take_output(), "");
+}
+
+TEST_F(QmpTest, QuitTellsWhyTheVmEnds) {
+  connect();
+  chars.type(R"({"execute": "quit"})");
+  EXPECT_THAT(chars.take_output(), HasSubstr("host-qmp-quit"));
+  EXPECT_TRUE(vm.is_quitting());
+}
+
+TEST_F(QmpTest, DevicesAndNodesComeFromJson) {
+  connect();
+  ask(R"({"execute": "object-add", "arguments": {"qom-type": "rng-random", "id": "r", "filename": "/dev/urandom"}})");
+  ask(R"({"execute": "device_add", "arguments": {"driver": "virtio-rng-pci", "id": "d", "rng": "r"}})");
+  ask(R"({"execute": "blockdev-add", "arguments": {"driver": "file", "node-name": "f", "filename": "/x"}})");
+  ask(R"({"execute": "blockdev-add", "arguments": {"driver": "raw", "node-name": "n", "file": "f"}})");
+  ask(R"({"execute": "netdev_add", "arguments": {"type": "user", "id": "u"}})");
+  EXPECT_THAT(machine.log, ElementsAre("add_rng r", "add_device virtio-rng-pci d", "add_drive f", "remove_drive f", "add_drive n",
+                                       "add_network u"));
+}
+
+TEST_F(QmpTest, HumanMonitorAnswersAsText) {
+  connect();
+  Json reply = ask(R"({"execute": "human-monitor-command", "arguments": {"command-line": "info status"}})");
+  EXPECT_EQ(reply["return"], "VM status: running\r\n");
+}
+
+TEST_F(QmpTest, ASlowReaderGetsEverythingInOrder) {
+  connect();
+  chars.room = 5;
+  chars.type(R"({"execute": "query-name", "id": 1})");
+  EXPECT_EQ(chars.can_receive(), 0u) << "no further command while a reply waits";
+  chars.room = 1000;
+  chars.writable();
+  EXPECT_EQ(Json::parse(chars.take_output())["id"], 1);
+  EXPECT_GT(chars.can_receive(), 0u);
+}
+
+TEST_F(QmpTest, AnotherClientStartsAnew) {
+  connect();
+  chars.event(CharEvent::Closed);
+  chars.event(CharEvent::Opened);
+  EXPECT_THAT(chars.take_output(), HasSubstr("\"QMP\""));
+  EXPECT_THAT(error_of(R"({"execute": "query-status"})"), HasSubstr("Expecting capabilities"));
+}
+
+TEST_F(QmpTest, EveryListedCommandExists) {
+  connect();
+  for (const auto& command : ask(R"({"execute": "query-commands"})")["return"]) {
+    std::string name = command["name"];
+    EXPECT_THAT(error_of(R"({"execute": ")" + name + R"(", "arguments": {"zz": 1}})"), testing::Not(HasSubstr("has not been found")));
+  }
+}
+
+}  // namespace
+}  // namespace atl::control
