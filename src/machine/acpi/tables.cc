@@ -133,7 +133,7 @@ u32 add_fadt(Builder& b, const AcpiBoard& board, u32 facs, u32 dsdt) {
   b.port(acpi::kResetPort, 8);
   b.u8_(acpi::kResetValue);
   b.zeroes(3);
-  b.pointer(8, facs);
+  b.u64_(0);                                  // X_FIRMWARE_CTRL: the 32-bit field counts
   b.pointer(8, dsdt);
   b.port(acpi::kPm1EventPort, 32);
   b.port(0, 0);

@@ -1,6 +1,6 @@
 // The PIIX4's power management function (82371AB, 8086:7113) at 01.3: identification and the base address of the PM1
 // register block, which firmware chooses. The registers themselves are devices/legacy/acpi_pm.
-// Missing: SMBus host controller.
+// Missing: SMBus host controller, system management interrupts.
 #pragma once
 
 #include <functional>
@@ -15,6 +15,8 @@ class Piix4Pm final : public devices::Device {
   /// `moved` is told the base port, or 0 while the block is off; vCPU thread, under the PCI bus's lock.
   explicit Piix4Pm(std::function<void(u16 base)> moved) : moved_(std::move(moved)) {
     function_.set_byte(kPmBase, 1);  // an I/O address
+    // System management mode counts as set up: firmware must not wait for a handler that cannot run here.
+    function_.set_byte(kDeviceActivityB + 3, kApmcEnable);
     for (u16 i = 0; i < 2; ++i) function_.set_writable(static_cast<u16>(kPmBase + i), i ? 0xff : 0xc0);
     function_.set_writable(kPmControl, 1);
     function_.set_window({.offset = kPmBase, .size = kPmControl + 1 - kPmBase, .before_read = {},
@@ -33,7 +35,8 @@ class Piix4Pm final : public devices::Device {
   devices::PciFunction& function() { return function_; }
 
  private:
-  static constexpr u16 kPmBase = 0x40, kPmControl = 0x80;
+  static constexpr u16 kPmBase = 0x40, kDeviceActivityB = 0x58, kPmControl = 0x80;
+  static constexpr u8 kApmcEnable = 0x02;  // bit 25 of DEVACTB
 
   void refresh() {
     const u16 base = function_.byte(kPmControl) & 1 ? static_cast<u16>(function_.word(kPmBase) & 0xffc0) : u16{0};
