@@ -36,19 +36,26 @@ u64 wake_up_time(const Core& core) {
   return std::max<u64>(clock.to_monotonic_ns(deadline_ns), 1);
 }
 
+/// Bits that do not end the wait: they stay set until the vCPU gets into a state in which it can serve them.
+u32 deferred(const Core& core) {
+  bool waits_for_sipi = core.mp_state == MpState::Uninitialized || core.mp_state == MpState::InitReceived;
+  if (waits_for_sipi) return kAttendMode | kAttendNmi | kAttendInterrupt;
+  return kAttendMode | (core.nmi_masked ? u32{kAttendNmi} : 0);
+}
+
 }  // namespace
 
 void request_attention(Core& core, u32 reason) {
-  u32 before = core.attention.fetch_or(reason, std::memory_order_seq_cst);
+  core.attention.fetch_or(reason, std::memory_order_seq_cst);
   // The sleeper sets its flag before it looks at the bits, we set bits before we look at the flag: one of us sees the other.
-  if ((before & reason) != reason && (!core.apic || core.apic->asleep())) futex_wake(core.attention);
+  if (!core.apic || core.apic->asleep()) futex_wake(core.attention);
 }
 
 void wait_for_attention(Core& core) {
-  constexpr u32 others = ~u32{kAttendMode};
   if (!core.apic) return;
+  const u32 wanted = ~deferred(core);
   core.apic->set_asleep(true);
-  for (u32 bits = core.attention.load(); !(bits & others); bits = core.attention.load()) {
+  for (u32 bits = core.attention.load(); !(bits & wanted); bits = core.attention.load()) {
     futex_wait(core.attention, bits, wake_up_time(core));
     core.apic->fire_timer_if_due();
   }

@@ -33,23 +33,10 @@ Status SoftVcpu::set_debug(const DebugRequest& request) {
 Result<VcpuState> SoftVcpu::get_state() {
   VcpuState state;
   export_state(core_, state);
-  core_.apic->export_page(state.lapic);
-  state.apic_base = core_.apic->base_msr();
-  state.cr8 = core_.apic->cr8();
-  state.msrs.emplace_back(kMsrTscDeadline, core_.apic->tsc_deadline());
   return state;
 }
 
-/// The order matters: the APIC's mode decides what its page means, the TSC what the deadline means.
-Status SoftVcpu::set_state(const VcpuState& state) {
-  TRY(import_state(core_, state));
-  if (!core_.apic->restore_base_msr(state.apic_base)) return Error(ErrorKind::Invalid, "IA32_APIC_BASE has a bad value");
-  core_.apic->import_page(state.lapic);
-  for (auto [index, value] : state.msrs) {
-    if (index == kMsrTscDeadline) core_.apic->set_tsc_deadline(value);
-  }
-  return {};
-}
+Status SoftVcpu::set_state(const VcpuState& state) { return import_state(core_, state); }
 
 Status SoftVcpu::inject_nmi() {
   core_.apic->nmi_input();

@@ -1,5 +1,8 @@
 #include "cpu/soft/irq/local_apic.h"
 
+#include <algorithm>
+#include <bit>
+
 #include "base/endian.h"
 #include "cpu/apic_spec.h"
 #include "cpu/irqchip_text.h"
@@ -171,14 +174,9 @@ bool LocalApic::set_base_msr(u64 value) {
   // Figure 11-27: x2APIC mode is entered from xAPIC mode and left by disabling.
   if (mode == kApicBaseMode && !(before & kApicBaseEnable)) return false;
   if (mode == kApicBaseEnable && (before & kApicBaseMode) == kApicBaseMode) return false;
-  if (!restore_base_msr(value)) return false;
-  if (before & kApicBaseEnable && !(mode & kApicBaseEnable)) reset(true);
-  return true;
-}
-
-bool LocalApic::restore_base_msr(u64 value) {
   if (!is_valid_base(value)) return false;
-  base_ = (value & ~kApicBaseBsp) | (core_.index == 0 ? kApicBaseBsp : 0);
+  base_ = (value & ~kApicBaseBsp) | (before & kApicBaseBsp);
+  if (before & kApicBaseEnable && !(mode & kApicBaseEnable)) reset(true);
   return true;
 }
 
@@ -349,6 +347,7 @@ bool LocalApic::matches(const Interrupt& interrupt) const {
 // -- saved state ----------------------------------------------------------------------------------------------------------------
 
 void LocalApic::export_page(std::span<u8, 1024> page) const {
+  std::ranges::fill(page, u8{0});
   for (u32 i = 0; i < kWords; ++i) store_le<u32>(&page[i * 16], regs_[i].load(std::memory_order_relaxed));
   store_le<u32>(&page[kApicId], x2apic_mode() ? id() : id() << 24);
   store_le<u32>(&page[kApicPpr], ppr());

@@ -51,7 +51,6 @@ class LocalApic final : private TimerQueue::Client {
   u64 base_msr() const { return base_.load(std::memory_order_relaxed); }
   /// IA32_APIC_BASE; false for reserved bits and forbidden changes of mode: #GP. CPUID leaf 1 EDX bit 9 follows its bit 11.
   bool set_base_msr(u64 value);
-  bool restore_base_msr(u64 value);    // saved state may enter any valid mode from any other
   u64 tsc_deadline() const;            // IA32_TSC_DEADLINE
   void set_tsc_deadline(u64 tsc);
   void tsc_offset_changed();           // after core.msr.tsc_offset changed: the deadline counts in guest TSC

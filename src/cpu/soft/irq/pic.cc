@@ -29,6 +29,11 @@ void Pic8259::set_line(u32 line, bool level) {
   }
 }
 
+void Pic8259::set_cascade(bool slave_output) {
+  constexpr u8 bit = 1u << kCascadeLine;
+  request_ = static_cast<u8>(slave_output ? request_ | bit : request_ & ~bit);
+}
+
 u32 Pic8259::rank(u8 lines) const {
   return lines ? static_cast<u32>(std::countr_zero(std::rotr(lines, priority_add_))) : 8;
 }
@@ -180,7 +185,7 @@ PicPair::PicPair(std::function<void(bool)> on_output)
 }
 
 bool PicPair::cascade() {
-  chips_[0].set_line(kCascadeLine, chips_[1].output());
+  chips_[0].set_cascade(chips_[1].output());
   return chips_[0].output();
 }
 
@@ -209,10 +214,7 @@ int PicPair::acknowledge() {
     Lock lock(mutex_);
     u32 line = chips_[0].acknowledge();
     vector = chips_[0].vector(line);
-    if (line == kCascadeLine) {
-      vector = chips_[1].vector(chips_[1].acknowledge());
-      chips_[0].set_line(kCascadeLine, false);  // a new edge if the slave has more
-    }
+    if (line == kCascadeLine) vector = chips_[1].vector(chips_[1].acknowledge());
   }
   publish();
   return vector;
@@ -234,7 +236,6 @@ void PicPair::ChipPorts::bus_write(u64 offset, u64 value, unsigned) {
     Lock lock(pair->mutex_);
     Pic8259& pic = pair->chips_[chip];
     offset == 0 ? pic.write_command(static_cast<u8>(value)) : pic.write_data(static_cast<u8>(value));
-    if (chip == 1) pair->chips_[0].set_line(kCascadeLine, false);
   }
   pair->publish();
 }

@@ -24,6 +24,8 @@ class Pic8259 {
   explicit Pic8259(bool master) : master_(master) {}
 
   void set_line(u32 line, bool level);
+  /// The master's line 2 shows the slave's output as it stands, latching nothing.
+  void set_cascade(bool slave_output);
   bool output() const { return pending_line() >= 0; }
   /// The line that INTA would answer with, or -1.
   int pending_line() const;
