@@ -240,7 +240,9 @@ i64 Rtc::next_alarm_after(i64 date) const {
 void Rtc::collect_events() {
   u8& flags = cmos_[kRegC];
   const u64 now = clock_.now_ns();
-  if (const u64 period = period_ns(); period && next_period_ns_ <= now) {
+  // When catching up, each tick waits until the guest has seen the one before.
+  const bool tick_waits = options_.catch_up_ticks && flags & kPf;
+  if (const u64 period = period_ns(); period && next_period_ns_ <= now && !tick_waits) {
     flags |= kPf;
     next_period_ns_ += options_.catch_up_ticks ? period : ((now - next_period_ns_) / period + 1) * period;
   }
