@@ -20,7 +20,13 @@ Loop& loop() {
 struct Mirror final : net::Backend {
   explicit Mirror(bool new_header) : header(new_header) {}
   void set_sink(net::FrameSink* new_sink) override { sink = new_sink; }
-  bool send(std::span<const iovec> frame) override { return sink && sink->receive(frame); }
+  bool send(std::span<const iovec> frame) override {
+    std::vector<u8> copy;  // as a host does: the buffers of both directions may overlap
+    for (const iovec& part : frame)
+      copy.insert(copy.end(), static_cast<u8*>(part.iov_base), static_cast<u8*>(part.iov_base) + part.iov_len);
+    iovec whole{copy.data(), copy.size()};
+    return sink && sink->receive({&whole, 1});
+  }
   void flush() override {
     if (sink) sink->received_batch();
   }

@@ -17,6 +17,8 @@ namespace {
 struct Wish {
   PciFunction* function;
   unsigned bar;
+  u64 size;
+  size_t number;  // keeps equal sizes in the order of slots
 };
 
 /// Hands out a window from its start.
@@ -40,8 +42,11 @@ std::vector<Wish> collect(const auto& functions) {
   for (const auto& slot : functions)
     for (PciFunction* function : slot)
       for (unsigned bar = 0; function && bar < kBars; ++bar)
-        if (function->bar(bar).kind != PciBar::Kind::None) wishes.push_back({function, bar});
-  std::ranges::stable_sort(wishes, std::greater{}, [](const Wish& w) { return w.function->bar(w.bar).size; });
+        if (function->bar(bar).kind != PciBar::Kind::None)
+          wishes.push_back({function, bar, function->bar(bar).size, wishes.size()});
+  std::ranges::sort(wishes, [](const Wish& a, const Wish& b) {
+    return a.size != b.size ? a.size > b.size : a.number < b.number;
+  });
   return wishes;
 }
 

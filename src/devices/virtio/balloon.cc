@@ -17,7 +17,7 @@ constexpr u64 kFeatureStatsQueue = 1 << 1, kFeatureDeflateOnOom = 1 << 2, kFeatu
 // Configuration (5.5.4).
 constexpr u32 kNumPages = 0, kActual = 4, kConfigBytes = 8;
 
-constexpr u16 kInflateQueue = 0, kDeflateQueue = 1;
+constexpr u16 kInflateQueue = 0;  // 1: deflate
 constexpr u16 kQueueSize = 128, kReportingQueueSize = 32;
 constexpr u64 kPageNumbersARequest = 64 * kKiB;  // of hostile drivers only so many are looked at
 constexpr size_t kStatisticBytes = 10, kMaxStatistics = 32;
