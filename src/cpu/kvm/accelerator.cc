@@ -169,7 +169,8 @@ KvmMachine::~KvmMachine() {
 
 Result<std::unique_ptr<Vcpu>> KvmMachine::create_vcpu(u32 index, const CpuidTable& cpuid) {
   std::unique_ptr<InstructionStepper> stepper;
-  if (stepper_) stepper = TRY(stepper_(cpuid));
+  // KVM hides no instruction that the host has, whatever CPUID tells the guest; nor must the interpreter.
+  if (stepper_) stepper = TRY(stepper_(host_cpuid()));
   auto vcpu = TRY(KvmVcpu::create(shared_, index, cpuid, std::move(stepper)));
   vcpus_.resize(std::max<size_t>(vcpus_.size(), index + 1));
   vcpus_[index] = vcpu.get();
