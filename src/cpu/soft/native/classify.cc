@@ -104,7 +104,14 @@ const ZydisDecodedOperand* memory_operand(const ZydisDecodedInstruction& in, con
   return found == operands + in.operand_count ? nullptr : found;
 }
 
+/// AMD's SHA instructions take any address, Intel's do not (as the SDM's exception class 4 says).
+bool sha_is_unaligned() {
+  static const bool amd = cpu::host_cpuid().query(0, 0).ebx == 0x68747541;
+  return amd;
+}
+
 u8 needed_alignment(const ZydisDecodedInstruction& in, unsigned bytes) {
+  if (in.meta.isa_set == ZYDIS_ISA_SET_SHA && sha_is_unaligned()) return 1;
   bool vex = in.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
   bool aligned = vex ? std::ranges::find(kAlignedVex, in.mnemonic) != std::end(kAlignedVex)
                      : bytes == 16 && std::ranges::find(kUnaligned, in.mnemonic) == std::end(kUnaligned);
@@ -156,7 +163,8 @@ Run runner(const ZydisDecodedInstruction& in, const ZydisDecodedOperand* operand
     default: break;
   }
   bool vectors = has_class(in, operands, ZYDIS_REGCLASS_XMM) || has_class(in, operands, ZYDIS_REGCLASS_YMM);
-  return vectors ? run_simd : nullptr;
+  bool scalar_load = in.opcode_map == ZYDIS_OPCODE_MAP_0F && (in.opcode == 0x2c || in.opcode == 0x2d);  // CVTSS2SI r, m32
+  return vectors || scalar_load ? run_simd : nullptr;
 }
 
 void note_memory(NativeStub& stub, const ZydisDecodedInstruction& in, const ZydisDecodedOperand* operands) {

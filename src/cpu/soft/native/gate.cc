@@ -59,13 +59,7 @@ bool enter_gate(Core& core, Gate gate) {
 }
 
 void become_mmx(Core& core) {
-  unsigned top = image::top(core);
-  if (top != 0) {
-    std::array<u8, 128> old;
-    std::copy_n(image::st(core, 0), old.size(), old.data());
-    for (unsigned r = 0; r < 8; ++r) std::copy_n(&old[16 * ((r - top) & 7)], 16, image::st(core, r));
-  }
-  image::set_fsw(core, image::fsw(core) & static_cast<u16>(~image::kFswTop));
+  if (image::top(core) != 0) image::set_top(core, 0);
   image::bytes(core)[image::kFtw] = 0xff;
 }
 

@@ -39,8 +39,16 @@ inline void update_error_summary(Core& core) {
   set_fsw(core, value);
 }
 
+/// Moves the top of the stack. The registers keep their contents, but the image has them in stack order.
+inline void set_top(Core& core, unsigned new_top) {
+  u8* first = st(core, 0);
+  std::rotate(first, first + 16 * ((new_top - top(core)) & 7), first + 128);
+  set_fsw(core, static_cast<u16>((fsw(core) & ~kFswTop) | new_top << 11));
+}
+
 /// FNINIT (SDM vol. 2): control, status, tags and pointers; the registers' contents stay.
 inline void init_x87(Core& core) {
+  set_top(core, 0);
   std::fill_n(bytes(core), kMxcsr, 0);
   set_fcw(core, 0x37f);
 }

@@ -70,6 +70,7 @@ void load_environment(Core& core, bool wide, const u8* in) {
   u32 ip = field(3), code = field(4), dp = field(5), data = field(6);
   u32 opcode = real ? code & 0x7ff : wide ? code >> 16 & 0x7ff : 0;
   image::set_fcw(core, (field(0) & kFcwMeant) | kFcwFixed);
+  image::set_top(core, field(1) >> 11 & 7);
   image::set_fsw(core, static_cast<u16>(field(1)));
   set_tags(core, static_cast<u16>(field(2)));
   store_le<u64>(at + image::kFip, real ? (ip & 0xffff) | u64{code >> 12} << 16 : ip);
