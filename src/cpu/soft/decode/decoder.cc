@@ -36,6 +36,22 @@ bool is_amd(const CpuidTable& cpuid) {
   return ebx == 0x68747541 || ebx == 0x6f677948;
 }
 
+bool is_near_branch(const ZydisDecodedInstruction& in) {
+  u8 opcode = in.opcode, reg = in.raw.modrm.reg;
+  if (in.opcode_map == ZYDIS_OPCODE_MAP_0F) return opcode >> 4 == 8;
+  if (in.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT) return false;
+  if (opcode == 0xff) return reg == 2 || reg == 4;
+  return opcode >> 4 == 7 || (opcode >= 0xe0 && opcode <= 0xe3) || opcode == 0xc2 || opcode == 0xc3 || opcode == 0xe8 || opcode == 0xe9 ||
+         opcode == 0xeb;
+}
+
+/// AMD's processors have near branches of 16 bits in 64-bit mode too (APM vol. 3, 1.2.4); Zydis knows the direct ones only.
+void narrow_amd_branch(Build& build) {
+  bool wide = build.in.raw.rex.W;
+  if (!build.long_code() || wide || !has_prefix(build.in, 0x66) || !is_near_branch(build.in)) return;
+  build.op.opsize = build.pick.size = 2;
+}
+
 const Op* run_native_op(Core& core, const Op* op) {
   core.rip = op_rip(core, op);
   core.next_rip = rip_after(core, op);
@@ -75,11 +91,10 @@ bool decode_native(const ZydisDecoder& full, std::span<const u8> bytes, Build& b
 
 }  // namespace
 
-Decoder::Decoder(const CpuidTable& cpuid) : features_(cpuid) {
-  bool amd = is_amd(cpuid);
+Decoder::Decoder(const CpuidTable& cpuid) : features_(cpuid), amd_(is_amd(cpuid)) {
   for (CodeSize code : {CodeSize::k16, CodeSize::k32, CodeSize::k64}) {
-    init(decoders_[static_cast<size_t>(code)], code, amd, true);
-    init(full_decoders_[static_cast<size_t>(code)], code, amd, false);
+    init(decoders_[static_cast<size_t>(code)], code, amd_, true);
+    init(full_decoders_[static_cast<size_t>(code)], code, amd_, false);
   }
 }
 
@@ -96,6 +111,7 @@ Decoded Decoder::decode(std::span<const u8> bytes, const DecodeMode& mode, const
   }
   Build build{.in = in, .mode = mode, .place = place, .features = features_, .op = op};
   set_common(build);
+  if (amd_) narrow_amd_branch(build);
   Decoded outcome = Decoded::Continues;
   if (apply_rules(build, outcome)) return outcome;
   if (decode_native(full_decoders_[code], bytes, build)) return Decoded::Continues;

@@ -51,6 +51,7 @@ class Decoder {
   ZydisDecoder decoders_[3];       // by CodeSize, minimal mode
   ZydisDecoder full_decoders_[3];  // for native/
   FeatureSet features_;
+  bool amd_;
 };
 
 }  // namespace atl::soft

@@ -17,11 +17,10 @@ Extension extension_of(const Build& build) {
   return {raw.rex.R != 0, raw.rex.X != 0, raw.rex.B != 0};
 }
 
+/// REX counts only right before the opcode.
 bool has_rex(const ZydisDecodedInstruction& in) {
-  for (unsigned i = 0; i < in.raw.prefix_count; ++i) {
-    if (in.raw.prefixes[i].value >> 4 == 4 && in.machine_mode == ZYDIS_MACHINE_MODE_LONG_64) return true;
-  }
-  return false;
+  if (in.machine_mode != ZYDIS_MACHINE_MODE_LONG_64 || in.raw.prefix_count == 0) return false;
+  return in.raw.prefixes[in.raw.prefix_count - 1].value >> 4 == 4;
 }
 
 u8 extended(u8 number, bool bit) { return static_cast<u8>(number | (bit ? 8 : 0)); }

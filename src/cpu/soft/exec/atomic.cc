@@ -166,8 +166,7 @@ bool cmpxchg_register(Core& core, const Op& op) {
   if (found == expected) {
     set_reg<T>(core, op.dst, reg<T>(core, op.src));
   } else {
-    set_reg<T>(core, op.dst, found);  // clears the upper half of a 32-bit destination
-    set_reg<T>(core, kRax, found);
+    set_reg<T>(core, kRax, found);  // the destination stays, its upper half too
   }
   return true;
 }
