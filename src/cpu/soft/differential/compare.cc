@@ -1,0 +1,125 @@
+#include "cpu/soft/differential/compare.h"
+
+#include <Zydis/Zydis.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/endian.h"
+#include "cpu/soft/native/image.h"
+
+namespace atl::soft::differential {
+namespace {
+
+constexpr const char* kGprNames[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                       "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
+constexpr u64 kComparedFlags = cpu::kArithmeticFlags | cpu::kDF | cpu::kID;
+constexpr u32 kPfPresent = cpu::kPfP, kPfFetch = cpu::kPfI;
+
+/// Flags that the manual leaves undefined where the host's processor cannot be made to compute them: decimal adjustment
+/// does not exist in 64-bit mode.
+u64 undefined_flags(const Case& c) {
+  switch (c.mnemonic) {
+    case ZYDIS_MNEMONIC_DAA:
+    case ZYDIS_MNEMONIC_DAS: return cpu::kOF;
+    case ZYDIS_MNEMONIC_AAA:
+    case ZYDIS_MNEMONIC_AAS: return cpu::kOF | cpu::kSF | cpu::kZF | cpu::kPF;
+    case ZYDIS_MNEMONIC_AAM:
+    case ZYDIS_MNEMONIC_AAD: return cpu::kOF | cpu::kAF | cpu::kCF;
+    default: return 0;
+  }
+}
+
+struct Report {
+  std::vector<std::string> lines;
+  void value(std::string_view name, u64 before, u64 native, u64 soft) {
+    if (native != soft) lines.push_back(fmt::format("{}: {:#x} before, {:#x} native, {:#x} interpreted", name, before, native, soft));
+  }
+};
+
+/// A branch to where nothing can be fetched has completed; the fault is the next instruction's.
+void forgive_fetch(Outcome& out, u64 start) {
+  bool fetch = out.vector == cpu::kPFault && (out.error & kPfFetch) && out.registers.rip == out.address && out.address != start;
+  if (fetch) out.vector = kNoFault, out.error = 0, out.address = 0;
+}
+
+/// The host's kernel reports every address beyond a process's as present, so as not to tell what is.
+u32 comparable_error(const Outcome& out) {
+  constexpr u64 kTaskSize = 0x00007ffffffff000;
+  return out.vector == cpu::kPFault && out.address >= kTaskSize ? out.error | kPfPresent : out.error;
+}
+
+std::string hex(const u8* bytes, unsigned size) {
+  std::string text;
+  for (unsigned i = size; i-- > 0;) text += fmt::format("{:02x}", bytes[i]);
+  return text;
+}
+
+void compare_bytes(Report& report, std::string_view name, const u8* before, const u8* native, const u8* soft, unsigned size) {
+  if (std::memcmp(native, soft, size) == 0) return;
+  report.lines.push_back(fmt::format("{}: {} before, {} native, {} interpreted", name, hex(before, size), hex(native, size), hex(soft, size)));
+}
+
+void compare_general(Report& report, const Case& c, const Registers& native, const Registers& soft) {
+  bool wide = c.mode == Mode::Long;
+  u64 mask = wide ? ~u64{0} : 0xffffffff;
+  for (unsigned i = 0; i < (wide ? 16 : 8); ++i) report.value(kGprNames[i], c.before.gpr[i], native.gpr[i] & mask, soft.gpr[i] & mask);
+  report.value("rip", c.before.rip, native.rip, soft.rip);
+  u64 flags = kComparedFlags & ~undefined_flags(c);
+  report.value("rflags", c.before.rflags, native.rflags & flags, soft.rflags & flags);
+}
+
+void compare_extended(Report& report, const Registers& before, const Registers& native, const Registers& soft) {
+  const u8 *b = before.xsave.data(), *n = native.xsave.data(), *s = soft.xsave.data();
+  auto word = [](const u8* image, unsigned at) { return load_le<u16>(image + at); };
+  report.value("fcw", word(b, image::kFcw), word(n, image::kFcw), word(s, image::kFcw));
+  report.value("fsw", word(b, image::kFsw), word(n, image::kFsw), word(s, image::kFsw));
+  report.value("ftw", b[image::kFtw], n[image::kFtw], s[image::kFtw]);
+  report.value("mxcsr", load_le<u32>(b + image::kMxcsr), load_le<u32>(n + image::kMxcsr), load_le<u32>(s + image::kMxcsr));
+  for (unsigned i = 0; i < 8; ++i) {
+    unsigned at = image::kSt + 16 * i;
+    compare_bytes(report, fmt::format("st{}", i), b + at, n + at, s + at, 10);
+  }
+  for (unsigned i = 0; i < 16; ++i) {
+    unsigned low = image::kXmm + 16 * i, high = image::kYmmHigh + 16 * i;
+    compare_bytes(report, fmt::format("xmm{}", i), b + low, n + low, s + low, 16);
+    compare_bytes(report, fmt::format("ymm{} high", i), b + high, n + high, s + high, 16);
+  }
+}
+
+void compare_memory(Report& report, const Outcome& native, const Outcome& soft) {
+  auto [n, s] = std::ranges::mismatch(native.memory, soft.memory);
+  if (n == native.memory.end()) return;
+  u64 at = kWindow + static_cast<u64>(n - native.memory.begin());
+  report.lines.push_back(fmt::format("memory at {:#x}: {:#x} native, {:#x} interpreted", at, *n, *s));
+}
+
+void compare_faults(Report& report, const Outcome& native, const Outcome& soft) {
+  report.value("exception", kNoFault, native.vector, soft.vector);
+  if (native.vector != soft.vector) return;
+  report.value("error code", 0, comparable_error(native), comparable_error(soft));
+  report.value("fault address", 0, native.address, soft.address);
+}
+
+}  // namespace
+
+std::vector<std::string> differences(const Case& c, const Outcome& native, const Outcome& soft) {
+  Report report;
+  Outcome n = native, s = soft;
+  forgive_fetch(n, c.before.rip);
+  forgive_fetch(s, c.before.rip);
+  compare_faults(report, n, s);
+  compare_general(report, c, n.registers, s.registers);
+  compare_extended(report, c.before, n.registers, s.registers);
+  compare_memory(report, n, s);
+  return report.lines;
+}
+
+std::string describe(const Case& c) {
+  std::string bytes;
+  for (u8 byte : c.bytes) bytes += fmt::format("{:02x} ", byte);
+  return fmt::format("{}{} at {:#x}: {}", bytes, c.mode == Mode::Long ? "(64-bit)" : "(32-bit)", c.before.rip, c.text);
+}
+
+}  // namespace atl::soft::differential
