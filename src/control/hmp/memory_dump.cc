@@ -69,7 +69,7 @@ std::string unit_text(u64 value, const DumpFormat& format) {
   switch (format.form) {
     case 'd': return fmt::format("{:{}}", sign_extended(value, format.width), decimal_digits(format.width));
     case 'u': return fmt::format("{:{}}", value, decimal_digits(format.width));
-    case 'o': return fmt::format("0{:0{}o}", value, octal_digits(format.width));
+    case 'o': return fmt::format("{:#{}o}", value, octal_digits(format.width));
     case 'c': return character_text(value);
     default: return fmt::format("0x{:0{}x}", value, 2 * format.width);
   }

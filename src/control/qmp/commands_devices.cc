@@ -18,16 +18,30 @@ Reply done(Status status) {
   return Json::object();
 }
 
-Json cache_json(const block::NodeInfo& node) {
-  return {{"writeback", true}, {"direct", node.cache_direct}, {"no-flush", node.cache_no_flush}};
+/// What was asked for when the drive was made; nullptr for one that was plugged in later.
+const machine::DriveConfig* configured_drive(QmpContext& c, const machine::BlockInfo& block) {
+  for (const auto& drive : c.vm.config().drives)
+    if (drive.id == (block.drive.empty() ? block.node.node_name : block.drive)) return &drive;
+  return nullptr;
+}
+
+Json cache_json(const block::NodeInfo& node, const machine::DriveConfig* drive) {
+  return {{"writeback", !drive || !drive->write_through}, {"direct", node.cache_direct}, {"no-flush", node.cache_no_flush}};
+}
+
+std::string_view detect_zeroes_name(const machine::DriveConfig* drive) {
+  constexpr std::string_view kNames[] = {"off", "on", "unmap"};
+  return kNames[drive ? static_cast<size_t>(drive->raw.detect_zeroes) : 0];
 }
 
 /// BlockDeviceInfo of QEMU's block-core.json; limits that do not exist here are 0, its word for none.
-Json node_json(const block::NodeInfo& node) {
+Json node_json(QmpContext& c, const machine::BlockInfo& block) {
+  const block::NodeInfo& node = block.node;
+  const auto* drive = configured_drive(c, block);
   Json image = {{"filename", node.filename}, {"format", node.driver}, {"virtual-size", node.size_bytes}, {"dirty-flag", false}};
   Json info = {{"file", node.filename}, {"node-name", node.node_name}, {"ro", node.readonly}, {"drv", node.driver},
-               {"backing_file_depth", 0}, {"encrypted", false}, {"detect_zeroes", "off"}, {"image", image},
-               {"cache", cache_json(node)}, {"write_threshold", 0}};
+               {"backing_file_depth", 0}, {"encrypted", false}, {"detect_zeroes", detect_zeroes_name(drive)}, {"image", image},
+               {"cache", cache_json(node, drive)}, {"write_threshold", 0}};
   for (const char* limit : {"bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"}) info[limit] = 0;
   return info;
 }
@@ -37,7 +51,7 @@ Reply query_block(QmpContext& c, const Json&) {
   for (const auto& block : c.vm.machine().block_devices()) {
     if (block.drive.empty() && block.qdev.empty()) continue;  // a node that nobody uses
     Json entry = {{"device", block.drive}, {"locked", false}, {"removable", false}, {"type", "unknown"},
-                  {"inserted", node_json(block.node)}, {"io-status", block.io_error ? "failed" : "ok"}};
+                  {"inserted", node_json(c, block)}, {"io-status", block.io_error ? "failed" : "ok"}};
     if (!block.qdev.empty()) entry["qdev"] = block.qdev;
     list.push_back(std::move(entry));
   }
@@ -46,7 +60,7 @@ Reply query_block(QmpContext& c, const Json&) {
 
 Reply query_named_block_nodes(QmpContext& c, const Json&) {
   Json list = Json::array();
-  for (const auto& block : c.vm.machine().block_devices()) list.push_back(node_json(block.node));
+  for (const auto& block : c.vm.machine().block_devices()) list.push_back(node_json(c, block));
   return list;
 }
 
