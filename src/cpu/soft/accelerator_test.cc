@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <atomic>
 #include <thread>
 
 #include "base/clock.h"
@@ -180,6 +180,60 @@ TEST_F(SoftMachineTest, ApplicationProcessorStartsByInitAndSipi) {
   EXPECT_THAT(device_.writes, ElementsAre(Recorder::Write{kEnd, 0x77, 1}));
   vcpus_[1]->kick();
   second.join();
+}
+
+/// Two vCPUs that halt until the other's interrupt comes, and answer it with one of their own.
+class PingPong {
+ public:
+  static constexpr u32 kRounds = 20'000;
+  static constexpr u64 kHandler = 0x1800;
+
+  static std::vector<u8> handler() {
+    return {0x66, 0xc7, 0x06, 0xb0, 0x00, 0, 0, 0, 0,                     // EOI
+            0x66, 0x43,                                                   // inc ebx
+            0x66, 0x81, 0xfb, kRounds & 0xff, kRounds >> 8, 0, 0,         // cmp ebx, kRounds
+            0x74, 0x0a,                                                   // je done
+            0x66, 0xc7, 0x06, 0x00, 0x03, 0x40, 0x40, 0, 0,               // ICR: vector 0x40
+            0xcf,                                                         // iret
+            0xba, 0x1f, 0x01, 0xee, 0xeb, 0xf0};                          // done: out 0x11f, then answer too
+  }
+  static std::vector<u8> main(u8 other, bool begins) {
+    std::vector<u8> code = {0x66, 0xc7, 0x06, 0xf0, 0x00, 0xff, 0x01, 0, 0,    // SVR: enable
+                            0x66, 0xc7, 0x06, 0x10, 0x03, 0, 0, 0, other};     // ICR high
+    if (begins) code.insert(code.end(), {0x66, 0xc7, 0x06, 0x00, 0x03, 0x40, 0x40, 0, 0});
+    code.insert(code.end(), {0xfb, 0xf4, 0xeb, 0xfc});  // again: sti; hlt; jmp again
+    return code;
+  }
+};
+
+TEST_F(SoftMachineTest, InterruptsBetweenHaltedVcpusLoseNoWakeUp) {
+  start(2);
+  store_le<u32>(ram_->data() + 0x40 * 4, PingPong::kHandler);
+  load(PingPong::kHandler, PingPong::handler());
+  on_write([this](u64) { vcpus_[1]->kick(); });
+  load(0x3000, PingPong::main(0, false));
+  load(kCode, PingPong::main(1, true));
+  for (u32 i : {1u, 0u}) {
+    VcpuState state = real_mode_at(i ? 0x3000 : kCode);
+    state.gpr[kRsp] = i ? 0x6000 : 0x7000;
+    state.seg[kDs].base = 0xfee00000;
+    state.apic_base = i ? 0xfee00800 : 0xfee00900;
+    ASSERT_TRUE(vcpus_[i]->set_state(state));
+  }
+  // The first message must find the second vCPU's APIC enabled, so that one runs up to its first halt.
+  std::atomic<bool> go{false};
+  std::thread second([&] {
+    ASSERT_TRUE(vcpus_[1]->set_debug({.single_step = true}));
+    for (int i = 0; i < 2; ++i) EXPECT_EQ(vcpus_[1]->run(), RunExit::Debug);
+    ASSERT_TRUE(vcpus_[1]->set_debug({}));
+    go = true;
+    go.notify_all();
+    EXPECT_EQ(vcpus_[1]->run(), RunExit::Kicked);
+  });
+  go.wait(false);
+  EXPECT_EQ(vcpus_[0]->run(), RunExit::Kicked);
+  second.join();
+  EXPECT_GE(MUST(vcpus_[0]->get_state()).gpr[kRbx], PingPong::kRounds - 1) << "either may be the first to finish";
 }
 
 TEST_F(SoftMachineTest, StateComesBackEqual) {
