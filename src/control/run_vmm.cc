@@ -19,6 +19,14 @@ namespace {
 constexpr u64 kForever = ~u64{0};
 constexpr u64 kLastOutput_ns = 500'000'000;  // how long queued output may take to leave at the end
 
+/// Errors are one line, whatever the names in them.
+void print_error(const Error& error) {
+  std::string text = error.text();
+  for (char& c : text)
+    if (static_cast<unsigned char>(c) < 32) c = '?';
+  log_info("{}", text);
+}
+
 /// Everything of the process, in the order of construction.
 class VmProcess {
  public:
@@ -104,19 +112,12 @@ Status VmProcess::harden() {
 int VmProcess::run() {
   if (!machine_) return 0;
   if (Status started = machine_->start(); !started) {
-    log_error("{}", started.error().text());
+    print_error(started.error());
     return 1;
   }
   loop_->run();
   machine_->shut_down();
   return machine_->exit_code().value_or(0);
-}
-
-/// Errors are one line, whatever the names in them.
-std::string one_line(std::string text) {
-  for (char& c : text)
-    if (static_cast<unsigned char>(c) < 32) c = '?';
-  return text;
 }
 
 int print_text(const std::string& text) {
@@ -130,18 +131,18 @@ int print_text(const std::string& text) {
 int run_vmm(std::span<const std::string> arguments) {
   auto line = parse_command_line(arguments);
   if (!line) {
-    log_info("{}", one_line(line.error().text()));
+    print_error(line.error());
     return 1;
   }
   if (line->text) return print_text(*line->text);
-  std::string error;
+  Status ready;
   {
     VmProcess process(std::move(*line));
-    if (Status ready = process.set_up(); ready) return process.run();
-    else error = ready.error().text();
+    ready = process.set_up();
+    if (ready) return process.run();
   }
   // By now the terminal is as it was found, so that the message is readable.
-  log_info("{}", one_line(error));
+  print_error(ready.error());
   return 1;
 }
 

@@ -41,6 +41,7 @@ void HmpMonitor::receive(std::span<const u8> data) {
     print(echo);
     if (!line) continue;
     print(hmp_execute(vm_, *line, cpu_));
+    if (vm_.is_quitting()) return;
     print(editor_.show());
   }
 }
