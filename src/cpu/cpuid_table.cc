@@ -37,7 +37,7 @@ void append_leaf(std::vector<CpuidEntry>& out, u32 leaf) {
 }  // namespace
 
 CpuidTable::CpuidTable(std::vector<CpuidEntry> entries) : entries_(std::move(entries)) {
-  std::ranges::stable_sort(entries_, {}, key);
+  std::ranges::sort(entries_, {}, key);
 }
 
 const CpuidEntry* CpuidTable::find(u32 leaf, u32 subleaf) const {

@@ -62,13 +62,14 @@ class BadInput(unittest.TestCase):
     def test_initrd_larger_than_memory(self):
         path = self.file("huge", b"")
         os.truncate(path, 1 << 30)
-        self.refused("huge", "-m", "64", "-kernel", GUESTS + "/vmlinuz", "-initrd", path)
+        self.refused("huge", "-m", "256", "-kernel", GUESTS + "/vmlinuz", "-initrd", path)
 
     def test_missing_disk(self):
         self.refused("/nonexistent/disk", "-drive", "file=/nonexistent/disk,format=raw,if=virtio")
 
     def test_more_memory_than_the_host_can_promise(self):
-        self.refused("memory", "-m", "1000T")
+        self.refused("1000T", "-m", "1000T")
+        self.refused("guest memory", "-m", "40T")
 
     def test_unknown_option(self):
         self.refused("-frobnicate", "-frobnicate")

@@ -12,7 +12,7 @@ namespace {
 
 // Offsets in the boot sector, and equally in the zero page (boot.rst, "The Real-Mode Kernel Header").
 enum Offset : u64 {
-  kRsdpAddress = 0x070, kE820Count = 0x1e8, kSetupSects = 0x1f1, kBootFlag = 0x1fe, kHeaderLength = 0x201,
+  kRsdpAddress = 0x070, kE820Count = 0x1e8, kSetupSects = 0x1f1, kSysSize = 0x1f4, kBootFlag = 0x1fe, kHeaderLength = 0x201,
   kMagic = 0x202, kVersion = 0x206, kTypeOfLoader = 0x210, kLoadFlags = 0x211, kCode32Start = 0x214,
   kRamdiskImage = 0x218, kRamdiskSize = 0x21c, kHeapEnd = 0x224, kCmdLinePtr = 0x228, kInitrdAddrMax = 0x22c,
   kXloadFlags = 0x236, kCmdlineSize = 0x238, kPrefAddress = 0x258, kInitSize = 0x260, kE820Table = 0x2d0,
@@ -46,6 +46,12 @@ Result<LinuxHeader> LinuxHeader::parse(const BootFile& file, std::span<const u8>
   h.setup_bytes = (u64{sectors ? sectors : u8{4}} + 1) * 512;
   if (h.setup_bytes >= file.size()) {
     return file.error(fmt::format("truncated: the header announces {} bytes of setup code", h.setup_bytes));
+  }
+  // In units of 16 bytes; before 2.04 the field has 16 bits and is not reliable.
+  const u64 announced = h.version >= 0x0204 ? u64{field<u32>(head, kSysSize)} * 16 : 0;
+  if (announced > align_up(file.size() - h.setup_bytes, 16)) {
+    return file.error(fmt::format("truncated: the header announces {} bytes of kernel, {} are there", announced,
+                                  file.size() - h.setup_bytes));
   }
   h.initrd_limit = h.version >= 0x0203 ? u64{field<u32>(head, kInitrdAddrMax)} + 1 : kOldInitrdLimit;
   h.command_line_limit = h.version >= 0x0206 ? field<u32>(head, kCmdlineSize) : kOldCommandLine;

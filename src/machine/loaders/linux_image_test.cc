@@ -15,6 +15,7 @@ class LinuxImageTest : public LoaderTest {
   static std::vector<u8> image(bool entry64 = true) {
     std::vector<u8> out(1024 + 4096);
     out[0x1f1] = 1;
+    store_le<u32>(&out[0x1f4], 4096 / 16);
     store_le<u16>(&out[0x1fe], 0xaa55);
     out[0x201] = 0x66;
     store_le<u32>(&out[0x202], 0x53726448);
@@ -48,6 +49,14 @@ TEST_F(LinuxImageTest, OldKernelStartsInProtectedMode) {
   const BootEntry entry = MUST(load({.kernel = file(image(false))}));  // a good image
   EXPECT_EQ(entry.mode, BootEntry::Mode::Protected32);
   EXPECT_EQ(entry.ip, 0x100000u);
+}
+
+TEST_F(LinuxImageTest, FileShorterThanItsHeaderSaysIsRefused) {
+  std::vector<u8> cut = image();
+  cut.resize(cut.size() - 16);
+  auto entry = load({.kernel = file(cut)});
+  ASSERT_FALSE(entry.has_value());
+  EXPECT_THAT(entry.error().text(), HasSubstr("truncated"));
 }
 
 TEST_F(LinuxImageTest, InitrdLiesAtTheTopOfRam) {
