@@ -92,6 +92,7 @@ constexpr DeviceSpec kSpecs[] = {
     {"virtserialport", kInput, "virtio-serial-bus", "Serial port with a name", false, kPort},
     {"isa-debug-exit", kMisc, "ISA", "Ends the program with a status", false, kDebugExit},
     {"isa-debugcon", kMisc, "ISA", "Debug console", false, kDebugCon},
+    {"pc-testdev", kMisc, "ISA", "Registers for bare-metal test suites", false, {}},
     {"virtio-balloon-device", kMisc, "virtio-bus", "Memory balloon over MMIO", false, kBalloonMmio},
     {"virtio-balloon-pci", kMisc, "PCI", "Memory balloon", true, kBalloonPci},
     {"virtio-rng-device", kMisc, "virtio-bus", "Entropy source over MMIO", false, kRngMmio},

@@ -1,9 +1,11 @@
 // Devices of a machine: plugging and unplugging, and what they report.
 #include <algorithm>
+#include <array>
 
 #include <fmt/core.h>
 
 #include "devices/legacy/debug_ports.h"
+#include "devices/legacy/test_device.h"
 #include "machine/boards/chipset.h"
 #include "machine/machine_impl.h"
 #include "machine/property_reader.h"
@@ -55,6 +57,7 @@ Status MachineImpl::check_console_ports() const {
 
 Status MachineImpl::plug(const DeviceConfig& device, bool hotplugged) {
   if (device.type.starts_with("isa-")) return plug_isa(device);
+  if (device.type == "pc-testdev") return plug_test_device();
   const std::string user = device.id.empty() ? fmt::format("/machine/peripheral-anon/device[{}]", plugged_.size()) : device.id;
   MadeDevice made = TRY(make_virtio_device(device, user, console_ports_of(device), maker_context()));
   made.plug.hotplugged = hotplugged;
@@ -88,6 +91,16 @@ Status MachineImpl::plug_isa(const DeviceConfig& device) {
   const PortBlock block = {find_device_spec(device.type)->type.data(), static_cast<u16>(base), static_cast<u16>(size), registers};
   TRY(map_ports(ports_, {&block, 1}));
   isa_devices_.push_back(std::move(built));
+  return {};
+}
+
+Status MachineImpl::plug_test_device() {
+  std::array<cpu::IrqLine*, devices::TestDevice::kLines> lines;
+  for (u32 i = 0; i < lines.size(); ++i) lines[i] = &vm_->gsi(i);
+  auto device = std::make_unique<devices::TestDevice>(lines);
+  for (auto& region : device->port_regions()) TRY(ports_.add(std::move(region)));
+  TRY(memory_.add(device->memory_region()));
+  isa_devices_.push_back(std::move(device));
   return {};
 }
 

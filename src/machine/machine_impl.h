@@ -107,6 +107,7 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   // Devices.
   Status plug(const DeviceConfig& device, bool hotplugged);
   Status plug_isa(const DeviceConfig& device);
+  Status plug_test_device();
   std::vector<DeviceConfig> console_ports_of(const DeviceConfig& controller) const;
   Status check_console_ports() const;
   Plugged* find_plugged(const std::string& id);
