@@ -58,15 +58,25 @@ bool run_locked_alu(Core& core, const Op& op) {
       core, op, 0, [b](T* p, u16& cc) { locked_alu_host<K>(p, b, cc); }, [b](T a, u16& cc) { return alu<K>(a, b, cc); });
 }
 
+// A lone memory operand does not tell the size, and the compilers have no common way to add the suffix.
+#define ATL_LOCKED_UNARY(name)                                                                                            \
+  do {                                                                                                                    \
+    if constexpr (sizeof(T) == 1) asm volatile(ATL_FLAGS_IN "lock " name "b %1" ATL_FLAGS_OUT : "+&a"(f), "+m"(*p) : : "cc", "memory"); \
+    if constexpr (sizeof(T) == 2) asm volatile(ATL_FLAGS_IN "lock " name "w %1" ATL_FLAGS_OUT : "+&a"(f), "+m"(*p) : : "cc", "memory"); \
+    if constexpr (sizeof(T) == 4) asm volatile(ATL_FLAGS_IN "lock " name "l %1" ATL_FLAGS_OUT : "+&a"(f), "+m"(*p) : : "cc", "memory"); \
+    if constexpr (sizeof(T) == 8) asm volatile(ATL_FLAGS_IN "lock " name "q %1" ATL_FLAGS_OUT : "+&a"(f), "+m"(*p) : : "cc", "memory"); \
+  } while (0)
+
 template <Unary K, class T>
 void locked_unary_host(T* p, u16& cc) {
   u16 f = cc;
-  if constexpr (K == Unary::Inc) asm volatile("btw $8, %w0\n\tlock inc%z1 %1\n\tlahf\n\tseto %%al" : "+&a"(f), "+m"(*p) : : "cc", "memory");
-  if constexpr (K == Unary::Dec) asm volatile("btw $8, %w0\n\tlock dec%z1 %1\n\tlahf\n\tseto %%al" : "+&a"(f), "+m"(*p) : : "cc", "memory");
-  if constexpr (K == Unary::Neg) asm volatile("lock neg%z1 %1\n\tlahf\n\tseto %%al" : "=&a"(f), "+m"(*p) : : "cc", "memory");
-  if constexpr (K == Unary::Not) asm volatile("lock not%z0 %0" : "+m"(*p) : : "memory");
+  if constexpr (K == Unary::Inc) ATL_LOCKED_UNARY("inc");
+  if constexpr (K == Unary::Dec) ATL_LOCKED_UNARY("dec");
+  if constexpr (K == Unary::Neg) ATL_LOCKED_UNARY("neg");
+  if constexpr (K == Unary::Not) __atomic_xor_fetch(p, static_cast<T>(~T{0}), __ATOMIC_SEQ_CST);  // no flags
   cc = f;
 }
+#undef ATL_LOCKED_UNARY
 
 template <Unary K, class T>
 bool run_locked_unary(Core& core, const Op& op) {
