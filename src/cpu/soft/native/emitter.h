@@ -10,6 +10,10 @@
 #include "base/endian.h"
 #include "cpu/soft/native/image.h"
 
+// Core is no standard-layout type, for which offsetof is conditionally supported: both compilers do.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Winvalid-offsetof"
+
 namespace atl::soft {
 
 static_assert(std::is_standard_layout_v<Core>);
@@ -125,3 +129,5 @@ class Emitter {
 };
 
 }  // namespace atl::soft
+
+#pragma GCC diagnostic pop
