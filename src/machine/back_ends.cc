@@ -89,12 +89,15 @@ Status BackEnds::remove_drive(const std::string& id) {
   return {};
 }
 
-Result<BackEnds::ClaimedDrive> BackEnds::claim_drive(const std::string& id, const std::string& user, LoopThread& thread) {
+Result<BackEnds::ClaimedDrive> BackEnds::claim_drive(const std::string& id, const std::string& user, LoopThread& thread,
+                                                      bool shared) {
   Drive* drive = find_drive(id);
   if (!drive) return Error(ErrorKind::NotFound, fmt::format("Property 'drive' can't find value '{}'", id));
   if (!drive->user.empty()) return in_use("Drive", id, drive->user);
-  if (drive->thread != &thread) {
+  const bool unlock = shared && drive->config.file.locking;
+  if (drive->thread != &thread || unlock) {
     close_drive(*drive);
+    if (unlock) drive->config.file.locking = false;
     TRY(open_drive(*drive, thread));
   }
   drive->user = user;

@@ -39,7 +39,8 @@ class BackEnds {
     block::Node* node = nullptr;
     const DriveConfig* config = nullptr;
   };
-  Result<ClaimedDrive> claim_drive(const std::string& id, const std::string& user, LoopThread& thread);
+  /// `shared`: other processes may write the file, too (share-rw); it is not locked then.
+  Result<ClaimedDrive> claim_drive(const std::string& id, const std::string& user, LoopThread& thread, bool shared);
   Result<net::Backend*> claim_network(const std::string& id, const std::string& user);
   /// Entropy sources may have several users.
   Result<std::string> rng_path(const std::string& id) const;

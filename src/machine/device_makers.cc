@@ -72,7 +72,7 @@ Result<MadeDevice> make_blk(const Order& order) {
   if (drive_id.empty()) return Error(ErrorKind::Invalid, "drive property not set");
   MadeDevice made;
   made.thread = TRY(order.context.back_ends.iothread(std::string(p.text("iothread"))));
-  const auto drive = TRY(order.context.back_ends.claim_drive(drive_id, order.user, *made.thread));
+  const auto drive = TRY(order.context.back_ends.claim_drive(drive_id, order.user, *made.thread, p.flag("share-rw")));
   VirtioBlkOptions options = TRY(blk_options(order, *drive.config));
   TRY(VirtioBlk::check(options).context(p.device().type));
   made.device = std::make_unique<VirtioBlk>(std::move(options), *drive.node, made.thread->loop(), order.context.memory);
@@ -195,6 +195,9 @@ void hide_ring_features(const PropertyReader& p, VirtioDevice& device) {
 
 Result<PlugRequest> plug_request(const PropertyReader& p) {
   PlugRequest request{.type = p.device().type, .id = p.device().id};
+  if (request.type.starts_with("virtio-blk") || request.type.starts_with("virtio-net")) {
+    if (auto index = p.optional_number("bootindex")) request.boot_index = static_cast<u32>(*index);
+  }
   if (!request.type.ends_with("-pci")) return request;
   if (p.text("disable-legacy") == "off") return p.refuse("disable-legacy", "the legacy interface is not implemented");
   if (p.flag("disable-modern")) return p.refuse("disable-modern", "the modern interface is the only one");

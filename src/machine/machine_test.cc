@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "base/endian.h"
+#include "cpu/kvm/accelerator.h"
 
 namespace atl::machine {
 namespace {
@@ -258,6 +259,44 @@ TEST_F(MachineTest, SecondProcessorWaitsForItsStartup) {
   EXPECT_EQ(machine->cpus().size(), 2u);
   EXPECT_NE(machine->cpus()[0].thread_id, machine->cpus()[1].thread_id);
   EXPECT_EQ(MUST(machine->cpu_state(1)).mp_state, cpu::MpState::Uninitialized);
+}
+
+/// The same guests on the host's KVM, where there is one.
+class KvmMachineTest : public MachineTest {
+ protected:
+  void SetUp() override {
+    if (auto usable = cpu::kvm_usable(true); !usable) GTEST_SKIP() << usable.error().text();
+    config.accelerators = {{.kind = AcceleratorKind::Kvm, .any_kvm_backend = true}};
+  }
+};
+
+TEST_F(KvmMachineTest, DebugExitEndsTheProgramWithAStatus) {
+  config.devices = {{.type = "isa-debug-exit"}};
+  run(out8(0x501, 3) + spin());
+  EXPECT_EQ(machine->accelerator(), "kvm");
+  ASSERT_TRUE(wait_for(Event::Kind::Shutdown));
+  EXPECT_EQ(machine->exit_code(), 7);
+}
+
+TEST_F(KvmMachineTest, ResetRegisterRestartsTheGuest) {
+  run(out8(0xcf9, 0x06) + spin());
+  EXPECT_TRUE(wait_until([&] { return std::ranges::count_if(events, [](const Event& e) { return e.kind == Event::Kind::Reset; }) >= 2; }));
+}
+
+TEST_F(KvmMachineTest, PauseStopsTheGuestAndResumeGoesOn) {
+  run(count_forever());
+  ASSERT_TRUE(wait_until([&] { return counter() > 0; }));
+  ASSERT_TRUE(machine->pause().has_value());
+  const u32 before = counter();
+  EXPECT_EQ(counter(), before);
+  ASSERT_TRUE(machine->resume().has_value());
+  EXPECT_TRUE(wait_until([&] { return counter() != before; }));
+}
+
+TEST_F(KvmMachineTest, MicrovmPowersOff) {
+  config.board = BoardKind::Microvm;
+  run(out16(0x604, 0x2000) + spin());
+  EXPECT_TRUE(wait_for(Event::Kind::Shutdown));
 }
 
 TEST_F(MachineTest, FirmwareIsNamedWhenItIsMissingOrOdd) {

@@ -39,9 +39,9 @@ Code serial_devices(unsigned count) {
 }
 
 /// Chip set ports that no other device describes, so that nothing else is put there.
-Code motherboard_resources() {
+Code motherboard_resources(u16 pm_base) {
   return device("MBRD", {name("_HID", eisa_id("PNP0C02")),
-                         name("_CRS", resources({io(acpi::kPm1EventPort, 0x40), io(acpi::kGpe0Port, 4),
+                         name("_CRS", resources({io(pm_base, 0x40), io(acpi::kGpe0Port, 4),
                                                  io(acpi::kSmiCommandPort, 2), io(0x92, 1), io(acpi::kPciHotplugPort, 0x18)}))});
 }
 
@@ -85,14 +85,14 @@ Code interrupt_routing() {
   return name("_PRT", package(entries));
 }
 
-Code isa_bridge(unsigned serial_ports) {
+Code isa_bridge(const PcAcpi& board) {
   return device("ISA", {
       name("_ADR", integer(0x00010000)),
       region("PIRQ", Space::PciConfig, 0x60, 4),
       field("PIRQ", Access::Byte, {{"PRQ0", 8}, {"PRQ1", 8}, {"PRQ2", 8}, {"PRQ3", 8}}),
       clock_device(),
-      serial_devices(serial_ports),
-      motherboard_resources(),
+      serial_devices(board.serial_ports),
+      motherboard_resources(board.pm_base),
   });
 }
 
@@ -153,7 +153,7 @@ Code hotplug_event() {
 Code pci_root(const PcAcpi& board) {
   return device("PCI0", {
       name("_HID", eisa_id("PNP0A03")), name("_ADR", integer(0)), name("_UID", integer(0)), name("_BBN", integer(0)),
-      root_windows(board), interrupt_routing(), isa_bridge(board.serial_ports),
+      root_windows(board), interrupt_routing(), isa_bridge(board),
       hotplug_registers(), hotplug_slots(), notify_method(),
   });
 }

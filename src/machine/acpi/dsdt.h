@@ -4,6 +4,7 @@
 #include <span>
 
 #include "machine/acpi/aml.h"
+#include "machine/acpi/spec.h"
 
 namespace atl::machine {
 
@@ -19,6 +20,7 @@ struct PcAcpi {
   u64 hole_first = 0, hole_last = 0;      // PCI memory below 4 GiB
   u64 hole64_first = 0, hole64_last = 0;  // above RAM; first == last: none
   unsigned serial_ports = 0;
+  u16 pm_base = acpi::kPm1EventPort;
 };
 /// PCI root with interrupt links, ISA devices, hotplug of 31 slots, S5.
 aml::Code pc_dsdt(const PcAcpi& board);

@@ -8,8 +8,8 @@
 namespace atl::machine::acpi {
 
 inline constexpr u16 kPm1EventPort = 0x600;
-inline constexpr u16 kPm1ControlPort = 0x604;
-inline constexpr u16 kPmTimerPort = 0x608;
+inline constexpr u16 kPm1ControlOffset = 4;  // from the event registers, which the base of power management means
+inline constexpr u16 kPmTimerOffset = 8;
 inline constexpr u16 kSmiCommandPort = 0xb2;
 inline constexpr u16 kGpe0Port = 0xafe0;
 inline constexpr u16 kPciHotplugPort = 0xae00;

@@ -113,12 +113,12 @@ u32 add_fadt(Builder& b, const AcpiBoard& board, u32 facs, u32 dsdt) {
   b.u8_(board.handover ? AcpiPm::kSmiAcpiEnable : u8{0});
   b.u8_(board.handover ? AcpiPm::kSmiAcpiDisable : u8{0});
   b.zeroes(2);                                // S4BIOS_REQ, PSTATE_CNT
-  b.u32_(acpi::kPm1EventPort);
+  b.u32_(board.pm_base);
   b.u32_(0);
-  b.u32_(acpi::kPm1ControlPort);
+  b.u32_(static_cast<u16>(board.pm_base + acpi::kPm1ControlOffset));
   b.u32_(0);
   b.u32_(0);                                  // PM2
-  b.u32_(acpi::kPmTimerPort);
+  b.u32_(static_cast<u16>(board.pm_base + acpi::kPmTimerOffset));
   b.u32_(acpi::kGpe0Port);
   b.u32_(0);                                  // GPE1
   b.bytes(std::array<u8, 8>{4, 2, 0, 4, AcpiPm::kGpePorts, 0, 0, 0});  // block lengths, GPE1 base, CST_CNT
@@ -135,12 +135,12 @@ u32 add_fadt(Builder& b, const AcpiBoard& board, u32 facs, u32 dsdt) {
   b.zeroes(3);
   b.u64_(0);                                  // X_FIRMWARE_CTRL: the 32-bit field counts
   b.pointer(8, dsdt);
-  b.port(acpi::kPm1EventPort, 32);
+  b.port(board.pm_base, 32);
   b.port(0, 0);
-  b.port(acpi::kPm1ControlPort, 16);
+  b.port(static_cast<u16>(board.pm_base + acpi::kPm1ControlOffset), 16);
   b.port(0, 0);
   b.port(0, 0);
-  b.port(acpi::kPmTimerPort, 32);
+  b.port(static_cast<u16>(board.pm_base + acpi::kPmTimerOffset), 32);
   b.port(acpi::kGpe0Port, AcpiPm::kGpePorts * 8);
   b.port(0, 0);
   return b.end();

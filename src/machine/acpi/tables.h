@@ -8,6 +8,7 @@
 
 #include "base/types.h"
 #include "machine/acpi/aml.h"
+#include "machine/acpi/spec.h"
 #include "memory/guest_memory.h"
 
 namespace atl::machine {
@@ -18,6 +19,7 @@ struct AcpiBoard {
   u32 cpus = 1;
   bool has_pic = true;           // 8259 pair and ISA interrupts' overrides (pc); else I/O APIC alone
   bool handover = false;         // firmware enables ACPI through the SMI command port
+  u16 pm_base = acpi::kPm1EventPort;
 };
 
 struct AcpiBlob {

@@ -40,6 +40,7 @@ struct PlugRequest {
   std::string id;                   // for messages; may be empty
   std::string address;              // "5" or "5.0"; "" = the next free place
   std::optional<unsigned> vectors;
+  std::optional<u32> boot_index;    // place in firmware's boot order
   bool hotplugged = false;
 };
 

@@ -79,10 +79,21 @@ Status Chipset::add_clock(const BoardContext& context) {
 
 Status Chipset::add_power_management(const BoardContext& context) {
   pm_ = std::make_unique<AcpiPm>(context.vm.gsi(acpi::kSci), context.clock, context.system);
-  const std::array<PortBlock, 3> blocks = {{{"acpi-pm", acpi::kPm1EventPort, AcpiPm::kPm1Ports, &pm_->pm1_ports()},
-                                            {"acpi-gpe0", acpi::kGpe0Port, AcpiPm::kGpePorts, &pm_->gpe_ports()},
+  memory::Region pm1;
+  pm1.name = "acpi-pm";
+  pm1.base = pm_base_;
+  pm1.size = AcpiPm::kPm1Ports;
+  pm1.device = &pm_->pm1_ports();
+  pm_region_ = TRY(context.ports.add(std::move(pm1)));
+  const std::array<PortBlock, 2> blocks = {{{"acpi-gpe0", acpi::kGpe0Port, AcpiPm::kGpePorts, &pm_->gpe_ports()},
                                             {"apm", acpi::kSmiCommandPort, AcpiPm::kSmiPorts, &pm_->smi_ports()}}};
   return map_ports(context.ports, blocks);
+}
+
+bool Chipset::move_power_management(memory::AddressSpace& ports, u16 base) {
+  if (base == pm_base_ || !ports.update(pm_region_, base, {})) return false;
+  pm_base_ = base;
+  return true;
 }
 
 Status Chipset::add_serial(const BoardContext& context) {
@@ -112,11 +123,17 @@ std::vector<Device*> Chipset::devices() {
   return all;
 }
 
+SmbiosSystem smbios_system(const Config& config) {
+  const bool pc = config.board == BoardKind::Pc;
+  return {.product = pc ? "Standard PC (i440FX + PIIX, 1996)" : "microvm", .version = config.board_name, .uuid = config.uuid};
+}
+
 Result<BootEntry> start_kernel(const BoardContext& context, const DirectBoot& boot, const RamLayout& ram,
                                const std::optional<AcpiBlob>& acpi) {
   const auto memory = context.memory.guest_memory();
   BootTarget target{.memory = *memory, .ram = ram, .map = direct_boot_map(ram)};
-  if (acpi) target.rsdp = TRY(install_acpi(*acpi, *memory, kFirmwareTables, 0x10000));
+  if (acpi) target.rsdp = TRY(install_acpi(*acpi, *memory, kFirmwareTables, kSmbiosAnchor - kFirmwareTables));
+  TRY(install_smbios(build_smbios(smbios_system(context.config)), *memory, kSmbiosAnchor));
   return boot.load(target);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "machine/acpi/tables.h"
 #include "machine/boards/board.h"
 #include "machine/loaders/kernel.h"
+#include "machine/loaders/smbios.h"
 
 namespace atl::machine {
 
@@ -32,6 +34,9 @@ class Chipset {
 
   devices::Rtc& rtc() { return *rtc_; }
   devices::AcpiPm& pm() { return *pm_; }
+  /// Moves the PM1 registers; false if they are there already, or cannot be there.
+  bool move_power_management(memory::AddressSpace& ports, u16 base);
+  u16 pm_base() const { return pm_base_.load(); }
   unsigned serial_ports() const { return static_cast<unsigned>(serial_.size()); }
   std::vector<devices::Device*> devices();
 
@@ -44,9 +49,14 @@ class Chipset {
 
   std::unique_ptr<devices::Rtc> rtc_;
   std::unique_ptr<devices::AcpiPm> pm_;
+  memory::RegionId pm_region_ = 0;
+  std::atomic<u16> pm_base_{acpi::kPm1EventPort};
   std::vector<std::unique_ptr<devices::Serial16550>> serial_;
   std::vector<std::unique_ptr<devices::Device>> others_;
 };
+
+/// What SMBIOS says of the machine.
+SmbiosSystem smbios_system(const Config& config);
 
 /// A direct kernel boot: the tables that firmware would have left, then the kernel.
 Result<BootEntry> start_kernel(const BoardContext& context, const DirectBoot& boot, const RamLayout& ram,

@@ -10,6 +10,7 @@
 #include "base/endian.h"
 #include "base/math.h"
 #include "machine/acpi/spec.h"
+#include "machine/boards/chipset.h"
 #include "machine/loaders/linux_image.h"
 
 namespace atl::machine {
@@ -98,6 +99,11 @@ Status Firmware::offer_configuration(const RamLayout& ram) {
   config_.add_u16(FwCfg::kNoGraphic, 1);
   config_.add_u16(FwCfg::kBootMenu, 0);
   config_.add_file("etc/e820", e820_file(ram));
+  const auto uuid = parse_uuid(config.uuid).value_or(std::array<u8, 16>{});
+  config_.add(FwCfg::kUuid, {uuid.begin(), uuid.end()});
+  SmbiosBlob smbios = build_smbios(smbios_system(config));
+  config_.add_file("etc/smbios/smbios-anchor", std::move(smbios.anchor));
+  config_.add_file("etc/smbios/smbios-tables", std::move(smbios.tables));
   return {};
 }
 
@@ -147,6 +153,21 @@ void Firmware::offer_acpi(const AcpiBlob& blob) {
   config_.add_file("etc/acpi/tables", blob.tables);
   config_.add_file("etc/acpi/rsdp", blob.rsdp);
   config_.add_file("etc/table-loader", table_loader_script(blob));
+}
+
+Status add_to_boot_order(BootOrder& order, const PlugRequest& request, std::string path) {
+  if (!request.boot_index) return {};
+  if (order.try_emplace(*request.boot_index, std::move(path)).second) return {};
+  return Error(ErrorKind::Exists, fmt::format("The bootindex {} has already been used", *request.boot_index));
+}
+
+void Firmware::offer_boot_order(const BootOrder& devices) {
+  std::string text;
+  for (const auto& [index, path] : devices) text += path + "\n";
+  if (context_.config.boot.strict) text += "HALT\n";
+  if (text.empty()) return;
+  text.back() = '\0';
+  config_.add_file("bootorder", {text.begin(), text.end()});
 }
 
 /// Boot devices in the CMOS: one nibble each (Bochs BIOS): 1 floppy, 2 hard disk, 3 CD-ROM, 4 network.

@@ -12,6 +12,10 @@
 
 namespace atl::machine {
 
+using BootOrder = std::map<u32, std::string>;
+/// Adds a device's path; the error says that the index is taken.
+Status add_to_boot_order(BootOrder& order, const PlugRequest& request, std::string path);
+
 class Firmware {
  public:
   /// `name` is a path, or the name of a file in the places where distributions put firmware.
@@ -22,6 +26,8 @@ class Firmware {
   /// Copies the image's end below 1 MiB, as at power-on, and offers the tables. The first processor starts at reset.
   Result<BootEntry> load(const std::optional<AcpiBlob>& acpi);
   void offer_acpi(const AcpiBlob& blob);
+  /// `devices` are Open Firmware paths by boot index.
+  void offer_boot_order(const BootOrder& devices);
 
  private:
   Firmware(const BoardContext& context) : context_(context), config_(context.memory) {}

@@ -42,7 +42,7 @@ class Microvm final : public Board {
  private:
   explicit Microvm(const BoardContext& context)
       : context_(context), ram_(ram_layout(BoardKind::Microvm, context.config.ram_bytes)) {}
-  std::optional<size_t> choose_slot(const PlugRequest& request) const;
+  std::optional<size_t> free_slot() const;
   std::optional<AcpiBlob> acpi_tables(bool handover) const;
   std::vector<MmioDevice> plugged() const;
   std::string kernel_arguments() const;
@@ -53,6 +53,7 @@ class Microvm final : public Board {
   std::unique_ptr<ResetControl> reset_control_;
   std::unique_ptr<Firmware> firmware_;
   std::optional<DirectBoot> kernel_;
+  BootOrder boot_order_;
   std::array<std::unique_ptr<VirtioMmio>, kVirtioGsis.size()> slots_;
 };
 
@@ -73,7 +74,7 @@ Result<std::unique_ptr<Board>> Microvm::create(const BoardContext& context) {
   return std::unique_ptr<Board>(std::move(board));
 }
 
-std::optional<size_t> Microvm::choose_slot(const PlugRequest&) const {
+std::optional<size_t> Microvm::free_slot() const {
   for (size_t i = 0; i < slots_.size(); ++i) {
     if (!slots_[i]) return i;
   }
@@ -85,13 +86,14 @@ Result<Device*> Microvm::plug(std::unique_ptr<VirtioDevice> device, const PlugRe
   if (!request.address.empty()) {
     return Error(ErrorKind::Invalid, fmt::format("Property '{}.addr' not found", request.type));
   }
-  const auto slot = choose_slot(request);
+  const auto slot = free_slot();
   if (!slot) {
     return Error(ErrorKind::NoSpace, fmt::format("No 'virtio-bus' bus found for device '{}': all {} are taken",
                                                  request.type, slots_.size()));
   }
   const VirtioMmio::Place place = {context_.memory, kVirtioBase + *slot * VirtioMmio::kBytes,
                                    context_.vm.gsi(kVirtioGsis[*slot])};
+  TRY(add_to_boot_order(boot_order_, request, fmt::format("/virtio-mmio@{:016x}/disk@0,0", place.base)));
   slots_[*slot] = TRY(VirtioMmio::create(request.type, place, std::move(device)));
   return static_cast<Device*>(slots_[*slot].get());
 }
@@ -146,7 +148,10 @@ std::string Microvm::kernel_arguments() const {
 }
 
 Result<BootEntry> Microvm::load() {
-  if (firmware_) return firmware_->load(acpi_tables(true));
+  if (firmware_) {
+    firmware_->offer_boot_order(boot_order_);
+    return firmware_->load(acpi_tables(true));
+  }
   kernel_->set_board_arguments(kernel_arguments());
   return start_kernel(context_, *kernel_, ram_, acpi_tables(false));
 }

@@ -34,6 +34,13 @@ constexpr u8 kFirstFreeSlot = 2;
 constexpr GuestAddr kPciHoleEnd = 0xfec00000;
 constexpr GuestAddr kPciHoleMin = 0xc0000000;   // BARs stay in the fourth GiB, as far as RAM allows
 
+/// As Open Firmware names devices, and SeaBIOS and OVMF look for them.
+std::string firmware_path(PciAddress at, std::string_view type) {
+  const std::string place = at.function ? fmt::format("{:x},{:x}", at.slot, at.function) : fmt::format("{:x}", at.slot);
+  if (type.starts_with("virtio-net")) return fmt::format("/pci@i0cf8/ethernet@{}/ethernet-phy@0", place);
+  return fmt::format("/pci@i0cf8/scsi@{}/disk@0,0", place);
+}
+
 class Pc final : public Board {
  public:
   static Result<std::unique_ptr<Board>> create(const BoardContext& context);
@@ -62,12 +69,13 @@ class Pc final : public Board {
   Status add_ports();
   Status add_boot();
   void set_cmos();
+  void move_power_management(u16 base);
   Result<PciAddress> choose_place(const PlugRequest& request) const;
   Plugged* find(const Device& device);
   void on_eject(unsigned slot);
   u64 hole_base() const { return std::max<u64>(kPciHoleMin, ram_.low_bytes); }
   u64 hole64_base() const { return kHighRamBase + ram_.high_bytes; }
-  AcpiBlob acpi_tables(bool handover) const;
+  AcpiBlob acpi_tables() const;
 
   const BoardContext context_;
   const RamLayout ram_;
@@ -81,6 +89,7 @@ class Pc final : public Board {
   std::unique_ptr<PciHotplug> hotplug_;
   std::unique_ptr<Firmware> firmware_;
   std::optional<DirectBoot> kernel_;
+  BootOrder boot_order_;
   std::vector<Plugged> plugged_;
 };
 
@@ -103,7 +112,7 @@ Status Pc::add_bridges() {
                              .set_gsi = [&vm = context_.vm](u32 gsi, bool level) { vm.gsi(gsi).set(level); },
                              .request_reset = [&system = context_.system] { system.request_reset(); }}));
   isa_bridge_ = std::make_unique<Piix3IsaBridge>(*bus_);
-  power_function_ = std::make_unique<Piix4Pm>([](u16) {});
+  power_function_ = std::make_unique<Piix4Pm>([this](u16 base) { move_power_management(base); });
   TRY(bus_->add({0, 0}, host_bridge_.function()));
   TRY(bus_->add({1, 0}, isa_bridge_->function()));
   return bus_->add({1, 3}, power_function_->function());
@@ -168,6 +177,7 @@ Result<Device*> Pc::plug(std::unique_ptr<VirtioDevice> device, const PlugRequest
   const PciAddress at = TRY(choose_place(request));
   auto transport = TRY(VirtioPci::create(context_.vm, std::move(device), {.type = request.type, .vectors = request.vectors}));
   TRY(bus_->add(at, transport->function()));
+  if (!request.hotplugged) TRY(add_to_boot_order(boot_order_, request, firmware_path(at, request.type)));
   plugged_.push_back({at, request.id, std::move(transport)});
   hotplug_->set_removable(at.slot, true);
   if (request.hotplugged) hotplug_->announce_plugged(at.slot);
@@ -219,20 +229,32 @@ void Pc::reset() {
   for (Device* device : devices()) device->reset();
 }
 
-AcpiBlob Pc::acpi_tables(bool handover) const {
+/// Firmware chooses the registers' place before it installs the tables, which then tell of that place. vCPU thread, or the
+/// control thread at a reset.
+void Pc::move_power_management(u16 base) {
+  const bool moved = chipset_->move_power_management(context_.ports, base ? base : acpi::kPm1EventPort);
+  if (moved && firmware_ && context_.config.acpi) firmware_->offer_acpi(acpi_tables());
+}
+
+AcpiBlob Pc::acpi_tables() const {
   const u32 cpus = context_.config.topology.cpus;
   return build_acpi({.dsdt = pc_dsdt({.cpus = cpus,
                                       .hole_first = ram_.low_bytes,
                                       .hole_last = kPciHoleEnd - 1,
-                                      .serial_ports = chipset_->serial_ports()}),
+                                      .serial_ports = chipset_->serial_ports(),
+                                      .pm_base = chipset_->pm_base()}),
                      .cpus = cpus,
-                     .handover = handover});
+                     .handover = firmware_ != nullptr,
+                     .pm_base = chipset_->pm_base()});
 }
 
 Result<BootEntry> Pc::load() {
   std::optional<AcpiBlob> acpi;
-  if (context_.config.acpi) acpi = acpi_tables(firmware_ != nullptr);
-  if (firmware_) return firmware_->load(acpi);
+  if (context_.config.acpi) acpi = acpi_tables();
+  if (firmware_) {
+    firmware_->offer_boot_order(boot_order_);
+    return firmware_->load(acpi);
+  }
   TRY(bus_->assign_resources({.memory_base = hole_base(), .memory_size = kPciHoleEnd - hole_base()}));
   return start_kernel(context_, *kernel_, ram_, acpi);
 }

@@ -24,7 +24,8 @@ struct RamLayout {
 
 inline constexpr GuestAddr kHighRamBase = u64{4} * kGiB;
 inline constexpr GuestAddr kEbdaBase = 0x9fc00;         // the last KiB of conventional memory
-inline constexpr GuestAddr kFirmwareTables = 0xe0000;   // ACPI and SMBIOS tables of a direct kernel boot
+inline constexpr GuestAddr kFirmwareTables = 0xe0000;   // ACPI tables of a direct kernel boot
+inline constexpr GuestAddr kSmbiosAnchor = 0xf0000;     // the segment in which kernels look for it
 inline constexpr GuestAddr kUpperMemory = 0x100000;
 
 /// The map that a kernel gets from us when no firmware runs.
