@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <initializer_list>
 #include <span>
-#include <type_traits>
 #include <vector>
 
 #include "base/endian.h"
@@ -15,8 +14,6 @@
 #pragma GCC diagnostic ignored "-Winvalid-offsetof"
 
 namespace atl::soft {
-
-static_assert(std::is_standard_layout_v<Core>);
 
 class Emitter {
  public:

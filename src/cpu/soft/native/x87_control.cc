@@ -9,7 +9,7 @@
 namespace atl::soft {
 namespace {
 
-constexpr unsigned kEnvironment16 = 14, kEnvironment32 = 28, kRegisters = 80, kLargestState = kEnvironment32 + kRegisters;
+constexpr unsigned kEnvironment32 = 28, kRegisters = 80, kLargestState = kEnvironment32 + kRegisters;
 constexpr u16 kFcwMeant = 0x1f3f, kFcwFixed = 0x40;
 
 using State = std::array<u8, kLargestState>;
