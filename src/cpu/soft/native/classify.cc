@@ -176,6 +176,13 @@ void note_memory(NativeStub& stub, const ZydisDecodedInstruction& in, const Zydi
   if (stub.gate != Gate::X87) stub.alignment = needed_alignment(in, stub.memory_bytes);
 }
 
+/// VPINSRQ and VPEXTRQ do not exist outside 64-bit mode.
+bool needs_long_mode(const ZydisDecodedInstruction& in) {
+  bool quad = in.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX && in.opcode_map == ZYDIS_OPCODE_MAP_0F3A &&
+              (in.opcode == 0x16 || in.opcode == 0x22) && in.raw.vex.W;
+  return quad && in.machine_mode != ZYDIS_MACHINE_MODE_LONG_64;
+}
+
 bool rex_w(const ZydisDecodedInstruction& in) { return (in.attributes & ZYDIS_ATTRIB_HAS_REX) && in.raw.rex.W; }
 
 }  // namespace
@@ -184,7 +191,7 @@ bool needs_code(const NativeStub& stub) { return stub.run == run_simd || stub.ru
 
 std::optional<NativeStub> classify(const ZydisDecodedInstruction& in, const ZydisDecodedOperand* operands) {
   bool plain = in.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY || in.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
-  if (!plain || !host_has(in.meta.isa_set)) return std::nullopt;
+  if (!plain || !host_has(in.meta.isa_set) || needs_long_mode(in)) return std::nullopt;
   NativeStub stub{.gate = gate_of(in, operands), .uses_mxcsr = uses_mxcsr(in)};
   auto special = std::ranges::find(kSpecials, in.mnemonic, &Special::mnemonic);
   if (special == std::end(kSpecials)) {

@@ -3,7 +3,7 @@
 namespace atl::soft {
 namespace {
 
-constexpr u8 kRexW = 8, kRexR = 4, kRexX = 2, kRexB = 1;
+constexpr u8 kRexR = 4, kRexX = 2, kRexB = 1;
 
 bool is_explicit_gpr(const ZydisDecodedOperand& o) {
   return o.type == ZYDIS_OPERAND_TYPE_REGISTER && o.visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT && gpr_number(o.reg.value);
@@ -16,7 +16,6 @@ struct Fields {
   bool clear_r = false;   // REX.R: the field holds RAX
   bool clear_xb = false;  // REX.X and REX.B: r/m holds RAX or [rsi]
   bool narrow = false;    // outside 64-bit mode REX does not exist, and VEX ignores B, the top of vvvv, and W for registers
-  bool has_gpr = false;
 };
 
 Fields substitute(const ZydisDecodedInstruction& in, const ZydisDecodedOperand* operands, Reencoding& out) {
@@ -29,7 +28,6 @@ Fields substitute(const ZydisDecodedInstruction& in, const ZydisDecodedOperand* 
   }
   for (unsigned i = 0; i < in.operand_count; ++i) {
     if (!is_explicit_gpr(operands[i])) continue;
-    f.has_gpr = true;
     out.gpr = gpr_number(operands[i].reg.value);
     out.gpr_written = operands[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
     bool in_reg = operands[i].encoding == ZYDIS_OPERAND_ENCODING_MODRM_REG;
@@ -63,12 +61,18 @@ void add_legacy_head(const ZydisDecodedInstruction& in, const Fields& f, std::sp
   out.insert(out.end(), bytes.begin() + static_cast<long>(opcode), bytes.begin() + static_cast<long>(end));
 }
 
+/// Scalar conversions and moves, whose 64-bit forms exist in 64-bit mode only.
+bool ignores_w(const ZydisDecodedInstruction& in) {
+  u8 op = in.opcode;
+  return in.opcode_map == ZYDIS_OPCODE_MAP_0F && (op == 0x2a || op == 0x2c || op == 0x2d || op == 0x6e || op == 0x7e);
+}
+
 void add_vex_head(const ZydisDecodedInstruction& in, const Fields& f, std::span<const u8> bytes, std::vector<u8>& out) {
   u8 r = in.raw.vex.R, x = in.raw.vex.X, b = in.raw.vex.B, w = in.raw.vex.W, vvvv = in.raw.vex.vvvv;
   if (f.narrow) {
     r = x = b = 1;  // inverted: the low eight registers
     vvvv |= 8;
-    if (f.has_gpr) w = 0;
+    if (ignores_w(in)) w = 0;
   }
   if (f.clear_r) r = 1;
   if (f.clear_xb) x = b = 1;

@@ -11,13 +11,20 @@ namespace {
 
 constexpr unsigned kLargestOperand = 64;
 
+/// Checked before the segment, whose violation may be #SS. DS, ES, CS and SS count from 0 in 64-bit mode.
+bool misaligned(const Core& core, const Op& op, unsigned alignment) {
+  bool based = core.code_size != CodeSize::k64 || op.seg >= kFs;
+  u64 linear = effective_address(core, op) + (based ? core.seg[op.seg].base : 0);
+  return linear & (alignment - 1);
+}
+
 /// The memory operand as the host code gets it: guest memory itself, or a copy when it crosses pages or is not RAM.
 class Operand {
  public:
   bool prepare(Core& core, const Op& op, bool changes_state) {
     const NativeStub& stub = *op.stub;
+    if (stub.alignment > 1 && misaligned(core, op, stub.alignment)) [[unlikely]] return core.raise(kGP, 0);
     if (!operand_linear(core, op, stub.memory_bytes, stub.writes_memory, linear_)) return false;
-    if (linear_ & (stub.alignment - 1u)) [[unlikely]] return core.raise(kGP, 0);
     host_ = fast_host(core, linear_, stub.memory_bytes, stub.writes_memory ? Access::Write : Access::Read);
     if (host_) [[likely]] return true;
     return prepare_copy(core, stub, changes_state);

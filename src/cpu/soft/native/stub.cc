@@ -22,7 +22,8 @@ std::string key_of(const NativeStub& stub, const Reencoding& in) {
   std::string key(in.bytes.begin(), in.bytes.end());
   key += static_cast<char>(in.gpr.value_or(0xff));
   u64 words[] = {reinterpret_cast<u64>(stub.run), u64{stub.memory_bytes} << 32 | u64{stub.fop} << 8 | u64{static_cast<u8>(stub.gate)},
-                 u64{stub.length} << 40 | u64{stub.reg} << 32 | u64{stub.mask} << 24 | u64{stub.index} << 16 | u64{stub.wide} << 8};
+                 u64{stub.element} << 56 | u64{stub.index_element} << 48 | u64{stub.length} << 40 | u64{stub.reg} << 32 |
+                     u64{stub.mask} << 24 | u64{stub.index} << 16 | u64{stub.wide} << 8 | stub.alignment};
   return key.append(reinterpret_cast<const char*>(words), sizeof words);
 }
 
