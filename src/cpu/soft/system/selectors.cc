@@ -144,10 +144,6 @@ bool sys_verw(Core& core, const Op& op) { return verify(core, op, true); }
 bool sys_arpl(Core& core, const Op& op) {
   if (!selector_mode(core)) return core.raise(kUD);
   u64 selector = 0;
-  if (op.dst == kNoReg) {
-    u64 linear = 0;
-    if (!operand_linear(core, op, 2, true, linear) || !probe_write(core, linear, 2)) return false;
-  }
   if (!read_operand(core, op, op.dst, 2, selector)) return false;
   const u64 wanted = core.gpr[op.src] & 3;
   const bool raises = (selector & 3) < wanted;
