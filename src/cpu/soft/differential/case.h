@@ -45,6 +45,7 @@ struct Case {
   std::vector<u8> bytes;
   std::string text;  // disassembly
   unsigned mnemonic = 0;
+  bool repeats = false;  // REP, REPE or REPNE
   Registers before;
 };
 

@@ -87,6 +87,7 @@ bool is_included(const ZydisDecodedInstruction& in) {
   if (in.meta.category == ZYDIS_CATEGORY_IO || in.meta.category == ZYDIS_CATEGORY_IOSTRINGOP) return false;
   bool repeated_loop = (in.mnemonic == ZYDIS_MNEMONIC_LOOPE || in.mnemonic == ZYDIS_MNEMONIC_LOOPNE) && has_repeat(in);
   if (repeated_loop) return false;  // reserved; some processors let the prefix change the condition
+  if (in.mnemonic == ZYDIS_MNEMONIC_MOVSXD && in.operand_width == 16) return false;  // reads two bytes or four
   return is_included(in.meta.isa_set) && std::ranges::find(kExclusions, in.mnemonic, &Exclusion::mnemonic) == std::end(kExclusions);
 }
 

@@ -14,6 +14,7 @@ namespace atl::soft::differential {
 namespace {
 
 constexpr size_t kMaxBytes = 15;
+constexpr u64 kRepeats = ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE;
 constexpr u32 kAuth = 0x68747541;  // of "AuthenticAMD", whose branches have 16-bit forms in 64-bit mode
 
 // -- bytes -------------------------------------------------------------------------------------------------------------
@@ -61,7 +62,7 @@ std::vector<u8> random_bytes(Random& random, Mode mode) {
 
 // -- where memory operands point ----------------------------------------------------------------------------------------------
 
-u64 random_target(Random& random, unsigned size) {
+u64 random_target(Random& random, unsigned size, Mode mode) {
   constexpr u64 kMiddle = kWindow + kPage, kEnd = kWindow + kWindowBytes, kReadOnly = kWindow + kWritableBytes;
   u64 kind = random.below(100);
   u64 inside = kWindow + 256 + random.below(kWritableBytes - 1024);
@@ -72,7 +73,7 @@ u64 random_target(Random& random, unsigned size) {
   if (kind < 93) return kReadOnly + random.below(1024);
   if (kind < 95) return kEnd - random.below(size + 1);          // off the end
   if (kind < 96) return kWindow - random.below(size + 1);
-  if (kind < 97) return 0x0000800000000000 - random.below(size + 1);  // into the non-canonical hole
+  if (kind < 97 && mode == Mode::Long) return 0x0000800000000000 - random.below(size + 1);  // into the non-canonical hole
   if (kind < 98) return random.next();
   return inside;
 }
@@ -114,7 +115,7 @@ void tame_vector_index(Placement& p, ZydisRegister index) {
 
 void place_operand(Placement& p, const ZydisDecodedOperand& o) {
   unsigned size = std::max<unsigned>(o.size / 8u, 1);
-  u64 target = random_target(p.random, std::min(size, 64u));
+  u64 target = random_target(p.random, std::min(size, 64u), p.c.mode);
   if (o.mem.segment == ZYDIS_REGISTER_GS) target -= kWindow;
   auto disp = static_cast<u64>(o.mem.disp.value);
   if (o.mem.base == ZYDIS_REGISTER_NONE && o.mem.index == ZYDIS_REGISTER_NONE) return patch_displacement(p, target, false);
@@ -150,7 +151,7 @@ bool branch_hits_itself(const Case& c, const ZydisDecodedInstruction& in) {
 
 void tame_implicit(Placement& p) {
   auto& gpr = p.c.before.gpr;
-  if (p.in.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE) && p.random.percent(95))
+  if (p.in.attributes & kRepeats && p.random.percent(95))
     gpr[cpu::kRcx] = p.random.below(48);
   if (p.in.mnemonic == ZYDIS_MNEMONIC_ENTER && p.random.percent(90)) p.c.bytes[p.in.raw.imm[1].offset] &= 7;
   bool divides = p.in.mnemonic == ZYDIS_MNEMONIC_DIV || p.in.mnemonic == ZYDIS_MNEMONIC_IDIV;
@@ -247,6 +248,7 @@ Case Generator::make(u64 index, std::array<u8, kWindowBytes>& memory) {
                                     nullptr);
     c.text = text;
     c.mnemonic = d->in.mnemonic;
+    c.repeats = d->in.attributes & kRepeats;
     return c;
   }
 }
