@@ -34,8 +34,7 @@ void VcpuThreads::body(u32 index) {
 bool VcpuThreads::park(Worker& worker, u64& seen, bool until_next_resume) {
   Lock lock(mutex_);
   worker.thread_id = ::gettid();
-  auto may_run = [&]() { return running_ && !(until_next_resume && seen == generation_); };
-  while (!may_run() && !stopping_) {
+  while (!stopping_ && (!running_ || (until_next_resume && seen == generation_))) {
     worker.parked = true;
     changed_.notify_all();
     changed_.wait(lock);
