@@ -58,6 +58,8 @@ constexpr Special kSpecials[] = {
     {ZYDIS_MNEMONIC_FNSTCW, run_fnstcw}, {ZYDIS_MNEMONIC_FLDCW, run_fldcw}, {ZYDIS_MNEMONIC_FNSTENV, run_fnstenv},
     {ZYDIS_MNEMONIC_FLDENV, run_fldenv}, {ZYDIS_MNEMONIC_FNSAVE, run_fnsave}, {ZYDIS_MNEMONIC_FRSTOR, run_frstor},
     {ZYDIS_MNEMONIC_FNSTSW, run_fnstsw},
+    {ZYDIS_MNEMONIC_FENI8087_NOP, run_fnop_no_wait}, {ZYDIS_MNEMONIC_FDISI8087_NOP, run_fnop_no_wait},
+    {ZYDIS_MNEMONIC_FSETPM287_NOP, run_fnop_no_wait},
     {ZYDIS_MNEMONIC_FXSAVE, run_fxsave}, {ZYDIS_MNEMONIC_FXSAVE64, run_fxsave}, {ZYDIS_MNEMONIC_FXRSTOR, run_fxrstor},
     {ZYDIS_MNEMONIC_FXRSTOR64, run_fxrstor}, {ZYDIS_MNEMONIC_XSAVE, run_xsave}, {ZYDIS_MNEMONIC_XSAVE64, run_xsave},
     {ZYDIS_MNEMONIC_XSAVEOPT, run_xsaveopt}, {ZYDIS_MNEMONIC_XSAVEOPT64, run_xsaveopt}, {ZYDIS_MNEMONIC_XSAVEC, run_xsavec},

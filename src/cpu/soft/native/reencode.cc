@@ -61,9 +61,10 @@ void add_legacy_head(const ZydisDecodedInstruction& in, const Fields& f, std::sp
   out.insert(out.end(), bytes.begin() + static_cast<long>(opcode), bytes.begin() + static_cast<long>(end));
 }
 
-/// Scalar conversions and moves, whose 64-bit forms exist in 64-bit mode only.
+/// Scalar conversions and moves, and string comparisons, whose 64-bit forms exist in 64-bit mode only.
 bool ignores_w(const ZydisDecodedInstruction& in) {
   u8 op = in.opcode;
+  if (in.opcode_map == ZYDIS_OPCODE_MAP_0F3A) return op == 0x60 || op == 0x61;
   return in.opcode_map == ZYDIS_OPCODE_MAP_0F && (op == 0x2a || op == 0x2c || op == 0x2d || op == 0x6e || op == 0x7e);
 }
 

@@ -26,6 +26,7 @@ bool run_gather(Core& core, const Op& op);
 
 // x87_control.cc
 bool run_fwait(Core& core, const Op& op);
+bool run_fnop_no_wait(Core& core, const Op& op);  // FENI, FDISI, FSETPM of older coprocessors
 bool run_fninit(Core& core, const Op& op);
 bool run_fnclex(Core& core, const Op& op);
 bool run_fnstcw(Core& core, const Op& op);

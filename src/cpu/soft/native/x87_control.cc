@@ -99,6 +99,8 @@ bool run_fwait(Core& core, const Op&) {
   return check_x87_pending(core);
 }
 
+bool run_fnop_no_wait(Core& core, const Op&) { return enter_x87_no_wait(core); }
+
 bool run_fninit(Core& core, const Op&) {
   if (!enter_x87_no_wait(core)) return false;
   image::init_x87(core);
