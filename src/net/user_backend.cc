@@ -41,6 +41,15 @@ in6_addr address6(u8 last) {
   return address;
 }
 
+/// io_uring reports what a socket was woken with, and Linux wakes readers for urgent data along with any other. libslirp
+/// would mark the last byte as urgent, and the guest would take it out of the stream.
+u32 without_false_urgency(int fd, u32 revents) {
+  if (!(revents & POLLPRI)) return revents;
+  pollfd now{.fd = fd, .events = POLLPRI, .revents = 0};
+  bool urgent = ::poll(&now, 1, 0) == 1 && (now.revents & POLLPRI);
+  return urgent ? revents : revents & ~u32{POLLPRI};
+}
+
 const char* or_null(const std::string& text) { return text.empty() ? nullptr : text.c_str(); }
 
 SlirpConfig make_config(const UserOptions& options, const UserAddresses& addresses) {
@@ -254,7 +263,7 @@ void UserBackend::socket_ready(int fd, u32 revents) {
   auto found = sockets_.find(fd);
   if (found == sockets_.end()) return;
   Socket& socket = found->second;
-  socket.ready |= revents;
+  socket.ready |= without_false_urgency(fd, revents);
   socket.armed = 0;
   socket.watch->set_events(0);
   ready_ = true;

@@ -183,6 +183,49 @@ TEST_F(UserBackendTest, ForwardedConnectionReachesTheGuest) {
   EXPECT_TRUE(syn[47] & 2);
 }
 
+/// A TCP segment from the guest; checksums are left to the back end.
+Bytes tcp(u32 to, u16 from_port, u16 to_port, u32 sequence, u32 acknowledgement, u8 flags, std::string_view text = {}) {
+  u16 length = static_cast<u16>(20 + text.size());
+  Bytes ip = {0x45, 0};
+  put16(ip, static_cast<u16>(20 + length));
+  ip.insert(ip.end(), {0, 1, 0, 0, 64, 6, 0, 0});
+  put32(ip, kGuestIp);
+  put32(ip, to);
+  store_le<u16>(&ip[10], static_cast<u16>(~internet_sum(ip)));
+  Bytes pseudo(ip.begin() + 12, ip.end());
+  pseudo.insert(pseudo.end(), {0, 6});
+  put16(pseudo, length);
+  put16(ip, from_port);
+  put16(ip, to_port);
+  put32(ip, sequence);
+  put32(ip, acknowledgement);
+  ip.insert(ip.end(), {0x50, flags});
+  put16(ip, 0xffff);
+  ip.resize(ip.size() + 4);
+  store_le<u16>(&ip[36], internet_sum(pseudo));
+  ip.insert(ip.end(), text.begin(), text.end());
+  return ethernet(kIp, ip);
+}
+
+TEST_F(UserBackendTest, StreamFromTheHostIsNotMarkedUrgent) {
+  ASSERT_TRUE(make());
+  u16 port = 0;
+  Fd listener = host_socket(SOCK_STREAM, port);
+  ::listen(listener.get(), 1);
+  send(arp(1, kGuestIp, kHostIp));
+  send(tcp(kHostIp, 4000, port, 100, 0, 0x02), 34, 16);
+  Bytes accept = wait_frame([](const Bytes& f) { return is_ip(f, 6) && (f[47] & 0x12) == 0x12; });
+  ASSERT_FALSE(accept.empty());
+  send(tcp(kHostIp, 4000, port, 101, load_be<u32>(&accept[38]) + 1, 0x10), 34, 16);
+  for (int i = 0; i < 5; ++i) loop_->run_once(0);  // the socket is being watched when the data comes
+  Fd connection(::accept(listener.get(), nullptr, nullptr));
+  ASSERT_EQ(::write(connection.get(), "stream", 6), 6);
+  Bytes data = wait_frame([](const Bytes& f) { return is_ip(f, 6) && f.size() == 60; });
+  ASSERT_FALSE(data.empty());
+  EXPECT_EQ(std::memcmp(&data[54], "stream", 6), 0);
+  EXPECT_FALSE(data[47] & 0x20);
+}
+
 TEST_F(UserBackendTest, FramesWaitForTheGuestsRoom) {
   ASSERT_TRUE(make());
   sink_.room = false;
