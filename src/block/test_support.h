@@ -50,6 +50,52 @@ class TempFile {
   Fd fd_;
 };
 
+/// A disk in memory, of at most `limit` bytes.
+class MemoryNode final : public Node {
+ public:
+  explicit MemoryNode(std::string content = {}, u64 limit = 64 * kMiB) : bytes(std::move(content)), limit_(limit) {}
+
+  std::string bytes;
+
+  NodeInfo info() const override {
+    NodeInfo info;
+    info.driver = "memory";
+    info.filename = "memory";
+    info.size_bytes = bytes.size();
+    return info;
+  }
+  u64 size_bytes() const override { return bytes.size(); }
+  Status resize(u64 size) override {
+    if (size > limit_) return os_error("memory", ENOSPC);
+    bytes.resize(size);
+    return {};
+  }
+  Task<Status> read(u64 offset, std::span<const iovec> out) override {
+    CO_TRY(check_range(offset, iovec_bytes(out), bytes.size()));
+    std::string padded = bytes.substr(std::min<u64>(offset, bytes.size()), iovec_bytes(out));
+    padded.resize(iovec_bytes(out));
+    iovec_copy_to(out, {reinterpret_cast<const u8*>(padded.data()), padded.size()});
+    co_return Status{};
+  }
+  Task<Status> write(u64 offset, std::span<const iovec> data, u32) override {
+    u64 size = iovec_bytes(data);
+    CO_TRY(check_range(offset, size, bytes.size()));
+    if (offset + size > bytes.size()) bytes.resize(offset + size);
+    iovec_copy_from(data, {reinterpret_cast<u8*>(bytes.data()) + offset, size});
+    co_return Status{};
+  }
+  Task<Status> write_zeroes(u64 offset, u64 size, u32) override {
+    CO_TRY(check_range(offset, size, bytes.size()));
+    std::fill_n(bytes.begin() + static_cast<long>(offset), std::min<u64>(size, bytes.size() - offset), '\0');
+    co_return Status{};
+  }
+  Task<Status> discard(u64 offset, u64 size) override { return write_zeroes(offset, size, 0); }
+  Task<Status> flush() override { co_return Status{}; }
+
+ private:
+  const u64 limit_;
+};
+
 /// Hands requests on to another node, or fails them with the errno that was put in line for them (0: no failure).
 class ErrorInjector final : public Node {
  public:
