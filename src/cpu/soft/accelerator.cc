@@ -6,6 +6,7 @@
 #include "cpu/irqchip_text.h"
 #include "cpu/soft/exec/run.h"
 #include "cpu/soft/irq/interrupt_chips.h"
+#include "cpu/soft/native/stub.h"
 #include "cpu/soft/native/supported.h"
 #include "cpu/soft/system/state.h"
 #include "cpu/soft/vcpu.h"
@@ -223,10 +224,14 @@ std::unique_ptr<CoreParts> make_core(SoftVm& vm, u32 index, const CpuidTable& cp
 
 namespace atl::cpu {
 
-Result<std::unique_ptr<Vm>> create_soft_vm(const VmOptions& options) { return soft::SoftMachine::create(options); }
+Result<std::unique_ptr<Vm>> create_soft_vm(const VmOptions& options) {
+  TRY(soft::prepare_stubs());
+  return soft::SoftMachine::create(options);
+}
 
 Result<std::unique_ptr<InstructionStepper>> create_instruction_stepper(memory::AddressSpace& memory,
                                                                        memory::AddressSpace& ports, const CpuidTable& cpuid) {
+  TRY(soft::prepare_stubs());
   return std::make_unique<soft::SoftStepper>(memory, ports, cpuid);
 }
 

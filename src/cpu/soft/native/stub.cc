@@ -7,7 +7,6 @@
 #include <mutex>
 #include <string>
 
-#include "base/log.h"
 #include "cpu/soft/native/classify.h"
 #include "cpu/soft/native/special.h"
 #include "cpu/soft/native/stub_code.h"
@@ -47,8 +46,12 @@ bool compile(NativeStub& stub, const ZydisDecodedInstruction& in, const ZydisDec
 
 class StubCache {
  public:
-  StubCache() : arena_(CodeArena::create(kArenaBytes)), scratch_(CodeArena::create(kPageSize)) {
-    if (!arena_) log_warning("no executable memory, SIMD and x87 instructions fail: {}", arena_.error().text());
+  StubCache() : arena_(CodeArena::create(kArenaBytes)), scratch_(CodeArena::create(kPageSize)) {}
+
+  Status ready() const {
+    if (!arena_) return arena_.error();
+    if (!scratch_) return scratch_.error();
+    return {};
   }
 
   const NativeStub* find(NativeStub stub, const ZydisDecodedInstruction& in, const ZydisDecodedOperand* operands,
@@ -94,6 +97,8 @@ StubCache& cache() {
 }
 
 }  // namespace
+
+Status prepare_stubs() { return cache().ready().context("prepare native SIMD code"); }
 
 const NativeStub* find_stub(const ZydisDecodedInstruction& instruction, const ZydisDecodedOperand* operands,
                             std::span<const u8> bytes) {

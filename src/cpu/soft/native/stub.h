@@ -16,6 +16,7 @@
 
 #include <span>
 
+#include "base/result.h"
 #include "cpu/soft/exec/op.h"
 
 namespace atl::soft {
@@ -40,6 +41,10 @@ struct NativeStub {
   bool wide = false;                          // REX.W forms of FXSAVE and XSAVE
   u16 fop = 0;         // x87 opcode: low three bits of the first byte, then ModR/M
 };
+
+/// Sets up executable memory and the SIGFPE handler, once a process; before it confines itself (seccomp) and before the
+/// first vCPU decodes.
+Status prepare_stubs();
 
 /// The stub for an instruction, nullptr if it does not belong here or the host lacks it. `bytes` is the whole instruction.
 /// Any thread. The result lives as long as the process; instructions of the same effect share one.
