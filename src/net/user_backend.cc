@@ -164,7 +164,7 @@ bool UserBackend::send(std::span<const iovec> frame) {
       ++dropped_;
       return false;
     }
-    std::memcpy(&packet_[size], part.iov_base, part.iov_len);
+    if (part.iov_len) std::memcpy(&packet_[size], part.iov_base, part.iov_len);
     size += part.iov_len;
   }
   if (!finish_checksum(std::span(packet_).first(size))) {

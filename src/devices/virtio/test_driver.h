@@ -44,7 +44,7 @@ class TestGuest {
   }
   GuestAddr put(std::span<const u8> bytes) {
     GuestAddr place = allocate(bytes.size());
-    std::memcpy(at(place), bytes.data(), bytes.size());
+    if (!bytes.empty()) std::memcpy(at(place), bytes.data(), bytes.size());
     return place;
   }
   std::string_view text(GuestAddr address, size_t size) { return {reinterpret_cast<char*>(at(address)), size}; }
