@@ -34,7 +34,7 @@ struct DecodePlace {
 enum class Decoded : u8 {
   Continues,   // the next instruction may follow in the same block
   Ends,        // the block ends here, and the op leaves it itself
-  EndsOpen,    // the block ends here, but the op goes on to the one behind it (Jcc not taken)
+  EndsOpen,    // the block ends here, but the op may go on to the end behind it (Jcc not taken)
   Truncated,   // the bytes end before the instruction
 };
 

@@ -231,13 +231,16 @@ void set_operands(Build& build, Form form) {
     case Form::E: set_rm(build, op.dst, Shape::Reg, Shape::Mem); break;
     case Form::EG: set_rm(build, op.dst, Shape::RegReg, Shape::MemReg); op.src = reg; break;
     case Form::GE: set_rm(build, op.src, Shape::RegReg, Shape::RegMem); op.dst = reg; break;
-    case Form::EI: set_rm(build, op.dst, Shape::RegImm, Shape::MemImm); break;
+    case Form::EI:
+      set_rm(build, op.dst, Shape::RegImm, Shape::MemImm);
+      build.pick.nonzero_count = op.imm & (build.pick.size == 8 ? 63 : 31);
+      break;
     case Form::AI: op.dst = kRax; build.pick.shape = Shape::RegImm; break;
     case Form::O: set_opcode_reg(build); build.pick.shape = Shape::Reg; break;
     case Form::OI: set_opcode_reg(build); build.pick.shape = Shape::RegImm; break;
     case Form::AO: set_opcode_reg(build); op.src = kRax; build.pick.shape = Shape::RegReg; break;
     case Form::I: build.pick.shape = Shape::RegImm; break;
-    case Form::E1: set_rm(build, op.dst, Shape::RegImm, Shape::MemImm); op.imm = 1; break;
+    case Form::E1: set_rm(build, op.dst, Shape::RegImm, Shape::MemImm); op.imm = 1; build.pick.nonzero_count = true; break;
     case Form::ECl: set_rm(build, op.dst, Shape::Reg, Shape::Mem); break;
     case Form::GEI: set_rm(build, op.src, Shape::RegReg, Shape::RegMem); op.dst = reg; break;
     case Form::EGI: set_rm(build, op.dst, Shape::RegImm, Shape::MemImm); op.src = reg; break;

@@ -40,6 +40,10 @@ constexpr Rule calls(ZydisMnemonic mnemonic, SystemFunction system, Form form = 
 constexpr Rule leaves(ZydisMnemonic mnemonic, SystemFunction system, Form form = None, Feature feature = Feature::None) {
   return {.mnemonic = mnemonic, .system = system, .form = form, .outcome = Decoded::Ends, .feature = feature};
 }
+/// A function after which attention may be due, in an unchanged mode.
+constexpr Rule attends(ZydisMnemonic mnemonic, SystemFunction system, Form form = None, Feature feature = Feature::None) {
+  return {.mnemonic = mnemonic, .system = system, .form = form, .outcome = Decoded::EndsOpen, .feature = feature};
+}
 constexpr Rule special(ZydisMnemonic mnemonic, bool (*build)(Build&), Decoded outcome = Decoded::Continues,
                        Feature feature = Feature::None) {
   return {.mnemonic = mnemonic, .build = build, .outcome = outcome, .feature = feature};
@@ -56,6 +60,12 @@ constexpr Rule registers(Rule rule) {
 void run_function(Build& build, SystemFunction function, bool ends = false) {
   build.op.system = function;
   build.op.run = ends ? run_system_and_leave : run_system;
+}
+
+/// Attention may be due after it, but it goes on to the next instruction in the same mode.
+void run_function_open(Build& build, SystemFunction function) {
+  build.op.system = function;
+  build.op.run = run_system_then_end;
 }
 
 bool by_opcode(Build& build) {
@@ -243,9 +253,12 @@ bool build_enter(Build& build) {
 
 // -- branches --------------------------------------------------------------------------------------------------------------
 
-bool stays_in_page(const Build& build) {
-  return build.op.opsize != 2 && ((build.place.block_gpa + build.op.imm) ^ build.place.block_gpa) < kPageSize;
+/// Whether what lies `distance` bytes from the block's start is in the same page.
+bool same_page(const Build& build, u64 distance) {
+  return ((build.place.block_gpa + distance) ^ build.place.block_gpa) < kPageSize;
 }
+
+bool stays_in_page(const Build& build) { return build.op.opsize != 2 && same_page(build, build.op.imm); }
 
 /// CALL and JMP, near direct, near indirect and far.
 template <bool kCall>
@@ -391,6 +404,9 @@ bool build_nop(Build& build) {
   return true;
 }
 
+/// With REX.B the opcode is XCHG of R8 and rAX, whatever the prefix.
+bool build_pause(Build& build) { return build.long_code() && build.in.raw.rex.B ? build_xchg(build) : build_nop(build); }
+
 bool build_smsw(Build& build) {
   set_operands(build, E);
   run_function(build, sys_smsw);
@@ -471,7 +487,7 @@ constexpr Rule kRules[] = {
     special(ZYDIS_MNEMONIC_AAD, build_aam),
     calls(ZYDIS_MNEMONIC_SALC, run_salc),
     special(ZYDIS_MNEMONIC_NOP, build_nop),
-    special(ZYDIS_MNEMONIC_PAUSE, build_nop),
+    special(ZYDIS_MNEMONIC_PAUSE, build_pause),
     special(ZYDIS_MNEMONIC_JMP, build_transfer<false>, Decoded::Ends),
     special(ZYDIS_MNEMONIC_CALL, build_transfer<true>, Decoded::Ends),
     special(ZYDIS_MNEMONIC_RET, build_ret, Decoded::Ends),
@@ -546,19 +562,19 @@ constexpr Rule kRules[] = {
     calls(ZYDIS_MNEMONIC_PUSHF, sys_pushf),
     calls(ZYDIS_MNEMONIC_PUSHFD, sys_pushf),
     calls(ZYDIS_MNEMONIC_PUSHFQ, sys_pushf),
-    leaves(ZYDIS_MNEMONIC_POPF, sys_popf),
-    leaves(ZYDIS_MNEMONIC_POPFD, sys_popf),
-    leaves(ZYDIS_MNEMONIC_POPFQ, sys_popf),
+    attends(ZYDIS_MNEMONIC_POPF, sys_popf),
+    attends(ZYDIS_MNEMONIC_POPFD, sys_popf),
+    attends(ZYDIS_MNEMONIC_POPFQ, sys_popf),
     calls(ZYDIS_MNEMONIC_CLI, sys_cli),
-    leaves(ZYDIS_MNEMONIC_STI, sys_sti),
-    leaves(ZYDIS_MNEMONIC_CLAC, sys_clac, None, Feature::Smap),
-    leaves(ZYDIS_MNEMONIC_STAC, sys_stac, None, Feature::Smap),
+    attends(ZYDIS_MNEMONIC_STI, sys_sti),
+    attends(ZYDIS_MNEMONIC_CLAC, sys_clac, None, Feature::Smap),
+    attends(ZYDIS_MNEMONIC_STAC, sys_stac, None, Feature::Smap),
     calls(ZYDIS_MNEMONIC_CPUID, sys_cpuid),
     calls(ZYDIS_MNEMONIC_RDTSC, sys_rdtsc, None, Feature::Tsc),
     calls(ZYDIS_MNEMONIC_RDTSCP, sys_rdtscp, None, Feature::Rdtscp),
     calls(ZYDIS_MNEMONIC_RDPMC, sys_rdpmc),
     registers(calls(ZYDIS_MNEMONIC_RDPID, sys_rdpid, E, Feature::Rdpid)),
-    leaves(ZYDIS_MNEMONIC_RDMSR, sys_rdmsr, None, Feature::Msr),
+    calls(ZYDIS_MNEMONIC_RDMSR, sys_rdmsr, None, Feature::Msr),
     leaves(ZYDIS_MNEMONIC_WRMSR, sys_wrmsr, None, Feature::Msr),
     leaves(ZYDIS_MNEMONIC_INVD, sys_invd),
     leaves(ZYDIS_MNEMONIC_WBINVD, sys_wbinvd),
@@ -595,25 +611,29 @@ bool is_string(u8 opcode) {
   return (opcode >= 0x6c && opcode <= 0x6f) || (opcode >= 0xa4 && opcode <= 0xa7) || (opcode >= 0xaa && opcode <= 0xaf);
 }
 
+/// Whether the op must end its block: a repeated instruction may stop half way and then go on from itself.
+bool string_ends(const Build& build) { return build.op.rep != 0 || build.in.opcode < 0x70; }
+
 bool build_string(Build& build) {
   u8 opcode = build.in.opcode;
   u8 size = opcode & 1 ? static_cast<u8>(build.in.operand_width / 8) : 1;
   if (opcode < 0x70 && size == 8) size = 4;
   build.op.opsize = size;
-  if (opcode < 0x70) {
-    run_function(build, opcode & 2 ? run_outs : run_ins, true);
+  SystemFunction function = opcode >= 0x70 ? string_function(opcode & 0xfe, size) : opcode & 2 ? run_outs : run_ins;
+  if (string_ends(build)) {
+    run_function_open(build, function);
   } else {
-    run_function(build, string_function(opcode & 0xfe, size), build.op.rep != 0);
+    run_function(build, function);
   }
   return true;
 }
 
-/// Whether the op must end its block: a repeated instruction may stop half way and then go on from itself.
-bool string_ends(const Build& build) { return build.op.rep != 0 || build.in.opcode < 0x70; }
-
 bool build_jcc(Build& build) {
   set_operands(build, J);
-  build.op.run = pick_jcc(build.pick, build.in.opcode & 15, stays_in_page(build));
+  bool both_in_page = stays_in_page(build) && same_page(build, build.op.offset + build.op.length);
+  build.op.cond = build.in.opcode & 15;
+  build.op.extra = both_in_page;
+  build.op.run = pick_jcc(build.pick, build.op.cond, both_in_page);
   return true;
 }
 
@@ -633,7 +653,7 @@ bool apply_primary(Build& build, Decoded& outcome, bool& accepted) {
   }
   if (is_string(opcode)) {
     accepted = build_string(build);
-    outcome = string_ends(build) ? Decoded::Ends : Decoded::Continues;
+    outcome = string_ends(build) ? Decoded::EndsOpen : Decoded::Continues;
     return true;
   }
   if (pick_flag(opcode)) {
@@ -700,7 +720,11 @@ bool apply_rules(Build& build, Decoded& outcome) {
   if (rule->build) return rule->build(build);
   set_operands(build, rule->form_by_opcode ? form_of(build.in) : rule->form);
   if (rule->pick) return (build.op.run = rule->pick(build.pick)) != nullptr;
-  run_function(build, rule->system, outcome == Decoded::Ends);
+  if (outcome == Decoded::EndsOpen) {
+    run_function_open(build, rule->system);
+  } else {
+    run_function(build, rule->system, outcome == Decoded::Ends);
+  }
   return true;
 }
 

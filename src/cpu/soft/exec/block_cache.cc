@@ -27,6 +27,27 @@ DecodeMode decode_mode(ModeKey key) {
   return {.code = static_cast<CodeSize>(key & 3), .flat_data = (key & 4) != 0, .flat_stack = (key & 8) != 0};
 }
 
+/// Whether `op` is this comparison of registers or with an immediate.
+template <Alu K>
+bool compares(const Op& op, Shape shape) {
+  return op.run == pick_alu<K>({.shape = shape, .size = op.opsize});
+}
+
+/// Lets `first` do the work of the Jcc behind it too, if the two have a handler together. 64-bit code.
+void fuse(Op& first, const Op& jump) {
+  if (jump.run == run_system_then_end || jump.opsize != 8 || first.opsize == 2) return;
+  for (Shape shape : {Shape::RegReg, Shape::RegImm}) {
+    bool test = compares<Alu::Test>(first, shape);
+    if (!test && !compares<Alu::Cmp>(first, shape)) continue;
+    first.run = pick_compare_and_jump({.test = test,
+                                       .immediate = shape == Shape::RegImm,
+                                       .size = first.opsize,
+                                       .condition_code = jump.cond,
+                                       .same_page = jump.extra != 0});
+    return;
+  }
+}
+
 /// Whether every other core has dropped the write tags that it had before `epoch`, and this one, too.
 bool acknowledged(const Core& core, u64 epoch) {
   for (const Core* other : core.vm->cores) {
@@ -119,7 +140,9 @@ CodeBlock* BlockCache::find() {
   ModeKey mode = core_.block_mode = mode_key(core_);
   bool cached = source.host && core_.vm->code.covers(source.gpa);
   if (!cached) return decode(source, 1, false);
-  CodeBlock* block = lookup(source.gpa, mode);
+  CodeBlock* block = jump_candidate(source.gpa);
+  if (block->gpa == source.gpa && block->mode == mode && block->fresh()) return block;
+  block = lookup(source.gpa, mode);
   if (!block || !usable(*block, source)) block = decode(source, kMaxOps, true);
   if (block && block->linkable()) jumps_[jump_index(block->gpa)] = block;
   return block;
@@ -191,6 +214,7 @@ void BlockCache::decode_ops(Source& source, unsigned max_ops, CodeBlock& block) 
     if (outcome == Decoded::Truncated) break;
     at += ops_[count++].length;
   }
+  if (outcome == Decoded::EndsOpen && count > 1 && mode.code == CodeSize::k64) fuse(ops_[count - 2], ops_[count - 1]);
   Op& end = ops_[count];
   end = {};
   end.offset = static_cast<u16>(at);

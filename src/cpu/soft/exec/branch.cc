@@ -19,11 +19,25 @@ const Op* jmp(Core& core, const Op* op) {
   return jump_direct<T, kSamePage>(core, op, direct_target<T>(core, op));
 }
 
-/// The op after a Jcc is the block's end, whose link serves the branch not taken; it stays in the page but for the last one.
+/// The op after a Jcc is the block's end, whose link serves the branch not taken. kSamePage: so are both ways on.
 template <u8 C, class T, bool kSamePage>
 const Op* jcc(Core& core, const Op* op) {
   if (condition<C>(core.cc)) return jump_direct<T, kSamePage>(core, op, direct_target<T>(core, op));
+  if constexpr (kSamePage && sizeof(T) == 8) return jump_direct<T, true>(core, op + 1, rip_after(core, op));
   return next(core, op);
+}
+
+/// CMP or TEST and the Jcc behind it in one; op[1] is that Jcc.
+template <Alu K, bool kImmediate, class S, u8 C, bool kSamePage>
+const Op* compare_and_jump(Core& core, const Op* op) {
+  S b = kImmediate ? static_cast<S>(op->imm) : reg<S>(core, op->src);
+  u16 cc = core.cc;
+  alu<K>(reg<S>(core, op->dst), b, cc);
+  core.cc = cc;
+  const Op* jump = op + 1;
+  if (condition<C>(cc)) return jump_direct<u64, kSamePage>(core, jump, direct_target<u64>(core, jump));
+  if constexpr (kSamePage) return jump_direct<u64, true>(core, jump + 1, rip_after(core, jump));
+  return next(core, jump);
 }
 
 template <class T, StackKind S, bool kSamePage>
@@ -110,6 +124,21 @@ Handler pick_jcc(const Pick& pick, u8 condition_code, bool same_page) {
     return with_word_size(pick.size,
                           [&]<class T>() -> Handler { return same_page ? jcc<C, T, true> : jcc<C, T, false>; });
   });
+}
+
+Handler pick_compare_and_jump(const CompareAndJump& pair) {
+  auto by_size = [&]<Alu K, bool kImmediate, class S>() {
+    return with_condition(pair.condition_code, [&]<u8 C>() -> Handler {
+      return pair.same_page ? compare_and_jump<K, kImmediate, S, C, true> : compare_and_jump<K, kImmediate, S, C, false>;
+    });
+  };
+  auto by_operand = [&]<Alu K, bool kImmediate>() -> Handler {
+    if (pair.size == 1) return by_size.template operator()<K, kImmediate, u8>();
+    if (pair.size == 4) return by_size.template operator()<K, kImmediate, u32>();
+    return pair.size == 8 ? by_size.template operator()<K, kImmediate, u64>() : nullptr;
+  };
+  if (pair.test) return pair.immediate ? by_operand.template operator()<Alu::Test, true>() : by_operand.template operator()<Alu::Test, false>();
+  return pair.immediate ? by_operand.template operator()<Alu::Cmp, true>() : by_operand.template operator()<Alu::Cmp, false>();
 }
 
 Handler pick_call(const Pick& pick, bool same_page) {

@@ -63,4 +63,9 @@ template <class T, bool kSamePage>
   return nullptr;
 }
 
+/// Whether `target` lies in 64-bit code of the mode that jump_candidate()s are compared with.
+inline bool chains_in_long_mode(const Core& core) {
+  return core.code_size == CodeSize::k64 && (core.block_mode & 3) == static_cast<u8>(CodeSize::k64);
+}
+
 }  // namespace atl::soft

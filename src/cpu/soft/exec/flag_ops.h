@@ -62,6 +62,15 @@ template <Shift K, class T>
   return a;
 }
 
+/// SHL, SHR or SAR by a count that is not 0 after masking: every flag is written.
+template <Shift K, class T>
+[[gnu::always_inline]] inline T shift_nonzero(T a, u8 count, u16& cc) {
+  if constexpr (K == Shift::Shl) asm("shl %%cl, %0" ATL_FLAGS_OUT : "+r"(a), "=a"(cc) : "c"(count) : "cc");
+  if constexpr (K == Shift::Shr) asm("shr %%cl, %0" ATL_FLAGS_OUT : "+r"(a), "=a"(cc) : "c"(count) : "cc");
+  if constexpr (K == Shift::Sar) asm("sar %%cl, %0" ATL_FLAGS_OUT : "+r"(a), "=a"(cc) : "c"(count) : "cc");
+  return a;
+}
+
 /// SHLD (left) and SHRD; T is not a byte.
 template <bool kLeft, class T>
 [[gnu::always_inline]] inline T double_shift(T a, T b, u8 count, u16& cc) {

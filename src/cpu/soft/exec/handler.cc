@@ -1,5 +1,7 @@
 #include "cpu/soft/exec/handler.h"
 
+#include "cpu/soft/exec/chain.h"
+
 namespace atl::soft {
 
 namespace {
@@ -80,10 +82,21 @@ const Op* run_system(Core& core, const Op* op) {
   return next_unless_left(core, op);
 }
 
+const Op* run_system_then_end(Core& core, const Op* op) {
+  core.rip = op_rip(core, op);
+  core.next_rip = rip_after(core, op);
+  if (!op->system(core, *op)) [[unlikely]] return nullptr;
+  if (core.next_rip == rip_after(core, op) && !core.leave_block) [[likely]] return next(core, op);
+  core.rip = core.next_rip;
+  return nullptr;
+}
+
 const Op* run_system_and_leave(Core& core, const Op* op) {
   core.rip = op_rip(core, op);
   core.next_rip = rip_after(core, op);
-  if (op->system(core, *op)) core.rip = core.next_rip;
+  if (!op->system(core, *op)) [[unlikely]] return nullptr;
+  if (chains_in_long_mode(core)) [[likely]] return jump_indirect(core, core.next_rip);
+  core.rip = core.next_rip;
   return nullptr;
 }
 

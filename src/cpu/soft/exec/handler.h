@@ -21,7 +21,14 @@ enum class AddressKind : u8 {
   General,  // everything else: operand_linear()
 };
 
-#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+// GCC tells of sanitizers by macros, Clang by features.
+#if defined(__has_feature)
+#define ATL_HAS_FEATURE(x) __has_feature(x)
+#else
+#define ATL_HAS_FEATURE(x) 0
+#endif
+#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && \
+    !ATL_HAS_FEATURE(address_sanitizer) && !ATL_HAS_FEATURE(thread_sanitizer)
 /// Calls in tail position become jumps, so that blocks may run on into each other without end.
 inline constexpr bool kTailCalls = true;
 #else
@@ -197,6 +204,7 @@ struct Pick {
   AddressKind address = AddressKind::General;
   CodeSize code = CodeSize::k64;
   bool flat_stack = false;
+  bool nonzero_count = false;   // of a shift by an immediate
 };
 
 /// Calls f.template operator()<T>() with the unsigned type of `size` bytes.
@@ -232,7 +240,9 @@ Handler with_address(AddressKind kind, F f) {
 
 /// Runs op->system and goes on with the next op.
 const Op* run_system(Core& core, const Op* op);
-/// Runs op->system and ends the block at core.next_rip.
+/// The same for a function that ends its block but leaves the mode alone: the end that follows looks for attention.
+const Op* run_system_then_end(Core& core, const Op* op);
+/// Runs op->system, after which mode, mapping or CPL may differ, and goes on at core.next_rip.
 const Op* run_system_and_leave(Core& core, const Op* op);
 /// LEAVE in any mode.
 const Op* leave_general(Core& core, const Op* op);

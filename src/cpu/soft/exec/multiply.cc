@@ -8,7 +8,8 @@ namespace {
 template <class T>
 [[gnu::always_inline]] inline T imul_low(T a, T b, u16& cc) {
   u16 f = cc;
-  asm(ATL_FLAGS_IN "imul %2, %0" ATL_FLAGS_OUT : "+r"(a), "+a"(f) : "r"(b) : "cc");
+  // OF and CF are written; the rest is undefined and goes in, as hosts differ in what they do to it.
+  asm("sahf\n\timul %2, %0" ATL_FLAGS_OUT : "+r"(a), "+a"(f) : "r"(b) : "cc");
   cc = f;
   return a;
 }

@@ -13,6 +13,9 @@ inline Loaded read_rm(Core& core, const Op& op, u8 number, unsigned size) {
   return load_slow(core, address.value, op.seg, size);
 }
 
+/// A repeated instruction stops after so many elements or pages in any case: a single step must not take for ever.
+inline constexpr unsigned kMostTurns = 4096;
+
 /// Whether a repeated instruction must stop after the element it just did: something waits that the run loop must see, a
 /// single step, a data breakpoint, or a store to code.
 inline bool must_pause(const Core& core) {

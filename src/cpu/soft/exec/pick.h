@@ -49,6 +49,14 @@ Handler pick_bit_scan(const Pick& pick);
 
 // branch.cc
 Handler pick_jcc(const Pick& pick, u8 condition_code, bool same_page);
+/// CMP or TEST of registers or with an immediate, followed by Jcc, in 64-bit code: one handler for both, nullptr if none.
+struct CompareAndJump {
+  bool test = false, immediate = false;
+  u8 size = 4;            // of the comparison
+  u8 condition_code = 0;
+  bool same_page = false;
+};
+Handler pick_compare_and_jump(const CompareAndJump& pair);
 Handler pick_jmp(const Pick& pick, bool same_page);
 Handler pick_call(const Pick& pick, bool same_page);
 Handler pick_jmp_indirect(const Pick& pick);  // Reg, Mem

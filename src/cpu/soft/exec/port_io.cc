@@ -55,10 +55,10 @@ bool run_repeated(Core& core, const Op& op) {
   if (!check_io_permission(core, static_cast<u16>(core.gpr[kRdx]), op.opsize)) return false;
   if (!op.rep) return One(core, op);
   u64 mask = address_mask(op.addrsize);
-  while (core.gpr[kRcx] & mask) {
+  for (unsigned turn = 1; core.gpr[kRcx] & mask; ++turn) {
     if (!One(core, op)) return false;
     move_pointer(core, op, kRcx, -1);
-    if ((core.gpr[kRcx] & mask) && must_pause(core)) {
+    if ((core.gpr[kRcx] & mask) && (must_pause(core) || turn == kMostTurns)) {
       core.next_rip = core.rip;
       return true;
     }

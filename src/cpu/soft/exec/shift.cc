@@ -21,6 +21,15 @@ const Op* shift_reg(Core& core, const Op* op) {
   return next(core, op);
 }
 
+/// By an immediate that is not 0.
+template <Shift K, class T>
+const Op* shift_reg_nonzero(Core& core, const Op* op) {
+  u16 cc = core.cc;
+  set_reg<T>(core, op->dst, shift_nonzero<K>(reg<T>(core, op->dst), static_cast<u8>(op->imm), cc));
+  core.cc = cc;
+  return next(core, op);
+}
+
 template <Shift K, class T, AddressKind A, Count N>
 const Op* shift_mem(Core& core, const Op* op) {
   return modify_and_next<T, A, [](const Op*, T a, T count, u16& cc) {
@@ -70,6 +79,9 @@ const Op* run_double_mem_cl(Core& core, const Op* op) {
 template <Shift K>
 Handler pick_shift(const Pick& pick) {
   return with_size(pick.size, [&]<class T>() -> Handler {
+    if constexpr (K == Shift::Shl || K == Shift::Shr || K == Shift::Sar) {
+      if (pick.shape == Shape::RegImm && pick.nonzero_count) return shift_reg_nonzero<K, T>;
+    }
     if (pick.shape == Shape::RegImm) return shift_reg<K, T, Count::Imm>;
     if (pick.shape == Shape::Reg) return shift_reg<K, T, Count::Cl>;
     return with_address(pick.address, [&]<AddressKind A>() -> Handler {

@@ -216,13 +216,13 @@ template <String K, class T>
 bool repeat(Core& core, const Op& op) {
   Pointers at(core, op);
   bool stepping = core.other_flags & kTF;
-  while (at.count() != 0) {
+  for (unsigned turn = 1; at.count() != 0; ++turn) {
     if (stepping || !many<K, T>(core, op, at)) {
       if (!one<K, T>(core, op, at)) return false;
       at.add(kRcx, ~u64{0});
       if (compared_enough<K>(core, op)) return true;
     }
-    if (at.count() != 0 && must_pause(core)) {
+    if (at.count() != 0 && (must_pause(core) || turn == kMostTurns)) {
       core.next_rip = core.rip;
       return true;
     }

@@ -21,8 +21,8 @@ bool write_slow(Core& core, u64 linear, const void* data, unsigned size);
 inline u8* fast_host(Core& core, u64 linear, unsigned size, Access access) {
   const TlbEntry& e = core.tlb.at(core.tlb.data_set, linear);
   u64 tag = access == Access::Write ? e.write : e.read;
-  // Comparing the page of the last byte's overshoot catches page crossings in the same compare.
-  if (((linear + size - 1) & ~u64{0xfff}) != tag || (linear & ~u64{0xfff}) != tag) [[unlikely]] return nullptr;
+  // An entry's tag can only be of pages that have its index: if the last byte lies in the next page, that page is no match.
+  if (((linear + size - 1) & ~u64{0xfff}) != tag) [[unlikely]] return nullptr;
   return reinterpret_cast<u8*>(linear + e.addend);
 }
 

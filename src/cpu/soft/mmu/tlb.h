@@ -14,7 +14,7 @@ struct Core;
 /// A tag is the linear page address (low 12 bits zero) if the access is allowed straight to host memory, else kNoTag.
 /// Pages of MMIO, ROM (for writes), pages that hold decoded code (for writes), pages not yet dirty (for writes) and pages
 /// with a data breakpoint have no tag for that access and take the slow path.
-struct TlbEntry {
+struct alignas(64) TlbEntry {  // one cache line, and an index that is a mask and a shift
   static constexpr u64 kNoTag = 1;  // never equal to a page address
   u64 read = kNoTag;
   u64 write = kNoTag;
@@ -63,11 +63,8 @@ class PhysicalMemory {
 };
 
 struct Tlb {
-  static constexpr u32 kEntries = 2048;  // a set, direct-mapped by a hash of the page number
-  static u32 index(u64 linear) {
-    u64 page = linear >> 12;
-    return static_cast<u32>(page ^ page >> 11) & (kEntries - 1);
-  }
+  static constexpr u32 kEntries = 2048;  // a set, direct-mapped by the low bits of the page number
+  static u32 index(u64 linear) { return static_cast<u32>(linear >> 12) & (kEntries - 1); }
   TlbEntry& at(unsigned set, u64 linear) { return entries[set][index(linear)]; }
 
   u8 data_set = kSupervisorSet;  // for data accesses of the current code; update_access_set() keeps it
