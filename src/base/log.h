@@ -12,6 +12,8 @@ enum class LogLevel : unsigned char { Info, Warning, Error };
 
 /// The name put before each line; set once in main.
 void set_log_program(std::string_view name);
+/// Whether each line begins with the time of day, UTC; set before other threads exist.
+void set_log_timestamps(bool on);
 void log_text(LogLevel level, std::string_view text);
 
 template <class... A>

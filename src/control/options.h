@@ -38,6 +38,7 @@ struct ProgramOptions {
   SandboxConfig sandbox;
   u8 escape = 1;             // the mux's escape character: Ctrl-a
   bool lock_memory = false;
+  bool log_timestamps = false;
   std::string process_name;  // -name process=
   std::map<u64, int> fd_sets;  // -add-fd: set number to descriptor
 };

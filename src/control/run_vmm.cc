@@ -67,6 +67,7 @@ VmProcess::~VmProcess() {
 
 Status VmProcess::set_up() {
   const auto& options = line_.program;
+  set_log_timestamps(options.log_timestamps);
   if (options.daemonize) TRY(daemon_.detach());
   if (!options.process_name.empty()) ::prctl(PR_SET_NAME, options.process_name.c_str());
   if (!options.pidfile.empty()) pid_file_ = TRY(PidFile::create(options.pidfile));
@@ -75,6 +76,7 @@ Status VmProcess::set_up() {
   chars_ = TRY(CharSet::create(*loop_, options, [this] { control_->quit("host-ui"); }));
   control_ = std::make_unique<VmControl>(*loop_, line_, *chars_);
   TRY(create_monitors());
+  loop_->run_once(0);  // clients that wait already are greeted before the machine is built
   // Terminated while it waits, the process ends before there is a machine.
   while (chars_->is_waiting() && !control_->is_quitting()) loop_->run_once(kForever);
   if (control_->is_quitting()) return {};

@@ -43,7 +43,8 @@ void VmControl::quit(const std::string& reason) {
 }
 
 Status VmControl::add_device(KeyValues values) {
-  auto device = TRY(device_from_values(std::move(values), config().board));
+  auto device = TRY(device_from_values(std::move(values)));
+  device.type = board_device_name(device.type, config().board);
   TRY(machine::check_device(device));
   return machine_->add_device(device);
 }

@@ -119,7 +119,9 @@ class Builder {
   Status pair_hub_ports();
   Result<machine::CharId> resolve_port(const PortRequest& request, const std::string& id);
   Status append_device(const OptionUse& origin, machine::DeviceConfig device);
-  Status apply_globals(machine::DeviceConfig& device, std::vector<bool>& used);
+  void apply_globals(machine::DeviceConfig& device) const;
+  Status check_globals();
+  /// The type for this board of a short name like "virtio-net".
   std::string machine_device(std::string_view family) const;
 
   std::map<std::string, unsigned> chardev_users_;

@@ -51,19 +51,30 @@ Status option_blockdev(Builder& b, const OptionUse& use) {
   return {};
 }
 
+namespace {
+
+// The serial ports are parts of the board; this is the way to one that libvirt takes.
+Status add_serial_device(Builder& b, const OptionUse& use, KeyValues values) {
+  for (const char* key : {"driver", "id"}) values.take(key);
+  b.default_serial = false;
+  u64 index = TRY(values.take_u64("index", b.serials.size()));
+  if (index != b.serials.size()) return invalid_option(fmt::format("index={} is not supported: {} is next", index, b.serials.size()));
+  auto chardev = values.take("chardev");
+  if (!values.empty()) return invalid_option(fmt::format("Property 'isa-serial.{}' not found", values.entries()[0].key));
+  b.serials.push_back({use, chardev ? "chardev:" + *chardev : "none"});
+  return {};
+}
+
+}  // namespace
+
 Status option_device(Builder& b, const OptionUse& use) {
   KeyValues values = TRY(parse_option_value(use.value, "driver"));
   if (values.asks_help()) {
     b.line.text = TRY(device_help(board_device_name(values.get("driver"), machine::BoardKind::Pc)));
     return {};
   }
-  // The board is not known yet: short names are looked up once all options are read.
-  machine::DeviceConfig device;
-  device.type = TRY(values.take_required("driver"));
-  device.id = values.take("id").value_or("");
-  if (!device.id.empty()) TRY(check_id(device.id));
-  for (const auto& entry : values.entries()) device.properties.emplace_back(entry.key, entry.value);
-  b.devices.push_back({use, std::move(device)});
+  if (values.get("driver") == "isa-serial") return add_serial_device(b, use, std::move(values));
+  b.devices.push_back({use, TRY(device_from_values(std::move(values)))});
   return {};
 }
 

@@ -37,9 +37,9 @@ std::string board_device_name(std::string_view type, machine::BoardKind board) {
   return std::string(type);
 }
 
-Result<machine::DeviceConfig> device_from_values(KeyValues values, machine::BoardKind board) {
+Result<machine::DeviceConfig> device_from_values(KeyValues values) {
   machine::DeviceConfig device;
-  device.type = board_device_name(TRY(values.take_required("driver")), board);
+  device.type = TRY(values.take_required("driver"));
   device.id = values.take("id").value_or("");
   if (!device.id.empty()) TRY(check_id(device.id));
   for (const auto& entry : values.entries()) device.properties.emplace_back(entry.key, entry.value);

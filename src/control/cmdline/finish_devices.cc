@@ -102,22 +102,18 @@ bool is_fixed_global(const GlobalProperty& global) {
 }  // namespace
 
 // -global gives a property to every device of a type that does not set it itself.
-Status Builder::apply_globals(DeviceConfig& device, std::vector<bool>& used) {
-  for (size_t i = 0; i < globals.size(); ++i) {
-    const auto& global = globals[i];
-    if (board_device_name(global.driver, config().board) != device.type) continue;
-    used[i] = true;
+void Builder::apply_globals(DeviceConfig& device) const {
+  for (const auto& global : globals) {
+    if (machine_device(global.driver) != device.type) continue;
     auto has = [&](const auto& property) { return property.first == global.property; };
     if (std::none_of(device.properties.begin(), device.properties.end(), has))
       device.properties.emplace_back(global.property, global.value);
   }
-  return {};
 }
 
 Status Builder::append_device(const OptionUse& origin, DeviceConfig device) {
   device.type = machine_device(device.type);
-  std::vector<bool> used(globals.size());
-  TRY(apply_globals(device, used));
+  apply_globals(device);
   TRY(machine::check_device(device).context(origin.text()));
   for (auto& [key, value] : device.properties) {
     const auto* spec = machine::find_device_spec(device.type);
@@ -139,14 +135,18 @@ Status Builder::finish_devices() {
       TRY(append_device(request.origin, {.type = machine_device("virtio-blk"), .properties = {{"drive", request.drive.id}}}));
     config().drives.push_back(request.drive);
   }
+  return check_globals();
+}
+
+// One that names no device of this VM must still name a property that exists.
+Status Builder::check_globals() {
   for (const auto& global : globals) {
+    if (is_fixed_global(global)) continue;
     if (global.driver == "mc146818rtc" && global.property == "lost_tick_policy") {
       config().rtc.drift_fix = global.value == "slew";
       continue;
     }
-    DeviceConfig probe{.type = board_device_name(global.driver, config().board),
-                       .properties = {{global.property, global.value}}};
-    if (is_fixed_global(global)) continue;
+    DeviceConfig probe{.type = machine_device(global.driver), .properties = {{global.property, global.value}}};
     TRY(machine::check_device(probe).context(global.origin.text()));
   }
   return {};

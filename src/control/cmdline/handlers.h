@@ -17,7 +17,7 @@ Status option_enable_kvm(Builder&, const OptionUse&);
 Status option_cpu(Builder&, const OptionUse&);
 Status option_smp(Builder&, const OptionUse&);
 Status option_no_acpi(Builder&, const OptionUse&);
-/// The accelerators of "kvm:tcg", tried in order. `kvm_alone`: whether KVM was named with no alternative.
+/// The accelerators of "kvm:tcg", tried in order.
 Result<std::vector<machine::AcceleratorChoice>> accelerators_from_list(std::string_view list);
 
 // memory_options.cc

@@ -113,30 +113,57 @@ Status option_cpu(Builder& b, const OptionUse& use) {
   return {};
 }
 
-// QEMU's rule since machine version 6.2: what is not given follows from the rest, and cores are filled before sockets.
-Status option_smp(Builder& b, const OptionUse& use) {
-  constexpr u64 kMaxCpus = 255;  // 8-bit APIC ids, the highest of them is the broadcast
-  KeyValues values = TRY(parse_option_value(use.value, "cpus"));
-  u64 cpus = TRY(values.take_u64("cpus", 0, 1 << 16)), max_cpus = TRY(values.take_u64("maxcpus", 0, 1 << 16));
-  u64 sockets = TRY(values.take_u64("sockets", 0, 1 << 16)), cores = TRY(values.take_u64("cores", 0, 1 << 16));
-  u64 threads = TRY(values.take_u64("threads", 0, 1 << 16));
+namespace {
+
+constexpr u64 kMaxCpus = 255;  // 8-bit APIC ids, the highest of them is the broadcast
+
+/// -smp as given; 0 = left out.
+struct SmpRequest {
+  u64 cpus = 0, max_cpus = 0, sockets = 0, cores = 0, threads = 0;
+};
+
+Result<SmpRequest> read_smp(KeyValues values) {
+  SmpRequest smp;
+  for (auto [key, field] : {std::pair{"cpus", &smp.cpus}, {"maxcpus", &smp.max_cpus}, {"sockets", &smp.sockets},
+                            {"cores", &smp.cores}, {"threads", &smp.threads}})
+    *field = TRY(values.take_u64(key, 0, 1 << 16));
   for (const char* level : {"dies", "clusters"})
     if (TRY(values.take_u64(level, 1)) != 1) return invalid_option(fmt::format("{} not supported by this machine's CPU topology", level));
   if (!values.empty()) return invalid_option(fmt::format("Parameter 'smp.{}' is unexpected", values.entries()[0].key));
-  u64 total = max_cpus ? max_cpus : cpus;
-  if (!sockets) sockets = cores && total ? std::max<u64>(1, total / (cores * std::max<u64>(threads, 1))) : 1;
-  if (!threads) threads = cores && total ? std::max<u64>(1, total / (sockets * cores)) : 1;
-  if (!cores) cores = total ? std::max<u64>(1, total / (sockets * threads)) : 1;
-  if (!total) total = sockets * cores * threads;
-  if (!cpus) cpus = total;
-  if (sockets * cores * threads != total)
+  return smp;
+}
+
+// QEMU's rule since machine version 6.2: what is not given follows from the rest, and cores are filled before sockets.
+void complete(SmpRequest& smp) {
+  u64 total = smp.max_cpus ? smp.max_cpus : smp.cpus;
+  auto share = [&](u64 others) { return total ? std::max<u64>(1, total / others) : 1; };
+  if (!smp.sockets) smp.sockets = smp.cores ? share(smp.cores * std::max<u64>(smp.threads, 1)) : 1;
+  if (!smp.threads) smp.threads = smp.cores ? share(smp.sockets * smp.cores) : 1;
+  if (!smp.cores) smp.cores = share(smp.sockets * smp.threads);
+  if (!total) total = smp.sockets * smp.cores * smp.threads;
+  smp.max_cpus = total;
+  if (!smp.cpus) smp.cpus = total;
+}
+
+Status check_topology(const SmpRequest& smp) {
+  if (smp.sockets * smp.cores * smp.threads != smp.max_cpus)
     return invalid_option(fmt::format("Invalid CPU topology: product of the hierarchy must match maxcpus: sockets ({}) * cores ({}) * "
-                                      "threads ({}) != maxcpus ({})", sockets, cores, threads, total));
-  if (cpus != total) return invalid_option("CPU hotplug is not supported: maxcpus must equal cpus");
-  if (total > kMaxCpus)
-    return invalid_option(fmt::format("Invalid SMP CPUs {}. The max CPUs supported by the machine is {}", total, kMaxCpus));
-  b.config().topology = {static_cast<u32>(cpus), static_cast<u32>(sockets), static_cast<u32>(cores), static_cast<u32>(threads),
-                         static_cast<u32>(total)};
+                                      "threads ({}) != maxcpus ({})", smp.sockets, smp.cores, smp.threads, smp.max_cpus));
+  if (smp.cpus != smp.max_cpus) return invalid_option("CPU hotplug is not supported: maxcpus must equal cpus");
+  if (smp.cpus > kMaxCpus)
+    return invalid_option(fmt::format("Invalid SMP CPUs {}. The max CPUs supported by the machine is {}", smp.cpus, kMaxCpus));
+  return {};
+}
+
+}  // namespace
+
+Status option_smp(Builder& b, const OptionUse& use) {
+  KeyValues values = TRY(parse_option_value(use.value, "cpus"));
+  SmpRequest smp = TRY(read_smp(std::move(values)));
+  complete(smp);
+  TRY(check_topology(smp));
+  b.config().topology = {static_cast<u32>(smp.cpus), static_cast<u32>(smp.sockets), static_cast<u32>(smp.cores),
+                         static_cast<u32>(smp.threads), static_cast<u32>(smp.max_cpus)};
   return {};
 }
 

@@ -20,6 +20,7 @@ Status option_chardev(Builder& b, const OptionUse& use) {
 
 Status option_serial(Builder& b, const OptionUse& use) {
   b.default_serial = false;
+  if (use.value.starts_with("mon:")) b.default_monitor = false;
   b.serials.push_back({use, use.value});
   return {};
 }
@@ -59,6 +60,7 @@ Status option_mon(Builder& b, const OptionUse& use) {
   constexpr std::array<std::string_view, 2> kModes = {"readline", "control"};
   KeyValues values = TRY(KeyValues::parse(use.value, "chardev"));
   MonitorConfig monitor;
+  values.take("id");  // a name for the option itself, which nothing refers to
   monitor.chardev = TRY(values.take_required("chardev"));
   monitor.qmp = TRY(values.take_choice("mode", kModes, 0)) == 1;
   bool pretty_given = values.has("pretty");

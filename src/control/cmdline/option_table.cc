@@ -76,7 +76,7 @@ constexpr Option kOptions[] = {
     {"daemonize", "", option_daemonize, "go to the background once the VM is ready"},
     {"sandbox", "on[,obsolete=allow|deny][,spawn=allow|deny]...", option_sandbox, "a filter of system calls"},
     {"add-fd", "fd=n,set=n", option_add_fd, "an inherited descriptor, to be opened as /dev/fdset/n"},
-    {"msg", "[timestamp=off]", option_msg, "form of messages"},
+    {"msg", "[timestamp=on|off]", option_msg, "put the time before messages"},
     {"nodefaults", "", option_no_defaults, "no default serial port, monitor and network card"},
     {"no-user-config", "", option_nothing, "there are no configuration files anyway"},
 };

@@ -95,7 +95,7 @@ INSTANTIATE_TEST_SUITE_P(ByName, Refusals, testing::Values(
     "-accel kvm,kernel-irqchip=off", "-vga std", "-display gtk", "-vnc :1", "-readconfig x", "-k en-us", "-boot menu=on",
     "-netdev tap,id=n,vhost=on", "-chardev socket,id=s,path=x,telnet=on", "-rtc clock=rt", "-overcommit cpu-pm=on",
     "-object memory-backend-ram,id=m,size=1G", "-global foo.bar=1", "-global virtio-net-pci.foo=1", "-parallel stdio",
-    "-d cpu", "-msg timestamp=on", "-serial telnet::4444", "-device virtio-net-pci,id=1x"));
+    "-d cpu", "-device isa-serial,foo=1", "-device isa-serial,index=2", "-serial telnet::4444", "-device virtio-net-pci,id=1x"));
 
 TEST(CommandLine, MemorySizeTakesMegabytesAndSuffixes) {
   EXPECT_EQ(parsed("-m 512").machine.ram_bytes, 512 * kMiB);
@@ -200,6 +200,19 @@ TEST(CommandLine, NographicWithAQmpSocketLeavesTheTerminalToTheSerialPort) {
   EXPECT_EQ(socket.path, "/x");
   EXPECT_TRUE(socket.server);
   EXPECT_FALSE(socket.wait);
+}
+
+TEST(CommandLine, SerialPortWithItsMonitorReplacesTheDefaults) {
+  auto line = parsed("-nographic -serial mon:stdio");
+  EXPECT_EQ(line.program.chardevs.size(), 1u);
+  EXPECT_EQ(line.program.monitors.size(), 1u);
+}
+
+TEST(CommandLine, SerialPortMayBeADevice) {
+  auto line = parsed("-nodefaults -chardev null,id=c -device isa-serial,chardev=c,id=serial0,index=0 "
+                     "-chardev null,id=d -mon chardev=d,id=monitor,mode=control -msg timestamp=on");
+  EXPECT_EQ(line.machine.serial, std::vector<std::string>{"c"});
+  EXPECT_TRUE(line.program.log_timestamps);
 }
 
 TEST(CommandLine, SerialPortsMayBeLeftOut) {

@@ -34,9 +34,9 @@ Status option_sandbox(Builder& b, const OptionUse& use) {
   return values.expect_empty();
 }
 
-Status option_msg(Builder&, const OptionUse& use) {
+Status option_msg(Builder& b, const OptionUse& use) {
   KeyValues values = TRY(KeyValues::parse(use.value));
-  TRY(expect_switch(values, "timestamp", false));
+  b.program().log_timestamps = TRY(values.take_bool("timestamp", b.program().log_timestamps));
   TRY(expect_switch(values, "guest-name", false));
   return values.expect_empty();
 }

@@ -28,8 +28,8 @@ Result<machine::NetConfig> net_from_values(KeyValues values);
 Result<machine::RngConfig> rng_from_values(KeyValues values);
 /// The type that a short name like "virtio-blk" stands for on a board; other names stay as they are.
 std::string board_device_name(std::string_view type, machine::BoardKind board);
-/// -device and device_add: `driver`, `id`, everything else is a property. Short names become the ones of the board.
-Result<machine::DeviceConfig> device_from_values(KeyValues values, machine::BoardKind board);
+/// -device and device_add: `driver`, `id`, everything else is a property.
+Result<machine::DeviceConfig> device_from_values(KeyValues values);
 /// -chardev.
 Result<ChardevConfig> chardev_from_values(KeyValues values);
 /// The old form of a character back end, as -serial and -monitor take it.

@@ -27,7 +27,7 @@ TEST_F(HmpTest, MemoryDumpsLookAsQemus) {
   EXPECT_EQ(run("xp/2gx 0x10"), "0000000000000010: 0x1716151413121110 0x1f1e1d1c1b1a1918\r\n");
   EXPECT_EQ(run("xp /10bx 0"), "0000000000000000: 0x00 0x01 0x02 0x03 0x04 0x05 0x06 0x07\r\n0000000000000008: 0x08 0x09\r\n");
   EXPECT_EQ(run("xp /2wd 0xfc"), "00000000000000fc:     -66052   50462976\r\n");
-  EXPECT_EQ(run("xp /1wo 0"), "0000000000000000:   0300400400\r\n");
+  EXPECT_EQ(run("xp /1wo 0"), "0000000000000000:  0300400400\r\n");
   EXPECT_EQ(run("xp /3bc 0x41"), "0000000000000041: 'A' 'B' 'C'\r\n");
   EXPECT_EQ(run("xp /2hu 0x10"), "0000000000000010:  4368  4882\r\n");
 }
