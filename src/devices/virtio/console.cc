@@ -21,6 +21,7 @@ constexpr u16 kQueueSize = 128;
 constexpr u16 kControlReceive = 2, kControlTransmit = 3;
 constexpr size_t kInputBytes = 4096;
 constexpr size_t kMaxControlMessages = 256;  // for a driver that asks and never takes the answers
+constexpr u64 kMaxControlBytes = 512;        // a message with the name of a port
 constexpr u32 kPortLimit = 511;
 
 // Control messages (5.3.6.2): port, event, value.
@@ -33,6 +34,28 @@ enum Event : u16 {
   kPortOpen = 6,
   kPortName = 7,
 };
+
+/// Messages one after another, each behind its length.
+std::vector<u8> pack(const std::deque<std::vector<u8>>& messages) {
+  std::vector<u8> out;
+  for (const auto& message : messages) {
+    out.insert(out.end(), {static_cast<u8>(message.size()), static_cast<u8>(message.size() >> 8)});
+    out.insert(out.end(), message.begin(), message.end());
+  }
+  return out;
+}
+
+/// What is cut short is left out.
+std::deque<std::vector<u8>> unpack(std::span<const u8> bytes) {
+  std::deque<std::vector<u8>> messages;
+  while (bytes.size() >= 2 && messages.size() < kMaxControlMessages) {
+    size_t size = load_le<u16>(bytes.data());
+    if (size > bytes.size() - 2) break;
+    messages.emplace_back(bytes.begin() + 2, bytes.begin() + 2 + static_cast<std::ptrdiff_t>(size));
+    bytes = bytes.subspan(2 + size);
+  }
+  return messages;
+}
 
 u16 receive_queue(u32 port) { return static_cast<u16>(port == 0 ? 0 : 2 + 2 * port); }
 u16 transmit_queue(u32 port) { return static_cast<u16>(receive_queue(port) + 1); }
@@ -59,6 +82,7 @@ Status check(const VirtioConsoleOptions& options) {
     };
     if (port.number >= std::min(options.max_ports, kPortLimit)) return fault("the number is too high");
     if (taken[port.number]) return fault("there are two of them");
+    if (port.name.size() > kMaxControlBytes - kControlBytes - 2) return fault("the name is too long");
     if (!options.multiport && (port.number != 0 || !port.console || !port.name.empty()))
       return fault("without multiport there is only a console as port 0");
     taken[port.number] = true;
@@ -332,6 +356,9 @@ void VirtioConsole::config_written(u32 offset, u32) {
 }
 
 void VirtioConsole::visit(Archive& archive) {
+  std::vector<u8> messages = pack(control_out_);
+  archive.blob(1, "control_out", messages, kMaxControlMessages * kMaxControlBytes);
+  if (archive.loading()) control_out_ = unpack(messages);
   u32 number = 16;
   for (auto& port : ports_) {
     bool open = port->guest_open;

@@ -264,6 +264,26 @@ TEST_F(VirtioConsoleTest, PortsAreAnnouncedNamedAndOpened) {
   EXPECT_EQ(chars_[1].output, "data");
 }
 
+TEST_F(VirtioConsoleTest, MessagesThatWaitAreSavedAndRestored) {
+  make_multiport();
+  control(2, 3, 1);
+  bool paused = false;
+  device_->quiesce([&] { paused = true; });
+  driver_->settle();
+  ASSERT_TRUE(paused);
+  Archive out;
+  device_->visit_all(out, std::nullopt);
+  auto saved = out.take();
+  VirtioDevice::Activation activation{.features = virtio::kFeatureVersion1 | 2};
+  for (u16 i = 0; i < device_->queue_count(); ++i) activation.queues.push_back(driver_->queue(i).layout());
+  Archive in{std::span<const u8>(saved)};
+  device_->visit_all(in, activation);
+  ASSERT_TRUE(in.status());
+  device_->resume();
+  driver_->settle();
+  EXPECT_EQ(next_control(), "2 7 1 org.example.0");
+}
+
 TEST_F(VirtioConsoleTest, FloodOfQuestionsIsBounded) {
   make_multiport();
   for (int i = 0; i < 2000; ++i) control(0, 3, 1);
