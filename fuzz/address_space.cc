@@ -1,7 +1,7 @@
 // Address maps changed in any order, compared with a slow model: the region of the highest priority that holds a byte.
-#include <algorithm>
-
 #include "memory/address_space.h"
+
+#include <algorithm>
 
 namespace {
 
@@ -40,7 +40,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     int priority = data[3] % 4;
     if (data[0] % 3 == 0) {
       devices.push_back(std::make_unique<Echo>());
-      auto id = space.add({.name = "r", .base = base, .size = length, .priority = priority, .device = devices.back().get()});
+      auto id =
+          space.add({.name = "r", .base = base, .size = length, .priority = priority, .device = devices.back().get()});
       if (!id) continue;
       devices.back()->number = static_cast<u8>(*id);
       model.push_back({*id, base, length, priority});

@@ -1,5 +1,6 @@
 // A hostile qcow2 image in memory: opened, read, then written, discarded and flushed.
 #include "block/format/qcow2.h"
+
 #include "block/test_support.h"
 
 namespace {
@@ -12,8 +13,8 @@ Loop& loop() {
 }
 
 std::unique_ptr<block::Node> open(const std::string& image, bool readonly) {
-  auto node = block::finish(loop(), block::open_qcow2_node(std::make_unique<block::MemoryNode>(image, 4 * kMiB), nullptr,
-                                                           {.readonly = readonly}));
+  auto node = block::finish(loop(), block::open_qcow2_node(std::make_unique<block::MemoryNode>(image, 4 * kMiB),
+                                                           nullptr, {.readonly = readonly}));
   return node ? std::move(*node) : nullptr;
 }
 

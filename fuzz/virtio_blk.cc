@@ -1,13 +1,14 @@
-// A driver that puts anything into descriptors, headers and rings of a block device. The disk is a null node, so that the
-// loop never waits for the host.
+// A driver that puts anything into descriptors, headers and rings of a block device. The disk is a null node, so that
+// the loop never waits for the host.
 //
 // Input: one byte of options (packed ring, indirect, event index, read-only), then steps: a byte that says how many
 // descriptors follow, 8 bytes a descriptor, and at the end raw bytes for the guest's memory.
+#include "devices/storage/virtio_blk.h"
+
 #include <algorithm>
 #include <cstring>
 
 #include "block/node.h"
-#include "devices/storage/virtio_blk.h"
 #include "devices/virtio/test_driver.h"
 
 namespace {

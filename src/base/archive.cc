@@ -1,9 +1,9 @@
 #include "base/archive.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <optional>
-
-#include <fmt/format.h>
 
 #include "base/endian.h"
 
@@ -45,7 +45,8 @@ void Archive::index(std::span<const u8> data) {
     data = data.subspan(*length);
   }
   std::sort(records_.begin(), records_.end(), [](auto& a, auto& b) { return a.number < b.number; });
-  auto twin = std::adjacent_find(records_.begin(), records_.end(), [](auto& a, auto& b) { return a.number == b.number; });
+  auto twin =
+      std::adjacent_find(records_.begin(), records_.end(), [](auto& a, auto& b) { return a.number == b.number; });
   if (twin != records_.end()) fail(fmt::format("field {} is there twice", twin->number));
 }
 

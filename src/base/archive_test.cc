@@ -75,12 +75,12 @@ TEST(Archive, ValueThatDoesNotFitItsTypeFailsByName) {
 
 TEST(Archive, MalformedStreamsFail) {
   Sample sample;
-  EXPECT_FALSE(load(std::vector<u8>{1}, sample));                        // no length
-  EXPECT_FALSE(load(std::vector<u8>{1, 5, 0}, sample));                  // longer than the stream
-  EXPECT_FALSE(load(std::vector<u8>{1, 0, 1, 0}, sample));               // twice
-  EXPECT_FALSE(load(std::vector<u8>(12, 0xff), sample));                 // endless number
+  EXPECT_FALSE(load(std::vector<u8>{1}, sample));           // no length
+  EXPECT_FALSE(load(std::vector<u8>{1, 5, 0}, sample));     // longer than the stream
+  EXPECT_FALSE(load(std::vector<u8>{1, 0, 1, 0}, sample));  // twice
+  EXPECT_FALSE(load(std::vector<u8>(12, 0xff), sample));    // endless number
   EXPECT_FALSE(load(std::vector<u8>{1, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0}, sample));
-  EXPECT_FALSE(load(std::vector<u8>{6, 1, 0}, sample));                  // array of the wrong size
+  EXPECT_FALSE(load(std::vector<u8>{6, 1, 0}, sample));  // array of the wrong size
 }
 
 TEST(Archive, ErrorInsideAPartReachesTheWhole) {

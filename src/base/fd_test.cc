@@ -1,7 +1,6 @@
 #include "base/fd.h"
 
 #include <fcntl.h>
-
 #include <gtest/gtest.h>
 
 namespace atl {

@@ -1,8 +1,8 @@
 #include "base/key_values.h"
 
-#include <algorithm>
-
 #include <fmt/format.h>
+
+#include <algorithm>
 
 #include "base/strings.h"
 
@@ -66,7 +66,9 @@ bool KeyValues::asks_help() const {
   return std::any_of(entries_.begin(), entries_.end(), [&](const Entry& e) { return e.bare && is_help(e.key); });
 }
 
-void KeyValues::set(std::string key, std::string value) { entries_.push_back({std::move(key), std::move(value), false}); }
+void KeyValues::set(std::string key, std::string value) {
+  entries_.push_back({std::move(key), std::move(value), false});
+}
 
 std::vector<std::string> KeyValues::take_all(std::string_view key) {
   std::vector<std::string> values;

@@ -311,9 +311,8 @@ Loop::Request Loop::writev(int fd, std::span<const iovec> iov, u64 offset) {
 }
 
 Loop::Request Loop::fsync(int fd, bool data_only) {
-  return Request(*this, [&](io_uring_sqe& sqe, auto&) {
-    io_uring_prep_fsync(&sqe, fd, data_only ? IORING_FSYNC_DATASYNC : 0);
-  });
+  return Request(
+      *this, [&](io_uring_sqe& sqe, auto&) { io_uring_prep_fsync(&sqe, fd, data_only ? IORING_FSYNC_DATASYNC : 0); });
 }
 
 Loop::Request Loop::fallocate(int fd, int mode, u64 offset, u64 length) {

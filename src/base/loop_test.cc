@@ -1,13 +1,12 @@
 #include "base/loop.h"
 
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
 #include <thread>
-
-#include <gtest/gtest.h>
 
 #include "base/task.h"
 

@@ -78,7 +78,8 @@ std::optional<i64> parse_i64(std::string_view text) {
 }
 
 std::optional<u64> parse_size(std::string_view text, char default_suffix) {
-  if (text.starts_with("0x") || text.starts_with("0X")) return parse_u64(text);  // hexadecimal takes no suffix: b and e are digits
+  if (text.starts_with("0x") || text.starts_with("0X"))
+    return parse_u64(text);  // hexadecimal takes no suffix: b and e are digits
   if (text.empty()) return std::nullopt;
   char suffix = default_suffix;
   if (std::isalpha(static_cast<unsigned char>(text.back()))) {

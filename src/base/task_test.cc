@@ -1,8 +1,8 @@
 #include "base/task.h"
 
-#include <string>
-
 #include <gtest/gtest.h>
+
+#include <string>
 
 #include "base/result.h"
 
@@ -44,7 +44,9 @@ TEST(Task, DoesNotRunBeforeItIsAwaited) {
     flag = true;
     co_return 0;
   };
-  { auto task = body(ran); }
+  {
+    auto task = body(ran);
+  }
   EXPECT_FALSE(ran);
 }
 

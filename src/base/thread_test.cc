@@ -1,22 +1,25 @@
 #include "base/thread.h"
 
-#include <atomic>
-
 #include <gtest/gtest.h>
+
+#include <atomic>
 
 namespace atl {
 namespace {
 
 TEST(Thread, CarriesItsNameCutTo15Bytes) {
   char name[16] = {};
-  Thread thread = MUST(Thread::start("a-very-long-thread-name", [&] { pthread_getname_np(pthread_self(), name, sizeof name); }));
+  Thread thread =
+      MUST(Thread::start("a-very-long-thread-name", [&] { pthread_getname_np(pthread_self(), name, sizeof name); }));
   thread.join();
   EXPECT_STREQ(name, "a-very-long-thr");
 }
 
 TEST(Thread, DestructorWaitsForTheEnd) {
   std::atomic<bool> ended = false;
-  { Thread thread = MUST(Thread::start("t", [&] { ended = true; })); }
+  {
+    Thread thread = MUST(Thread::start("t", [&] { ended = true; }));
+  }
   EXPECT_TRUE(ended);
 }
 

@@ -1,7 +1,6 @@
 #include "block/file_lock.h"
 
 #include <fcntl.h>
-
 #include <fmt/format.h>
 
 namespace atl::block {
@@ -13,19 +12,19 @@ constexpr off_t kRefusedBase = 200;
 struct Permission {
   off_t number;
   const char* name;
-  bool reader;   // a reader uses it
-  bool writer;   // a writer uses it
-  bool shared;   // others may use it meanwhile
+  bool reader;  // a reader uses it
+  bool writer;  // a writer uses it
+  bool shared;  // others may use it meanwhile
 };
 constexpr Permission kPermissions[] = {
     // number  name            reader  writer  shared
-    {0, "consistent read",     true,   true,   true},
-    {1, "write",               false,  true,   false},
-    {3, "resize",              false,  true,   false},
+    {0, "consistent read", true, true, true},
+    {1, "write", false, true, false},
+    {3, "resize", false, true, false},
 };
 
 struct flock byte_lock(short type, off_t at) {
-  struct flock lock {};
+  struct flock lock{};
   lock.l_type = type;
   lock.l_whence = SEEK_SET;
   lock.l_start = at;
@@ -55,8 +54,10 @@ void unlock_all(const Fd& fd) {
 /// What stands against us, as QEMU words it; "" if nothing does.
 std::string find_conflict(const Fd& fd, bool writable) {
   for (const Permission& p : kPermissions) {
-    if (uses(p, writable) && others_hold(fd, kRefusedBase + p.number)) return fmt::format("Failed to get \"{}\" lock", p.name);
-    if (!p.shared && others_hold(fd, kUsedBase + p.number)) return fmt::format("Failed to get shared \"{}\" lock", p.name);
+    if (uses(p, writable) && others_hold(fd, kRefusedBase + p.number))
+      return fmt::format("Failed to get \"{}\" lock", p.name);
+    if (!p.shared && others_hold(fd, kUsedBase + p.number))
+      return fmt::format("Failed to get shared \"{}\" lock", p.name);
   }
   return {};
 }

@@ -1,13 +1,12 @@
 // File node: a regular file or block device of the host, through io_uring.
 //
-// Supported: buffered and direct (O_DIRECT) I/O at any alignment, discard (hole punching), fast zeroing, flush, FUA, resize
-// of regular files, image locking. Missing: removable host media, SCSI pass-through.
+// Supported: buffered and direct (O_DIRECT) I/O at any alignment, discard (hole punching), fast zeroing, flush, FUA,
+// resize of regular files, image locking. Missing: removable host media, SCSI pass-through.
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <limits.h>
 
 #include <algorithm>
-
-#include <fmt/format.h>
 
 #include "base/mapping.h"
 #include "base/math.h"
@@ -100,7 +99,8 @@ Task<Status> FileNode::read(u64 offset, std::span<const iovec> out) {
   // The usual case in one go, without another coroutine.
   if (out.size() <= IOV_MAX) {
     i32 n = co_await loop_.readv(file_.fd.get(), out, offset);
-    if (n == static_cast<i64>(size)) [[likely]] co_return Status{};
+    if (n == static_cast<i64>(size)) [[likely]]
+      co_return Status{};
   }
   co_return co_await read_plain(offset, out);
 }
@@ -177,7 +177,8 @@ Task<Status> FileNode::write_data(u64 offset, std::span<const iovec> data) {
 
 bool FileNode::needs_bounce(u64 offset, std::span<const iovec> list) const {
   if (!is_direct()) return false;
-  return (offset & (file_.request_alignment - 1)) || !iovec_is_aligned(list, file_.memory_alignment, file_.request_alignment);
+  return (offset & (file_.request_alignment - 1)) ||
+         !iovec_is_aligned(list, file_.memory_alignment, file_.request_alignment);
 }
 
 /// The aligned bytes around a piece of a request, in a buffer of our own.
@@ -237,7 +238,8 @@ Task<Status> FileNode::write_bounce(Bounce& bounce, std::vector<iovec> piece) {
   // A file of odd size must not grow by more than what was asked.
   u64 end = std::max(size_, bounce.start + bounce.head + bounce.size);
   bool too_long = !file_.block_device && bounce.end() > end;
-  if (too_long && ::ftruncate(file_.fd.get(), static_cast<off_t>(end)) < 0) co_return os_error("truncate " + file_.name);
+  if (too_long && ::ftruncate(file_.fd.get(), static_cast<off_t>(end)) < 0)
+    co_return os_error("truncate " + file_.name);
   grown_to(end);
   co_return Status{};
 }
@@ -285,7 +287,8 @@ Task<Status> FileNode::discard(u64 offset, u64 size) {
   if (!options_.discard || !can_punch_ || offset >= end) co_return Status{};
   i32 result = co_await loop_.fallocate(file_.fd.get(), kPunch, offset, end - offset);
   can_punch_ = !is_unsupported(result);
-  if (result < 0 && can_punch_ && result != -EINVAL && result != -EINTR) co_return failed("discard", offset, size, result);
+  if (result < 0 && can_punch_ && result != -EINVAL && result != -EINTR)
+    co_return failed("discard", offset, size, result);
   co_return Status{};
 }
 

@@ -1,9 +1,8 @@
+#include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <csignal>
-
-#include <gtest/gtest.h>
 
 #include "base/mapping.h"
 #include "block/test_support.h"
@@ -123,7 +122,7 @@ TEST_F(FileNodeTest, WriteZeroesClearsExactlyTheRange) {
 }
 
 u64 allocated_bytes(const TempFile& file) {
-  struct stat info {};
+  struct stat info{};
   CHECK(::fstat(file.fd().get(), &info) == 0);
   return static_cast<u64>(info.st_blocks) * 512;
 }

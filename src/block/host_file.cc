@@ -1,9 +1,8 @@
 #include "block/host_file.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
-
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include "base/mapping.h"
 #include "block/file_lock.h"
@@ -32,7 +31,8 @@ Result<Fd> adopt(const FileOptions& options, bool& readonly) {
   Fd fd(raw);
   bool can_write = (::fcntl(raw, F_GETFL) & O_ACCMODE) == O_RDWR;
   if (!can_write && !readonly && !options.auto_readonly)
-    return Error(ErrorKind::Permission, fmt::format("descriptor {} is not open for reading and writing", options.fd), EACCES);
+    return Error(ErrorKind::Permission, fmt::format("descriptor {} is not open for reading and writing", options.fd),
+                 EACCES);
   readonly |= !can_write;
   return fd;
 }
@@ -55,7 +55,7 @@ Status set_flags(const HostFile& file, bool direct) {
 }
 
 Status examine(HostFile& file) {
-  struct stat info {};
+  struct stat info{};
   if (::fstat(file.fd.get(), &info) < 0) return os_error("stat " + file.name);
   file.block_device = S_ISBLK(info.st_mode);
   if (!file.block_device && !S_ISREG(info.st_mode))

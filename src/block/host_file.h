@@ -11,7 +11,7 @@ namespace atl::block {
 
 struct HostFile {
   Fd fd;
-  std::string name;           // for people
+  std::string name;  // for people
   bool block_device = false;
   bool readonly = false;
   u64 size_bytes = 0;

@@ -1,8 +1,7 @@
 #include "block/node.h"
 
-#include <sys/random.h>
-
 #include <fmt/format.h>
+#include <sys/random.h>
 
 #include "base/math.h"
 
@@ -16,8 +15,8 @@ std::string generate_node_name() {
 
 Status check_range(u64 offset, u64 size, u64 node_bytes) {
   if (range_fits(offset, size, align_up(node_bytes, kSectorBytes))) return {};
-  return Error(ErrorKind::Invalid, fmt::format("{} bytes at {} are outside the {} bytes of the disk", size, offset, node_bytes),
-               EINVAL);
+  return Error(ErrorKind::Invalid,
+               fmt::format("{} bytes at {} are outside the {} bytes of the disk", size, offset, node_bytes), EINVAL);
 }
 
 }  // namespace atl::block

@@ -23,7 +23,9 @@ class NullNode final : public Node {
     if (status && options_.read_zeroes) iovec_clear(out);
     co_return status;
   }
-  Task<Status> write(u64 offset, std::span<const iovec> data, u32) override { return answer(offset, iovec_bytes(data)); }
+  Task<Status> write(u64 offset, std::span<const iovec> data, u32) override {
+    return answer(offset, iovec_bytes(data));
+  }
   Task<Status> write_zeroes(u64 offset, u64 size, u32) override { return answer(offset, size); }
   Task<Status> discard(u64 offset, u64 size) override { return answer(offset, size); }
   Task<Status> flush() override { return answer(0, 0); }

@@ -80,7 +80,8 @@ class RawNode final : public Node {
 Result<std::unique_ptr<Node>> open_raw_node(std::unique_ptr<Node> file, const RawOptions& options) {
   u64 file_bytes = file->size_bytes();
   if (options.offset % kSectorBytes || options.size % kSectorBytes)
-    return Error(ErrorKind::Invalid, fmt::format("raw offset {} and size {} must be multiples of 512", options.offset, options.size));
+    return Error(ErrorKind::Invalid,
+                 fmt::format("raw offset {} and size {} must be multiples of 512", options.offset, options.size));
   if (options.offset > file_bytes || (options.size && !range_fits(options.offset, options.size, file_bytes)))
     return Error(ErrorKind::Invalid, fmt::format("raw offset {} and size {} exceed the {} bytes of {}", options.offset,
                                                  options.size, file_bytes, file->info().filename));

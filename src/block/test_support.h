@@ -25,7 +25,8 @@ T finish(Loop& loop, Task<T> task) {
 class TempFile {
  public:
   /// `directory` matters to tests of direct I/O, which a tmpfs may not have.
-  explicit TempFile(u64 size_bytes = 0, const std::string& directory = "/tmp") : path_(directory + "/atoll-test-XXXXXX") {
+  explicit TempFile(u64 size_bytes = 0, const std::string& directory = "/tmp")
+      : path_(directory + "/atoll-test-XXXXXX") {
     fd_ = Fd(::mkostemp(path_.data(), O_CLOEXEC));
     CHECK(fd_.valid() && ::ftruncate(fd_.get(), static_cast<off_t>(size_bytes)) == 0);
   }
@@ -42,7 +43,8 @@ class TempFile {
     return bytes;
   }
   void put(u64 offset, std::string_view bytes) {
-    CHECK(::pwrite(fd_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset)) == static_cast<ssize_t>(bytes.size()));
+    CHECK(::pwrite(fd_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset)) ==
+          static_cast<ssize_t>(bytes.size()));
   }
 
  private:

@@ -1,8 +1,8 @@
 #include "memory/address_space.h"
 
-#include <algorithm>
-
 #include <fmt/format.h>
+
+#include <algorithm>
 
 #include "base/check.h"
 #include "base/math.h"
@@ -43,7 +43,8 @@ std::vector<RamRange> ram_of(const std::vector<Slot>& slots) {
   std::vector<RamRange> ranges;
   for (const Slot& slot : slots) {
     const Region& region = *slot.region;
-    if (region.ram) ranges.push_back({slot.base, slot.size, region.ram, region.ram_offset + slot.region_offset, region.readonly});
+    if (region.ram)
+      ranges.push_back({slot.base, slot.size, region.ram, region.ram_offset + slot.region_offset, region.readonly});
   }
   return ranges;
 }
@@ -64,17 +65,20 @@ const AddressMap::Slot* AddressMap::find(u64 at) const {
 }
 
 AddressSpace::AddressSpace(std::string name, u64 limit)
-    : name_(std::move(name)), limit_(limit),
+    : name_(std::move(name)),
+      limit_(limit),
       map_(std::make_shared<AddressMap>(std::vector<Slot>())),
       memory_(std::make_shared<GuestMemory>(std::vector<RamRange>())) {}
 
 Status AddressSpace::check(const Region& region, RegionId self) const {
   if (region.size == 0 || !range_fits(region.base, region.size, limit_))
-    return Error(ErrorKind::Invalid, fmt::format("'{}' of {:#x} bytes at {:#x} does not fit the {} space, which ends at {:#x}",
-                                                 region.name, region.size, region.base, name_, limit_));
+    return Error(ErrorKind::Invalid,
+                 fmt::format("'{}' of {:#x} bytes at {:#x} does not fit the {} space, which ends at {:#x}", region.name,
+                             region.size, region.base, name_, limit_));
   for (auto& [id, other] : regions_) {
     if (id == self || other->priority != region.priority || !overlap(region, *other)) continue;
-    return Error(ErrorKind::Exists, fmt::format("{} overlaps {} in the {} space", span_of(region), span_of(*other), name_));
+    return Error(ErrorKind::Exists,
+                 fmt::format("{} overlaps {} in the {} space", span_of(region), span_of(*other), name_));
   }
   return {};
 }

@@ -30,7 +30,8 @@ struct AddressSpaceTest : testing::Test {
   }
   std::shared_ptr<RamBlock> add_ram(u64 base, u64 size, bool readonly = false, int priority = 0) {
     auto ram = MUST(RamBlock::create("ram", size, {}));
-    MUST(space.add({.name = "ram", .base = base, .size = size, .priority = priority, .ram = ram, .readonly = readonly}));
+    MUST(
+        space.add({.name = "ram", .base = base, .size = size, .priority = priority, .ram = ram, .readonly = readonly}));
     return ram;
   }
 };
@@ -106,7 +107,8 @@ TEST_F(AddressSpaceTest, RomIgnoresWrites) {
 TEST_F(AddressSpaceTest, EventTakesMatchingWritesBeforeTheDevice) {
   Fd any = MUST(make_eventfd()), five = MUST(make_eventfd());
   RegionId id = add_device("notify", 0x1000, 0x100, device);
-  ASSERT_TRUE(space.update(id, 0x1000, {{.offset = 4, .width = 2, .value = 5, .fd = five.get()}, {.offset = 8, .fd = any.get()}}));
+  ASSERT_TRUE(space.update(id, 0x1000,
+                           {{.offset = 4, .width = 2, .value = 5, .fd = five.get()}, {.offset = 8, .fd = any.get()}}));
   BusView view(space);
   view.write(0x1004, 5, 2);
   EXPECT_EQ(drain_eventfd(five), 1u);

@@ -60,12 +60,14 @@ void BusView::refresh() {
 }
 
 const AddressMap& BusView::map() {
-  if (generation_ != space_.generation()) [[unlikely]] refresh();
+  if (generation_ != space_.generation()) [[unlikely]]
+    refresh();
   return *map_;
 }
 
 const AddressMap::Slot* BusView::slot_at(u64 at) {
-  if (generation_ != space_.generation()) [[unlikely]] refresh();
+  if (generation_ != space_.generation()) [[unlikely]]
+    refresh();
   if (last_ && at - last_->base < last_->size) return last_;
   const Slot* slot = map_->find(at);
   if (slot) last_ = slot;
@@ -74,7 +76,8 @@ const AddressMap::Slot* BusView::slot_at(u64 at) {
 
 u64 BusView::read(u64 at, unsigned width) {
   const Slot* slot = slot_at(at);
-  if (slot && width <= slot->size - (at - slot->base)) [[likely]] return read_within(slot, at, width);
+  if (slot && width <= slot->size - (at - slot->base)) [[likely]]
+    return read_within(slot, at, width);
   u64 value = 0;
   for (unsigned done = 0; done < width;) {
     slot = slot_at(at + done);
@@ -87,7 +90,8 @@ u64 BusView::read(u64 at, unsigned width) {
 
 void BusView::write(u64 at, u64 value, unsigned width) {
   const Slot* slot = slot_at(at);
-  if (slot && width <= slot->size - (at - slot->base)) [[likely]] return write_within(slot, at, value, width);
+  if (slot && width <= slot->size - (at - slot->base)) [[likely]]
+    return write_within(slot, at, value, width);
   for (unsigned done = 0; done < width;) {
     slot = slot_at(at + done);
     unsigned n = width_within(slot, at + done, width - done);

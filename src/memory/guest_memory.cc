@@ -1,9 +1,9 @@
 #include "memory/guest_memory.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
-
-#include <fmt/format.h>
 
 #include "base/check.h"
 #include "base/math.h"
@@ -11,8 +11,8 @@
 namespace atl::memory {
 namespace {
 
-/// Calls visit(range, host pointer, bytes) for each piece of [at, at + size_bytes) until it returns false. False, without
-/// a complete walk, if a part is not RAM.
+/// Calls visit(range, host pointer, bytes) for each piece of [at, at + size_bytes) until it returns false. False,
+/// without a complete walk, if a part is not RAM.
 template <class F>
 bool walk(const GuestMemory& memory, GuestAddr at, u64 size_bytes, F visit) {
   if (!checked_add(at, size_bytes)) return false;

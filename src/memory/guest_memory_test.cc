@@ -1,11 +1,10 @@
 #include "memory/guest_memory.h"
 
+#include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
 
 #include <cstdlib>
-
-#include <gtest/gtest.h>
 
 namespace atl::memory {
 namespace {
@@ -14,7 +13,8 @@ std::shared_ptr<RamBlock> ram(u64 size) { return MUST(RamBlock::create("ram", si
 
 /// RAM at [0, 8 KiB) and next to it, of another block, [8 KiB, 12 KiB); ROM at [64 KiB, 68 KiB).
 struct GuestMemoryTest : testing::Test {
-  GuestMemory memory{{{0, 8192, ram(8192), 0, false}, {8192, 4096, ram(4096), 0, false}, {65536, 4096, ram(4096), 0, true}}};
+  GuestMemory memory{
+      {{0, 8192, ram(8192), 0, false}, {8192, 4096, ram(4096), 0, false}, {65536, 4096, ram(4096), 0, true}}};
 };
 
 TEST_F(GuestMemoryTest, AccessMaySpanAdjacentBlocks) {
@@ -104,20 +104,22 @@ TEST_P(RamBackings, DiscardedPagesReadAsZeroAndOthersStay) {
   EXPECT_EQ(block->data()[3 * kPageSize], 1);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, RamBackings,
-                         testing::Values(RamOptions{}, RamOptions{.shared = true}, RamOptions{.prealloc = true, .dump = false},
-                                         RamOptions{.backing = RamOptions::Backing::Memfd, .merge = false},
-                                         RamOptions{.backing = RamOptions::Backing::File, .shared = true, .path = "/tmp"}));
+INSTANTIATE_TEST_SUITE_P(
+    All, RamBackings,
+    testing::Values(RamOptions{}, RamOptions{.shared = true}, RamOptions{.prealloc = true, .dump = false},
+                    RamOptions{.backing = RamOptions::Backing::Memfd, .merge = false},
+                    RamOptions{.backing = RamOptions::Backing::File, .shared = true, .path = "/tmp"}));
 
 TEST(RamBlock, FileIsCreatedAndGrown) {
   char directory[] = "/tmp/atoll-ram-test-XXXXXX";
   ASSERT_NE(::mkdtemp(directory), nullptr);
   std::string path = std::string(directory) + "/ram";
   {
-    auto block = MUST(RamBlock::create("x", 8192, {.backing = RamOptions::Backing::File, .shared = true, .path = path}));
+    auto block =
+        MUST(RamBlock::create("x", 8192, {.backing = RamOptions::Backing::File, .shared = true, .path = path}));
     block->data()[0] = 9;
   }
-  struct stat info {};
+  struct stat info{};
   ASSERT_EQ(::stat(path.c_str(), &info), 0);
   EXPECT_EQ(info.st_size, 8192);
   EXPECT_EQ(read_file(path, 8192)->front(), 9);

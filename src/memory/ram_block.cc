@@ -1,15 +1,14 @@
 // How the host backs guest RAM.
 //
 // Anonymous memory is mapped without MAP_NORESERVE, so the kernel's overcommit rules decide; in addition, more than RAM
-// and swap together is refused whatever those rules say, because it could only end in the OOM killer. More guests than fit
-// at once stay possible (KSM, balloon, idle guests) unless the memory is preallocated.
+// and swap together is refused whatever those rules say, because it could only end in the OOM killer. More guests than
+// fit at once stay possible (KSM, balloon, idle guests) unless the memory is preallocated.
 #include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/sysinfo.h>
-
-#include <fmt/format.h>
-#include <linux/magic.h>
 
 #include "base/math.h"
 #include "memory/guest_memory.h"
@@ -25,20 +24,23 @@ struct HostMemory {
 };
 
 HostMemory host_memory() {
-  struct sysinfo info {};
+  struct sysinfo info{};
   ::sysinfo(&info);
   u64 unit = info.mem_unit;
   HostMemory host{(info.totalram + info.totalswap) * unit, (info.freeram + info.freeswap) * unit};
   auto text = read_file("/proc/meminfo", 64 * kKiB);
   if (!text) return host;
   size_t at = text->find("MemAvailable:");
-  if (at != std::string::npos) host.available = std::strtoull(text->c_str() + at + 13, nullptr, 10) * kKiB + info.freeswap * unit;
+  if (at != std::string::npos)
+    host.available = std::strtoull(text->c_str() + at + 13, nullptr, 10) * kKiB + info.freeswap * unit;
   return host;
 }
 
 Error too_much(u64 size_bytes, u64 host_bytes, const char* what) {
-  return Error(ErrorKind::NoSpace, fmt::format("{} MiB are more than the {} MiB of memory and swap that this host has{}",
-                                               size_bytes / kMiB, host_bytes / kMiB, what), ENOMEM);
+  return Error(ErrorKind::NoSpace,
+               fmt::format("{} MiB are more than the {} MiB of memory and swap that this host has{}", size_bytes / kMiB,
+                           host_bytes / kMiB, what),
+               ENOMEM);
 }
 
 Status check_promise(u64 size_bytes, const RamOptions& options) {
@@ -56,7 +58,7 @@ struct Source {
 };
 
 Result<u64> backing_page_bytes(const Fd& fd) {
-  struct statfs fs {};
+  struct statfs fs{};
   if (::fstatfs(fd.get(), &fs) < 0) return os_error("statfs");
   return static_cast<u64>(fs.f_type) == HUGETLBFS_MAGIC ? static_cast<u64>(fs.f_bsize) : kPageSize;
 }
@@ -75,7 +77,7 @@ Result<Source> open_memfd(const std::string& name, const RamOptions& options) {
 }
 
 Result<Source> open_backing_file(const std::string& path) {
-  struct stat info {};
+  struct stat info{};
   bool exists = ::stat(path.c_str(), &info) == 0;
   Fd fd;
   if (exists && S_ISDIR(info.st_mode)) {
@@ -86,7 +88,7 @@ Result<Source> open_backing_file(const std::string& path) {
   } else {
     fd = TRY(open_file(path, O_RDWR | O_CREAT, 0600));
   }
-  struct statfs fs {};
+  struct statfs fs{};
   if (::fstatfs(fd.get(), &fs) < 0) return os_error("statfs " + path);
   u64 type = static_cast<u64>(fs.f_type);
   bool on_disk = type != HUGETLBFS_MAGIC && type != TMPFS_MAGIC;
@@ -103,7 +105,7 @@ Result<Source> open_source(const std::string& name, const RamOptions& options) {
 }
 
 Status grow(const Fd& fd, u64 size_bytes) {
-  struct stat info {};
+  struct stat info{};
   if (::fstat(fd.get(), &info) < 0) return os_error("stat");
   if (static_cast<u64>(info.st_size) >= size_bytes) return {};
   if (::ftruncate(fd.get(), static_cast<off_t>(size_bytes)) < 0) return os_error("grow the file");

@@ -2,10 +2,11 @@
 //
 // Supported: every cluster size, every refcount width, backing files, zero clusters, discard, internal snapshots left
 // intact (copy on write). Refused by name: compressed clusters, encryption, external data files, extended L2 entries,
-// writing to images marked dirty or corrupt. Missing: resize, bitmaps (dropped by the first write, as the format demands).
+// writing to images marked dirty or corrupt. Missing: resize, bitmaps (dropped by the first write, as the format
+// demands).
 //
-// Metadata is written back at flush, in an order that leaves at worst leaked clusters behind after a crash: flush before
-// the node goes, or what was written since is lost.
+// Metadata is written back at flush, in an order that leaves at worst leaked clusters behind after a crash: flush
+// before the node goes, or what was written since is lost.
 #pragma once
 
 #include <memory>

@@ -1,8 +1,8 @@
 #include "block/format/qcow2_alloc.h"
 
-#include <algorithm>
-
 #include <fmt/format.h>
+
+#include <algorithm>
 
 #include "base/math.h"
 
@@ -112,7 +112,8 @@ Task<Result<Qcow2Allocator::Clusters>> Qcow2Allocator::allocate(u64 at_least, u6
       block_index = index;
     }
     bool is_free = load_refcount(block->bytes, end % geometry_.refcounts_per_block(), geometry_.refcount_order) == 0;
-    if (!is_free && end >= end_of_use_) co_return corrupt(fmt::format("refcounts past the end of the file, at {:#x}", offset_of(end)));
+    if (!is_free && end >= end_of_use_)
+      co_return corrupt(fmt::format("refcounts past the end of the file, at {:#x}", offset_of(end)));
     if (!is_free && end - start >= at_least) break;
     ++end;
     if (!is_free) start = end;
@@ -190,7 +191,8 @@ Task<Status> Qcow2Allocator::release_pending() {
     CO_TRY(std::move(status));
     if (before != 1) continue;
     first_free_ = std::min(first_free_, cluster);
-    status = co_await file_.discard(offset, std::min(geometry_.cluster_bytes(), file_.size_bytes() - std::min(offset, file_.size_bytes())));
+    status = co_await file_.discard(
+        offset, std::min(geometry_.cluster_bytes(), file_.size_bytes() - std::min(offset, file_.size_bytes())));
     CO_TRY(std::move(status));
   }
   co_return Status{};

@@ -47,8 +47,8 @@ class Qcow2Allocator {
   MetaCache blocks_;
   std::vector<u64> table_;  // offsets of blocks; 0: none yet
   bool table_dirty_ = false;
-  u64 first_free_ = 1;      // no cluster below is free, but for gaps that were too small
-  u64 end_of_use_ = 0;      // no cluster from here on can be in use: bounds the search in images that lie
+  u64 first_free_ = 1;  // no cluster below is free, but for gaps that were too small
+  u64 end_of_use_ = 0;  // no cluster from here on can be in use: bounds the search in images that lie
   std::vector<u64> pending_;
 };
 

@@ -1,9 +1,9 @@
 // The header: what its bytes mean, and which headers are refused.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cstring>
-
-#include <fmt/format.h>
 
 #include "base/endian.h"
 #include "base/math.h"
@@ -30,27 +30,31 @@ constexpr u64 kHarmless = kDirty | kCorrupt | kCompressionType;  // matter to wr
 Status check_features(const Qcow2Header& header) {
   u64 rest = header.incompatible & ~kHarmless;
   for (const Feature& feature : kRefused)
-    if (rest & feature.bit) return Error(ErrorKind::Unsupported, fmt::format("qcow2 images with {} are not supported", feature.name));
+    if (rest & feature.bit)
+      return Error(ErrorKind::Unsupported, fmt::format("qcow2 images with {} are not supported", feature.name));
   if (rest) return Error(ErrorKind::Unsupported, fmt::format("unknown incompatible qcow2 features {:#x}", rest));
   return {};
 }
 
 Status check_table(const char* name, u64 offset, u64 bytes, u64 cluster_bytes) {
   if (offset % cluster_bytes) return bad(fmt::format("{} at {:#x} is not aligned to a cluster", name, offset));
-  if (!checked_add(offset, bytes) || offset + bytes > (u64{1} << 56)) return bad(fmt::format("{} at {:#x} is too far out", name, offset));
+  if (!checked_add(offset, bytes) || offset + bytes > (u64{1} << 56))
+    return bad(fmt::format("{} at {:#x} is too far out", name, offset));
   return {};
 }
 
 Status check_sizes(const Qcow2Header& header) {
   const Geometry& g = header.geometry;
-  if (header.l1_entries > kMaxL1Bytes / 8) return bad(fmt::format("an L1 table of {} entries is too large", header.l1_entries));
+  if (header.l1_entries > kMaxL1Bytes / 8)
+    return bad(fmt::format("an L1 table of {} entries is too large", header.l1_entries));
   if (g.l1_entries(header.size_bytes) > header.l1_entries)
-    return bad(fmt::format("an L1 table of {} entries is too small for {} bytes", header.l1_entries, header.size_bytes));
+    return bad(
+        fmt::format("an L1 table of {} entries is too small for {} bytes", header.l1_entries, header.size_bytes));
   if (header.refcount_table_clusters == 0 || header.refcount_table_clusters > kMaxRefcountTableBytes >> g.cluster_bits)
     return bad(fmt::format("a refcount table of {} clusters", header.refcount_table_clusters));
   TRY(check_table("L1 table", header.l1_offset, header.l1_entries * u64{8}, g.cluster_bytes()));
-  return check_table("refcount table", header.refcount_table_offset, u64{header.refcount_table_clusters} << g.cluster_bits,
-                     g.cluster_bytes());
+  return check_table("refcount table", header.refcount_table_offset,
+                     u64{header.refcount_table_clusters} << g.cluster_bits, g.cluster_bytes());
 }
 
 Result<std::string> text_at(std::span<const u8> bytes, u64 offset, u64 size, const char* what) {
@@ -95,7 +99,8 @@ Result<Qcow2Header> parse_qcow2_header(std::span<const u8> bytes) {
   header.geometry.cluster_bits = word(20);
   if (header.geometry.cluster_bits < kMinClusterBits || header.geometry.cluster_bits > kMaxClusterBits)
     return bad(fmt::format("cluster size 1 << {}", header.geometry.cluster_bits));
-  if (header.geometry.refcount_order > 6) return bad(fmt::format("refcount width 1 << {}", header.geometry.refcount_order));
+  if (header.geometry.refcount_order > 6)
+    return bad(fmt::format("refcount width 1 << {}", header.geometry.refcount_order));
   if (word(32) != 0) return Error(ErrorKind::Unsupported, "encrypted qcow2 images are not supported");
   header.size_bytes = wide(24);
   header.l1_entries = word(36);

@@ -1,6 +1,7 @@
 // Reading and writing a qcow2 image: guest offsets through L1 and L2 tables to clusters of the file.
 //
-// Reads and writes in place hold the lock shared, one run of clusters at a time; whatever changes tables holds it alone.
+// Reads and writes in place hold the lock shared, one run of clusters at a time; whatever changes tables holds it
+// alone.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -77,9 +78,15 @@ class Qcow2Node final : public Node {
   AsyncLock lock_;
 };
 
-Qcow2Node::Qcow2Node(std::unique_ptr<Node> file, std::unique_ptr<Node> backing, Qcow2Header header, Qcow2Options options)
-    : file_(std::move(file)), backing_(std::move(backing)), header_(std::move(header)), geometry_(header_.geometry),
-      options_(std::move(options)), allocator_(*file_, header_), l2_(*file_, geometry_.cluster_bytes(), kL2CacheBytes) {}
+Qcow2Node::Qcow2Node(std::unique_ptr<Node> file, std::unique_ptr<Node> backing, Qcow2Header header,
+                     Qcow2Options options)
+    : file_(std::move(file)),
+      backing_(std::move(backing)),
+      header_(std::move(header)),
+      geometry_(header_.geometry),
+      options_(std::move(options)),
+      allocator_(*file_, header_),
+      l2_(*file_, geometry_.cluster_bytes(), kL2CacheBytes) {}
 
 Task<Status> Qcow2Node::load() {
   std::vector<u8> bytes(8 * u64{header_.l1_entries});
@@ -103,8 +110,9 @@ NodeInfo Qcow2Node::info() const {
 }
 
 Error Qcow2Node::corrupt(const char* what, u64 where) const {
-  return Error(ErrorKind::Io, fmt::format("{} is corrupt: {} at {:#x} is not aligned to a cluster", file_->info().filename, what, where),
-               EIO);
+  return Error(
+      ErrorKind::Io,
+      fmt::format("{} is corrupt: {} at {:#x} is not aligned to a cluster", file_->info().filename, what, where), EIO);
 }
 
 Status Qcow2Node::check_write(u64 offset, u64 size) const {
@@ -378,7 +386,8 @@ Task<Status> Qcow2Node::flush() {
   co_return status;
 }
 
-/// Refcounts before what needs them, tables before what leads to them, and freed clusters only when nothing leads there.
+/// Refcounts before what needs them, tables before what leads to them, and freed clusters only when nothing leads
+/// there.
 Task<Status> Qcow2Node::sync() {
   bool dirty = allocator_.is_dirty() || l2_.has_dirty() || !dirty_l1_.empty();
   if (!dirty) co_return co_await file_->flush();

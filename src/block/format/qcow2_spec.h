@@ -1,4 +1,5 @@
-// qcow2: numbers and the meaning of table entries, as QEMU's docs/interop/qcow2.txt has them. All fields are big-endian.
+// qcow2: numbers and the meaning of table entries, as QEMU's docs/interop/qcow2.txt has them. All fields are
+// big-endian.
 #pragma once
 
 #include "base/types.h"
@@ -15,8 +16,8 @@ inline constexpr u64 kMaxRefcountTableBytes = 8 * kMiB;
 inline constexpr u32 kMaxBackingName = 1023;
 
 // Incompatible features: an image with one that is not known must not be opened.
-inline constexpr u64 kDirty = 1 << 0;         // refcounts may be wrong
-inline constexpr u64 kCorrupt = 1 << 1;       // must not be written
+inline constexpr u64 kDirty = 1 << 0;    // refcounts may be wrong
+inline constexpr u64 kCorrupt = 1 << 1;  // must not be written
 inline constexpr u64 kDataFile = 1 << 2;
 inline constexpr u64 kCompressionType = 1 << 3;
 inline constexpr u64 kExtendedL2 = 1 << 4;
@@ -29,7 +30,7 @@ inline constexpr u32 kExtensionBackingFormat = 0xe2792aca;
 inline constexpr u64 kOffsetMask = 0x00ff'ffff'ffff'fe00;  // bits 9 to 55
 inline constexpr u64 kCopied = u64{1} << 63;               // refcount is exactly one: may be written in place
 inline constexpr u64 kCompressed = u64{1} << 62;
-inline constexpr u64 kZero = 1;                            // version 3: reads as zeroes
+inline constexpr u64 kZero = 1;  // version 3: reads as zeroes
 
 /// Where the bytes of a guest cluster are.
 struct Extent {
@@ -58,7 +59,9 @@ struct Geometry {
   constexpr u64 refcounts_per_block() const { return cluster_bytes() * 8 >> refcount_order; }
   constexpr u64 max_refcount() const { return refcount_order == 6 ? ~u64{0} : (u64{1} << (1 << refcount_order)) - 1; }
   constexpr u64 clusters(u64 bytes) const { return (bytes >> cluster_bits) + ((bytes & (cluster_bytes() - 1)) != 0); }
-  constexpr u64 l1_entries(u64 disk_bytes) const { return disk_bytes / bytes_per_l2() + (disk_bytes % bytes_per_l2() != 0); }
+  constexpr u64 l1_entries(u64 disk_bytes) const {
+    return disk_bytes / bytes_per_l2() + (disk_bytes % bytes_per_l2() != 0);
+  }
 };
 
 }  // namespace atl::block::qcow2

@@ -1,10 +1,10 @@
 #include "block/format/qcow2.h"
 
-#include <map>
-#include <random>
-
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+
+#include <map>
+#include <random>
 
 #include "block/format/qcow2_alloc.h"
 #include "block/test_support.h"
@@ -24,8 +24,12 @@ class Borrowed final : public Node {
   u64 size_bytes() const override { return node_.size_bytes(); }
   Status resize(u64 size) override { return node_.resize(size); }
   Task<Status> read(u64 offset, std::span<const iovec> out) override { return node_.read(offset, out); }
-  Task<Status> write(u64 offset, std::span<const iovec> data, u32 flags) override { return node_.write(offset, data, flags); }
-  Task<Status> write_zeroes(u64 offset, u64 size, u32 flags) override { return node_.write_zeroes(offset, size, flags); }
+  Task<Status> write(u64 offset, std::span<const iovec> data, u32 flags) override {
+    return node_.write(offset, data, flags);
+  }
+  Task<Status> write_zeroes(u64 offset, u64 size, u32 flags) override {
+    return node_.write_zeroes(offset, size, flags);
+  }
   Task<Status> discard(u64 offset, u64 size) override { return node_.discard(offset, size); }
   Task<Status> flush() override { return node_.flush(); }
 
@@ -41,7 +45,8 @@ struct Qcow2Test : testing::Test {
   void create(Qcow2CreateOptions options) { ASSERT_TRUE(finish(*loop, create_qcow2(file, options))); }
   Result<std::unique_ptr<Node>> open(bool readonly = false, Node* backing = nullptr) {
     std::unique_ptr<Node> below = backing ? std::make_unique<Borrowed>(*backing) : nullptr;
-    return finish(*loop, open_qcow2_node(std::make_unique<Borrowed>(injector), std::move(below), {.readonly = readonly}));
+    return finish(*loop,
+                  open_qcow2_node(std::make_unique<Borrowed>(injector), std::move(below), {.readonly = readonly}));
   }
   Status write(Node& node, u64 offset, std::string bytes) {
     iovec v{bytes.data(), bytes.size()};
@@ -127,7 +132,10 @@ TEST_P(Qcow2Shapes, BehavesLikeAPlainDisk) {
     for (char& c : base.bytes.assign(kSize / 2 + 512, 'b')) c = static_cast<char>(random());
     model.replace(0, base.bytes.size(), base.bytes);
   }
-  create({.size_bytes = kSize, .version = shape.version, .cluster_bits = shape.cluster_bits, .refcount_order = shape.refcount_order,
+  create({.size_bytes = kSize,
+          .version = shape.version,
+          .cluster_bits = shape.cluster_bits,
+          .refcount_order = shape.refcount_order,
           .backing_file = shape.backing ? "base" : ""});
   auto node = MUST(open(false, shape.backing ? &base : nullptr));
   for (int step = 0; step < 250; ++step) {
@@ -143,7 +151,8 @@ TEST_P(Qcow2Shapes, BehavesLikeAPlainDisk) {
         ASSERT_TRUE(finish(*loop, node->discard(offset, size)));
         // Discarded bytes are either gone or as they were.
         std::string now = read(*node, 0, kSize);
-        for (u64 i = 0; i < kSize; ++i) ASSERT_TRUE(now[i] == model[i] || (now[i] == 0 && i >= offset && i < offset + size)) << i;
+        for (u64 i = 0; i < kSize; ++i)
+          ASSERT_TRUE(now[i] == model[i] || (now[i] == 0 && i >= offset && i < offset + size)) << i;
         model = now;
         break;
       }
@@ -166,11 +175,13 @@ TEST_P(Qcow2Shapes, BehavesLikeAPlainDisk) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Qcow2Shapes,
-                         testing::Values(Shape{3, 16, 4, false}, Shape{3, 16, 4, true}, Shape{2, 12, 4, false}, Shape{2, 12, 4, true},
-                                         Shape{3, 9, 6, true}, Shape{3, 10, 0, false}, Shape{3, 12, 2, true}, Shape{3, 14, 5, false},
-                                         Shape{3, 13, 3, true}, Shape{3, 21, 1, false}),
+                         testing::Values(Shape{3, 16, 4, false}, Shape{3, 16, 4, true}, Shape{2, 12, 4, false},
+                                         Shape{2, 12, 4, true}, Shape{3, 9, 6, true}, Shape{3, 10, 0, false},
+                                         Shape{3, 12, 2, true}, Shape{3, 14, 5, false}, Shape{3, 13, 3, true},
+                                         Shape{3, 21, 1, false}),
                          [](auto& shape) {
-                           return fmt::format("v{}_{}_{}_{}", shape.param.version, 1 << shape.param.cluster_bits, 1 << shape.param.refcount_order,
+                           return fmt::format("v{}_{}_{}_{}", shape.param.version, 1 << shape.param.cluster_bits,
+                                              1 << shape.param.refcount_order,
                                               shape.param.backing ? "backing" : "alone");
                          });
 
@@ -178,12 +189,14 @@ TEST_F(Qcow2Test, RefcountTableMovesWhenItIsFull) {
   create({.size_bytes = 32 * kMiB, .cluster_bits = 9, .refcount_order = 6});
   const u64 before = header().refcount_table_offset;
   auto node = MUST(open());
-  for (u64 at = 0; at < 32 * kMiB; at += kMiB) ASSERT_TRUE(write(*node, at, std::string(kMiB, static_cast<char>('a' + at / kMiB))));
+  for (u64 at = 0; at < 32 * kMiB; at += kMiB)
+    ASSERT_TRUE(write(*node, at, std::string(kMiB, static_cast<char>('a' + at / kMiB))));
   ASSERT_TRUE(finish(*loop, node->flush()));
   EXPECT_NE(header().refcount_table_offset, before);
   EXPECT_EQ(check_refcounts(), "");
   node = MUST(open());
-  for (u64 at = 0; at < 32 * kMiB; at += kMiB) ASSERT_EQ(read(*node, at + 777, 1)[0], static_cast<char>('a' + at / kMiB));
+  for (u64 at = 0; at < 32 * kMiB; at += kMiB)
+    ASSERT_EQ(read(*node, at + 777, 1)[0], static_cast<char>('a' + at / kMiB));
 }
 
 TEST_F(Qcow2Test, ConcurrentWritesToOneClusterAllArrive) {
@@ -243,21 +256,22 @@ TEST_F(Qcow2Test, HeadersThatClaimAbsurdSizesAreRefused) {
   const std::string good = file.bytes;
   auto with = [&](size_t at, u64 value, int width) {
     file.bytes = good;
-    for (int i = 0; i < width; ++i) file.bytes[at + static_cast<size_t>(i)] = static_cast<char>(value >> (8 * (width - 1 - i)));
+    for (int i = 0; i < width; ++i)
+      file.bytes[at + static_cast<size_t>(i)] = static_cast<char>(value >> (8 * (width - 1 - i)));
     return open(true).has_value();
   };
-  EXPECT_FALSE(with(0, 0, 4));                      // magic
-  EXPECT_FALSE(with(4, 4, 4));                      // version
-  EXPECT_FALSE(with(20, 8, 4));                     // cluster size
+  EXPECT_FALSE(with(0, 0, 4));   // magic
+  EXPECT_FALSE(with(4, 4, 4));   // version
+  EXPECT_FALSE(with(20, 8, 4));  // cluster size
   EXPECT_FALSE(with(20, 63, 4));
-  EXPECT_FALSE(with(24, ~u64{0}, 8));               // disk size
-  EXPECT_FALSE(with(32, 1, 4));                     // encryption
-  EXPECT_FALSE(with(36, 0x7fffffff, 4));            // L1 entries
-  EXPECT_FALSE(with(40, 12345, 8));                 // L1 alignment
+  EXPECT_FALSE(with(24, ~u64{0}, 8));     // disk size
+  EXPECT_FALSE(with(32, 1, 4));           // encryption
+  EXPECT_FALSE(with(36, 0x7fffffff, 4));  // L1 entries
+  EXPECT_FALSE(with(40, 12345, 8));       // L1 alignment
   EXPECT_FALSE(with(40, ~u64{0} << 16, 8));
-  EXPECT_FALSE(with(56, 0xffffffff, 4));            // refcount table
-  EXPECT_FALSE(with(96, 7, 4));                     // refcount width
-  EXPECT_FALSE(with(8, 0xffffff00, 8));             // backing name
+  EXPECT_FALSE(with(56, 0xffffffff, 4));  // refcount table
+  EXPECT_FALSE(with(96, 7, 4));           // refcount width
+  EXPECT_FALSE(with(8, 0xffffff00, 8));   // backing name
   EXPECT_TRUE(with(0, kMagic, 4));
   file.bytes = good.substr(0, 50);
   EXPECT_FALSE(open(true));

@@ -1,10 +1,10 @@
 #include "devices/storage/virtio_blk.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
 #include <cerrno>
-
-#include <fmt/format.h>
 
 #include "base/math.h"
 #include "block/iovecs.h"
@@ -133,9 +133,7 @@ void VirtioBlk::activated(u64 features) {
   if (!(features & (kFeatureConfigWce | kFeatureFlush))) write_cache_ = false;
 }
 
-void VirtioBlk::config_written(u32, u32) {
-  set_write_cache(config_value<u8>(offsetof(Config, writeback)) != 0);
-}
+void VirtioBlk::config_written(u32, u32) { set_write_cache(config_value<u8>(offsetof(Config, writeback)) != 0); }
 
 void VirtioBlk::reset_state() {
   drop_kept();
@@ -172,7 +170,8 @@ u8 VirtioBlk::parse_transfer(Request& request) {
   const bool in = request.header.type == kIn;
   const Chain& chain = request.chain;
   u64 bytes = in ? chain.writable_bytes() - kStatusBytes : chain.readable_bytes() - sizeof(Header);
-  if (bytes % options_.logical_block_bytes || request.header.sector % (options_.logical_block_bytes / kSectorBytes)) return kIoErr;
+  if (bytes % options_.logical_block_bytes || request.header.sector % (options_.logical_block_bytes / kSectorBytes))
+    return kIoErr;
   if (!range_fits(request.header.sector, bytes / kSectorBytes, capacity_sectors())) return kIoErr;
   if (!in && readonly_) return kIoErr;
   // Drivers put header and status into descriptors of their own; then the list can be used as it is.
@@ -274,7 +273,8 @@ void VirtioBlk::finish(Request request, const Status& status) {
                    .no_space = status.error().os_errno() == ENOSPC,
                    .text = status.error().text()};
   error.action = error.read ? options_.read_error : options_.write_error;
-  if (error.action == ErrorPolicy::StopOnNoSpace) error.action = error.no_space ? ErrorPolicy::Stop : ErrorPolicy::Report;
+  if (error.action == ErrorPolicy::StopOnNoSpace)
+    error.action = error.no_space ? ErrorPolicy::Stop : ErrorPolicy::Report;
   // The request goes where it belongs first: the callback may pause the machine.
   if (error.action == ErrorPolicy::Stop)
     keep(std::move(request));

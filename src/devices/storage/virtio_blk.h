@@ -1,7 +1,8 @@
 // Block device: VIRTIO 1.2 section 5.2, over one block node.
 //
-// Supported: several queues, read, write, flush, get-id, discard, write-zeroes, switchable write cache, read-only disks,
-// topology, resize, and what happens when the host fails a request. Missing: lifetime, secure erase, zoned disks.
+// Supported: several queues, read, write, flush, get-id, discard, write-zeroes, switchable write cache, read-only
+// disks, topology, resize, and what happens when the host fails a request. Missing: lifetime, secure erase, zoned
+// disks.
 //
 // Threads: its loop, which is the node's loop too.
 #pragma once
@@ -26,16 +27,16 @@ struct BlockError {
 };
 
 struct VirtioBlkOptions {
-  std::string serial;                   // at most 20 bytes reach the guest
+  std::string serial;  // at most 20 bytes reach the guest
   u16 queues = 1;
   u16 queue_size = 256;
-  u32 logical_block_bytes = 512;        // powers of two, 512 to 2 MiB; physical at least logical
+  u32 logical_block_bytes = 512;  // powers of two, 512 to 2 MiB; physical at least logical
   u32 physical_block_bytes = 512;
   u32 min_io_bytes = 0, opt_io_bytes = 0;
   bool discard = true, write_zeroes = true;
-  bool config_wce = true;               // the driver may switch the write cache
-  bool write_through = false;           // writes are on stable storage before they complete
-  bool readonly = false;                // even if the node could be written
+  bool config_wce = true;      // the driver may switch the write cache
+  bool write_through = false;  // writes are on stable storage before they complete
+  bool readonly = false;       // even if the node could be written
   block::ErrorPolicy read_error = block::ErrorPolicy::Report;
   block::ErrorPolicy write_error = block::ErrorPolicy::StopOnNoSpace;
   /// Told of each failed request, on the loop. With action Stop the request is kept: the machine must pause this device
@@ -61,10 +62,10 @@ class VirtioBlk final : public VirtioDevice {
   /// One request, from its header to its status byte. Everything is copied out of guest memory once, and then checked.
   struct Request {
     u16 queue = 0;
-    bool retry = false;               // kept, and the pause has come: goes again at resume
+    bool retry = false;  // kept, and the pause has come: goes again at resume
     Chain chain;
     virtio_blk::Header header{};
-    std::span<const iovec> data;      // in the chain, or in `cut`
+    std::span<const iovec> data;  // in the chain, or in `cut`
     std::vector<iovec> cut;
     std::vector<virtio_blk::Segment> segments;
   };
@@ -101,9 +102,9 @@ class VirtioBlk final : public VirtioDevice {
   const VirtioBlkOptions options_;
   block::Node& node_;
   const bool readonly_;
-  bool write_cache_;                // false: each write is flushed before it completes
-  std::vector<Request> kept_;       // failed, to be tried again at resume
-  std::vector<bool> to_notify_;     // queues with completions in this turn
+  bool write_cache_;             // false: each write is flushed before it completes
+  std::vector<Request> kept_;    // failed, to be tried again at resume
+  std::vector<bool> to_notify_;  // queues with completions in this turn
   Loop::Deferred notify_;
 };
 

@@ -49,7 +49,9 @@ struct VirtioBlkTest : testing::Test {
     *guest.at(at) = kUnset;
     return at;
   }
-  GuestAddr text(std::string_view bytes) { return guest.put({reinterpret_cast<const u8*>(bytes.data()), bytes.size()}); }
+  GuestAddr text(std::string_view bytes) {
+    return guest.put({reinterpret_cast<const u8*>(bytes.data()), bytes.size()});
+  }
 
   /// Queues header, buffers and status; returns where the status will be.
   GuestAddr add(u32 type, u64 sector, std::vector<TestBuffer> buffers, u16 queue = 0) {
@@ -65,7 +67,9 @@ struct VirtioBlkTest : testing::Test {
     EXPECT_TRUE(driver->wait_used(queue));
     return *guest.at(status);
   }
-  u8 write(u64 sector, std::string_view bytes) { return request(kOut, sector, {{text(bytes), static_cast<u32>(bytes.size())}}); }
+  u8 write(u64 sector, std::string_view bytes) {
+    return request(kOut, sector, {{text(bytes), static_cast<u32>(bytes.size())}});
+  }
   u8 segment(u32 type, const Segment& s) {
     GuestAddr at = guest.put({reinterpret_cast<const u8*>(&s), sizeof s});
     return request(type, 0, {{at, sizeof s}});
@@ -110,7 +114,8 @@ TEST_F(VirtioBlkTest, HeaderDataAndStatusMayBeCutAnywhere) {
   std::string bytes(1024, 'c');
   GuestAddr h = header(kOut, 1), data = text(bytes);
   // Header in three pieces, the last one with nothing of the data; status follows.
-  EXPECT_TRUE(driver->request(0, {{h, 1}, {h + 1, 14}, {h + 15, 1}, {data, 1000}, {data + 1000, 24}, {status_byte(), 1, true}}));
+  EXPECT_TRUE(driver->request(
+      0, {{h, 1}, {h + 1, 14}, {h + 15, 1}, {data, 1000}, {data + 1000, 24}, {status_byte(), 1, true}}));
   EXPECT_EQ(file.text(512, 1024), bytes);
   GuestAddr both = guest.allocate(513);  // data and status in one buffer
   EXPECT_TRUE(driver->request(0, {{header(kIn, 1), 16}, {both, 100, true}, {both + 100, 413, true}}));
@@ -168,7 +173,11 @@ TEST_F(VirtioBlkTest, FlushReachesTheNode) {
 }
 
 TEST_F(VirtioBlkTest, ConfigurationDescribesTheDisk) {
-  build({.queues = 2, .queue_size = 128, .logical_block_bytes = 4096, .physical_block_bytes = 8192, .min_io_bytes = 4096});
+  build({.queues = 2,
+         .queue_size = 128,
+         .logical_block_bytes = 4096,
+         .physical_block_bytes = 8192,
+         .min_io_bytes = 4096});
   Config c = config();
   EXPECT_EQ(c.capacity, kDiskBytes / 512);
   EXPECT_EQ(c.seg_max, 126u);
