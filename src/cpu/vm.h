@@ -121,15 +121,15 @@ class Vm {
   /// Sends one message now. Any thread.
   virtual void send_msi(const MsiMessage& message) = 0;
   virtual Result<std::unique_ptr<MsiRoute>> create_msi_route() = 0;
-  /// Guest clocks stop and go with the VM; called with every vCPU out of run().
+  /// Guest clocks stop and go with the VM; called with the control thread, also while vCPUs run.
   virtual void pause_clock() = 0;
   virtual void resume_clock() = 0;
-  /// Interrupt controllers and timers back to power-on state; every vCPU out of run().
+  /// Interrupt controllers and timers back to power-on state; the control thread, also while vCPUs run.
   virtual Status reset_irqchip() = 0;
   /// Saved state of the interrupt controllers and the clock, opaque to the caller but versioned inside.
   virtual Result<std::vector<u8>> save_irqchip() = 0;
   virtual Status restore_irqchip(std::span<const u8> state) = 0;
-  /// Text for the monitor: "pic", "ioapic", "lapic" (of vCPU 0) or "lapic 2"; every vCPU out of run().
+  /// Text for the monitor: "pic", "ioapic", "lapic" (of vCPU 0) or "lapic 2"; the control thread, also while vCPUs run.
   virtual std::string describe_irqchip(std::string_view what) = 0;
   virtual Counters counters() const = 0;
 };

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <thread>
 
 #include "base/endian.h"
@@ -298,6 +299,21 @@ TEST_F(KvmTest, MissingStepperIsAFailureThatSaysSo) {
   ASSERT_TRUE(vcpu_->set_state(state));
   EXPECT_EQ(vcpu_->run(), RunExit::Failed);
   EXPECT_THAT(vcpu_->failure(), HasSubstr("interpreter"));
+}
+
+TEST_F(KvmTest, ApicOfARunningVcpuCanBeDescribed) {
+  load(kCode, {0xba, 0x00, 0x01, 0xee, 0xf4, 0xeb, 0xfd});  // out, then halts for good
+  ASSERT_TRUE(vcpu_->set_state(real_mode_at(kCode)));
+  std::atomic<bool> running{false};
+  device_.on_write = [&](u64) {
+    running = true;
+    running.notify_all();
+  };
+  std::thread guest([this] { EXPECT_EQ(vcpu_->run(), RunExit::Kicked); });
+  running.wait(false);
+  EXPECT_THAT(vm_->describe_irqchip("lapic 0"), HasSubstr("APIC disabled"));
+  vcpu_->kick();
+  guest.join();
 }
 
 TEST_F(KvmTest, MonitorTextNamesTheApic) {

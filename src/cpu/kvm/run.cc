@@ -35,6 +35,10 @@ void for_each_bus_access(u64 size, F access) {
 
 void KvmVcpu::kick() {
   kicked_.store(true);
+  interrupt_kvm_run();
+}
+
+void KvmVcpu::interrupt_kvm_run() {
   fd_.set_immediate_exit(true);
   if (int thread = running_thread_.load()) ::syscall(SYS_tgkill, ::getpid(), thread, kKickSignal);
 }
@@ -63,6 +67,7 @@ RunExit KvmVcpu::run() {
     if (Status prepared = prepare_thread(); !prepared) return fail(prepared.error().text());
   }
   running_thread_ = static_cast<int>(::syscall(SYS_gettid));
+  set_running(true);
   std::optional<RunExit> exit;
   while (!exit) {
     switch (int err = fd_.run()) {
@@ -75,14 +80,39 @@ RunExit KvmVcpu::run() {
         // In this order a kick that comes between the lines is seen now or makes the next KVM_RUN return at once.
         fd_.set_immediate_exit(false);
         drain_kick_signal();
+        set_running(true);
         if (kicked_.exchange(false)) exit = RunExit::Kicked;
         break;
       case EAGAIN: break;  // an application processor has got its SIPI
       default: exit = fail(os_error("KVM_RUN", err).text());
     }
   }
+  set_running(false);
   running_thread_ = 0;
   return *exit;
+}
+
+void KvmVcpu::set_running(bool running) {
+  Lock lock(request_mutex_);
+  running_ = running;
+  serve_request();
+}
+
+void KvmVcpu::serve_request() {
+  if (!lapic_request_) return;
+  lapic_request_->emplace(fd_.lapic());
+  lapic_request_ = nullptr;
+  request_served_.notify_all();
+}
+
+Result<kvm_lapic_state> KvmVcpu::lapic() {
+  Lock lock(request_mutex_);
+  if (!running_) return fd_.lapic();
+  std::optional<Result<kvm_lapic_state>> answer;
+  lapic_request_ = &answer;
+  interrupt_kvm_run();
+  while (!answer) request_served_.wait(lock);
+  return *std::move(answer);
 }
 
 RunExit KvmVcpu::fail(std::string why) {

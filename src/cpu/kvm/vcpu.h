@@ -1,12 +1,12 @@
 // One vCPU on KVM: the KVM_RUN loop, its exits, and the exchange of its state.
 #pragma once
 
-#include <pthread.h>
-
 #include <atomic>
+#include <condition_variable>
 #include <memory>
 #include <string>
 
+#include "base/sync.h"
 #include "cpu/kvm/wrappers.h"
 #include "cpu/vm.h"
 
@@ -40,7 +40,8 @@ class KvmVcpu final : public Vcpu {
   Counters counters() const override;
   /// The VM was paused and goes on. vCPU not in run().
   void notify_paused() { (void)fd_.notify_paused(); }  // a guest without kvmclock has no watchdog to tell
-  Result<kvm_lapic_state> lapic() const { return fd_.lapic(); }
+  /// The control thread, also while the vCPU runs: an ioctl of ours would wait until the guest leaves KVM_RUN, so run() does it.
+  Result<kvm_lapic_state> lapic() EXCLUDES(request_mutex_);
 
  private:
   KvmVcpu(VmShared& vm, u32 index, VcpuFd fd, std::unique_ptr<InstructionStepper> stepper);
@@ -54,6 +55,9 @@ class KvmVcpu final : public Vcpu {
   RunExit handle_debug();
   RunExit fail(std::string why);
   void drain_kick_signal();
+  void interrupt_kvm_run();
+  void set_running(bool running) EXCLUDES(request_mutex_);
+  void serve_request() REQUIRES(request_mutex_);
 
   // vcpu_state.cc
   Status read_registers(VcpuState& state);
@@ -81,6 +85,11 @@ class KvmVcpu final : public Vcpu {
   bool thread_prepared_ = false;
   std::atomic<bool> kicked_{false};
   std::atomic<int> running_thread_{0};  // the kernel's id of the thread in run(), 0 outside
+
+  Mutex request_mutex_;
+  std::condition_variable_any request_served_;
+  bool running_ GUARDED_BY(request_mutex_) = false;
+  std::optional<Result<kvm_lapic_state>>* lapic_request_ GUARDED_BY(request_mutex_) = nullptr;
 };
 
 }  // namespace atl::cpu::kvm
