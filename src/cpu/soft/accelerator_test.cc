@@ -141,7 +141,7 @@ TEST_F(SoftMachineTest, TimerTicksEndHalts) {
   });
   double ms = static_cast<double>(monotonic_ns() - before) / 1e6;
   EXPECT_GT(ms, 18);
-  EXPECT_LT(ms, 200) << "twenty ticks of 1 ms";
+  EXPECT_LT(ms, 5000) << "twenty ticks of 1 ms; hosts may be busy, but no tick gets lost";
 }
 
 TEST_F(SoftMachineTest, NmiIsTakenWithInterruptsOff) {
