@@ -1,5 +1,6 @@
 #include "devices/legacy/rtc.h"
 
+#include <algorithm>
 #include <ctime>
 #include <limits>
 
@@ -15,6 +16,7 @@ enum RegC : u8 { kIrqf = 0x80, kPf = 0x40, kAf = 0x20, kUf = 0x10 };
 constexpr u8 kVrt = 0x80;  // register D: the battery is good
 
 constexpr i64 kSecond = 1'000'000'000;
+constexpr i64 kLastSecond = 7'258'118'400;  // the year 2200, with room for what is added later
 constexpr i64 kUpdateWarning = 244'000;  // UIP is set this long before an update
 constexpr u8 kDontCare = 0xc0;
 constexpr i64 kNever = std::numeric_limits<i64>::max();
@@ -160,7 +162,9 @@ void Rtc::set_from_registers() {
   date.tm_mday = decode(cmos_[kDay]);
   date.tm_mon = decode(cmos_[kMonth]) - 1;
   date.tm_year = decode(cmos_[kCentury]) * 100 + decode(cmos_[kYear]) - 1900;
-  offset_ns_ = static_cast<i64>(::timegm(&date)) * kSecond - options_.time_source_ns();
+  // Registers can hold years that 64 bits of nanoseconds cannot: such a clock stands at the end of what they can.
+  const i64 seconds = std::clamp<i64>(::timegm(&date), 0, kLastSecond);
+  offset_ns_ = seconds * kSecond - options_.time_source_ns();
   time_was_set_ = true;
   restart_events();
   arm();
