@@ -272,6 +272,40 @@ TEST_F(StubTest, MaskedStoreTouchesOnlyChosenElements) {
   EXPECT_EQ(machine_.peek<u64>(TestMachine::kData + 8), 0u);
 }
 
+TEST_F(StubTest, MaskedMovesOfDifferentElementsAreDifferentStubs) {
+  EXPECT_NE(stub({0xc4, 0xe2, 0x7d, 0x2c, 0x19}), stub({0xc4, 0xe2, 0x7d, 0x2d, 0x19}));  // vmaskmovps, vmaskmovpd
+}
+
+TEST_F(StubTest, GatherStopsAtAFaultAndKeepsWhatIsDone) {
+  core().gpr[kRsi] = TestMachine::kData;
+  machine_.poke<u64>(TestMachine::kData, 0x1111);
+  set_xmm(1, 0, 0x4000000000000000);  // the second index leads to a non-canonical address
+  set_xmm(2, ~u64{0}, ~u64{0});
+  set_xmm(3, 0xaa, 0xbb);
+  EXPECT_FALSE(run({0xc4, 0xe2, 0xe9, 0x91, 0x1c, 0x0e}));  // vpgatherqq xmm3, [rsi+xmm1], xmm2
+  EXPECT_EQ(xmm(3), 0x1111u);
+  EXPECT_EQ(xmm(3, 1), 0xbbu);
+  EXPECT_EQ(xmm(2), 0u);
+  EXPECT_EQ(xmm(2, 1), ~u64{0});
+}
+
+TEST_F(StubTest, LoadingAnEnvironmentMovesTheTopNotTheRegisters) {
+  ASSERT_TRUE(run({0xd9, 0xe8}));  // fld1: register 7 is ST0
+  ASSERT_TRUE(run({0xdb, 0xe3}));  // fninit: top 0
+  EXPECT_EQ(st(7), 1.0);
+}
+
+TEST_F(StubTest, MisalignmentComesBeforeTheSegment) {
+  core().gpr[kRsi] = 0x0000800000000001;  // not canonical, and not aligned
+  const NativeStub* andps = stub({0x0f, 0x54, 0x06});
+  Op op{.stub = andps, .length = 3, .base = kRsi, .seg = kSs};
+  EXPECT_FALSE(run_native(core(), op));
+  EXPECT_EQ(vector(), kGP);
+  core().gpr[kRsi] = 0x0000800000000000;
+  EXPECT_FALSE(run_native(core(), op));
+  EXPECT_EQ(vector(), kSSFault);
+}
+
 TEST_F(StubTest, UnknownAndForeignInstructionsAreRefused) {
   EXPECT_EQ(stub({0x01, 0xc0}), nullptr);                          // add
   EXPECT_EQ(stub({0x0f, 0xc3, 0x06}), nullptr);                    // movnti
