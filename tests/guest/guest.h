@@ -93,6 +93,13 @@ static inline u32 apic_read(u32 reg) { return *(volatile u32*)(0xfee00000ull + r
 static inline void apic_write(u32 reg, u32 v) { *(volatile u32*)(0xfee00000ull + reg) = v; }
 static inline u8 read_byte(u64 at) { return *(volatile u8*)at; }
 static inline void write_byte(u64 at, u8 v) { *(volatile u8*)at = v; }
+/* Whether KVM runs this. Without hardware virtualization it emulates CPL 0, and a write that crosses into a page fault has
+   then begun. */
+static inline int on_kvm(void) {
+  u32 a = 0x40000000, b, c, d;
+  __asm__("cpuid" : "+a"(a), "=b"(b), "=c"(c), "=d"(d));
+  return b == 0x4b4d564b;
+}
 static inline int cpuid_has(u32 leaf, int reg, u32 bit) {
   u32 r[4];
   __asm__("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(leaf), "c"(0));
