@@ -57,7 +57,6 @@ TEST_F(ControlRegisters, EnteringAndLeavingLongModeFollowsPaging) {
   EXPECT_FALSE(write_efer(c(), 0)) << "LME while paging";
   ASSERT_TRUE(m.call(sys_jmp_far_ptr, {.imm = u64{M::kCode64} << 32 | 0x1000}));
   EXPECT_EQ(c().code_size, CodeSize::k64);
-  ASSERT_TRUE(m.call(sys_iret, {.opsize = 8}) || true);
   c().seg[kCs] = {.selector = M::kCode32, .attributes = 0xc09b, .limit = 0xffffffff};
   update_mode(c());
   ASSERT_TRUE(write_cr0(c(), c().cr0 & ~u64{kCr0PG}));
