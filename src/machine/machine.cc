@@ -186,7 +186,10 @@ Status MachineImpl::quiesce_devices() {
 
 Status MachineImpl::pause() {
   if (state_ != RunState::Running) return {};
-  TRY(stop_everything());
+  if (Status stopped = stop_everything(); !stopped) {
+    run_everything();
+    return stopped;
+  }
   set_state(RunState::Paused);
   emit({.kind = Event::Kind::Stop});
   return {};
@@ -201,6 +204,7 @@ Status MachineImpl::resume() {
   set_state(RunState::Running);
   emit({.kind = Event::Kind::Resume});
   run_everything();
+  post([this] { handle_requests(); });  // what the guest asked for while the machine was being paused
   return {};
 }
 
@@ -271,7 +275,6 @@ void MachineImpl::request_exit(int status) {
 
 void MachineImpl::on_vcpu_exit(u32 index, cpu::RunExit exit) {
   if (exit == cpu::RunExit::Reset) return request_reset();
-  failed_vcpu_ = static_cast<int>(index);
   threads_->request_pause();
   post([this, index] { vcpu_failed(index); });
 }

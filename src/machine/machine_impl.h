@@ -145,7 +145,6 @@ class MachineImpl final : public Machine, public devices::SystemControl {
 
   std::atomic<bool> reset_requested_{false}, power_off_requested_{false};
   std::atomic<int> exit_requested_{-1};
-  std::atomic<int> failed_vcpu_{-1};
 };
 
 template <class F>

@@ -47,7 +47,7 @@ class VcpuThreads {
   };
 
   void body(u32 index);
-  /// Parks until running in a newer generation than `seen` allows; false: the thread shall end.
+  /// Parks while paused, and with `until_next_resume` until a resume() later than the one `seen`; false: the thread ends.
   bool park(Worker& worker, u64& seen, bool until_next_resume);
 
   const ExitHandler handler_;
