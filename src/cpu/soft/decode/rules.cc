@@ -321,9 +321,14 @@ bool build_port(Build& build) {
 bool build_far_pointer(Build& build) {
   if (build.register_form()) return false;
   u8 opcode = build.in.opcode;
-  constexpr u8 kBy0f[4] = {kSs, kSegCount, kFs, kGs};  // B2, B4, B5
   build.op.dst = modrm_reg(build);
-  build.op.extra = opcode == 0xc4 ? u8{kEs} : opcode == 0xc5 ? u8{kDs} : opcode == 0xb2 ? kBy0f[0] : kBy0f[opcode - 0xb2];
+  switch (opcode) {
+    case 0xc4: build.op.extra = kEs; break;
+    case 0xc5: build.op.extra = kDs; break;
+    case 0xb2: build.op.extra = kSs; break;
+    case 0xb4: build.op.extra = kFs; break;
+    default: build.op.extra = kGs;
+  }
   run_function(build, sys_load_far_pointer, true);
   return true;
 }
@@ -337,7 +342,6 @@ bool build_aam(Build& build) {
 bool build_movnti(Build& build) {
   if (build.register_form()) return false;
   build.op.src = modrm_reg(build);
-  build.op.run = nullptr;
   build.pick.shape = Shape::MemReg;
   build.op.run = pick_mov(build.pick);
   return true;
@@ -398,7 +402,6 @@ bool build_count(Build& build) {
   return true;
 }
 
-/// LAHF and SAHF in 64-bit mode are an extension.
 bool build_nop(Build& build) {
   build.op.run = pick_nop(build.pick);
   return true;
@@ -637,6 +640,7 @@ bool build_jcc(Build& build) {
   return true;
 }
 
+/// LAHF and SAHF in 64-bit mode are an extension.
 bool build_flag(Build& build) {
   bool ahf = build.in.opcode == 0x9e || build.in.opcode == 0x9f;
   if (ahf && build.long_code() && !build.features.has(Feature::LahfLm)) return false;

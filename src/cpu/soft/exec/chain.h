@@ -63,7 +63,7 @@ template <class T, bool kSamePage>
   return nullptr;
 }
 
-/// Whether `target` lies in 64-bit code of the mode that jump_candidate()s are compared with.
+/// Whether a system instruction left core.block_mode right: 64-bit code before and after it, which has one mode only.
 inline bool chains_in_long_mode(const Core& core) {
   return core.code_size == CodeSize::k64 && (core.block_mode & 3) == static_cast<u8>(CodeSize::k64);
 }
