@@ -69,11 +69,12 @@ class Boot(unittest.TestCase):
 
 
 class Firmware(unittest.TestCase):
-    def test_seabios_looks_for_a_boot_device(self):
+    def seabios(self, accelerator):
+        """Power-on until SeaBIOS looks for a boot device."""
         bios = "/usr/share/seabios/bios-256k.bin"
         if not os.path.exists(bios):
             self.skipTest("no seabios")
-        process = subprocess.Popen([VMM, "-accel", "soft", "-M", "pc", "-m", "64", "-nodefaults", "-display", "none", "-bios", bios,
+        process = subprocess.Popen([VMM, "-accel", accelerator, "-M", "pc", "-m", "64", "-nodefaults", "-display", "none", "-bios", bios,
                                     "-chardev", "stdio,id=dbg,signal=off", "-device", "isa-debugcon,iobase=0x402,chardev=dbg"],
                                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         self.addCleanup(process.wait)
@@ -85,6 +86,13 @@ class Firmware(unittest.TestCase):
             if b"No bootable device" in line or b"Booting from" in line:
                 return
         self.fail(f"SeaBIOS ended early: {seen.decode(errors='replace')}")
+
+    def test_seabios_looks_for_a_boot_device(self):
+        self.seabios("soft")
+
+    @unittest.skipUnless(os.access("/dev/kvm", os.R_OK | os.W_OK), "no /dev/kvm")
+    def test_seabios_looks_for_a_boot_device_on_kvm(self):
+        self.seabios("kvm")
 
 
 if __name__ == "__main__":
