@@ -104,8 +104,6 @@ struct VmOptions {
   u32 max_vcpus = 1;
   memory::AddressSpace* memory = nullptr;
   memory::AddressSpace* ports = nullptr;
-  bool translate = true;  // soft: second tier
-  bool stats = false;     // soft: keep detailed counters
 };
 
 /// One virtual machine on one accelerator. Calls on the control thread unless said otherwise.

@@ -23,8 +23,6 @@ enum class AcceleratorKind : u8 { Kvm, Soft };
 struct AcceleratorChoice {
   AcceleratorKind kind = AcceleratorKind::Soft;
   bool any_kvm_backend = false;  // kvm named alone: use /dev/kvm even where it has no hardware behind it
-  bool translate = true;
-  bool stats = false;
 };
 
 /// One user-visible property of a device, value still as text ("on", "4096", "drive0").

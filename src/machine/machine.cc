@@ -72,9 +72,7 @@ Result<std::unique_ptr<cpu::Vm>> MachineImpl::try_accelerator(const AcceleratorC
   const cpu::VmOptions options = {.irqchip = irqchip_of(config_.board),
                                   .max_vcpus = std::max(config_.topology.cpus, config_.topology.max_cpus),
                                   .memory = &memory_,
-                                  .ports = &ports_,
-                                  .translate = choice.translate,
-                                  .stats = choice.stats};
+                                  .ports = &ports_};
   if (choice.kind == AcceleratorKind::Soft) return cpu::create_soft_vm(options);
   TRY(cpu::kvm_usable(choice.any_kvm_backend));
   return cpu::create_kvm_vm(options, [this](const cpu::CpuidTable& cpuid) {

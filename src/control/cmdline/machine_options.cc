@@ -40,9 +40,10 @@ Result<AcceleratorKind> accelerator_kind(std::string_view name) {
   return invalid_option(fmt::format("invalid accelerator {}", name));
 }
 
-Status read_soft(KeyValues& values, AcceleratorChoice& choice) {
-  choice.translate = TRY(values.take_bool("translate", true));
-  choice.stats = TRY(values.take_bool("stats", false));
+Status read_soft(KeyValues& values) {
+  if (TRY(values.take_bool("translate", false))) return invalid_option("'translate' supports 'off' only: there is no translator yet");
+  // Counters are always kept; `info accelerator` shows them.
+  if (!TRY(values.take_bool("stats", true))) return invalid_option("'stats' supports 'on' only");
   // Each vCPU has its own host thread, always.
   if (values.take("thread").value_or("multi") != "multi") return invalid_option("'thread' supports 'multi' only");
   return {};
@@ -73,7 +74,7 @@ Status option_accel(Builder& b, const OptionUse& use) {
   auto choices = TRY(accelerators_from_list(list));
   for (auto& choice : choices) {
     KeyValues rest = values;
-    TRY(choice.kind == AcceleratorKind::Kvm ? read_kvm(rest) : read_soft(rest, choice));
+    TRY(choice.kind == AcceleratorKind::Kvm ? read_kvm(rest) : read_soft(rest));
     if (!rest.empty())
       return invalid_option(fmt::format("Property '{}-accel.{}' not found",
                                         choice.kind == AcceleratorKind::Kvm ? "kvm" : "soft", rest.entries()[0].key));

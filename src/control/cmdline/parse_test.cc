@@ -54,6 +54,7 @@ INSTANTIATE_TEST_SUITE_P(AsQemu, CommandLineErrors, testing::Values(
     ErrorCase{"-foo", "-foo: invalid option"},
     ErrorCase{"-m", "-m: requires an argument"},
     ErrorCase{"-accel foo", "-accel foo: invalid accelerator foo"},
+    ErrorCase{"-accel tcg,translate=on", "-accel tcg,translate=on: 'translate' supports 'off' only: there is no translator yet"},
     ErrorCase{"-accel tcg,foo=1", "-accel tcg,foo=1: Property 'soft-accel.foo' not found"},
     ErrorCase{"-M pc,foo=on", "-M pc,foo=on: Property 'pc-i440fx-7.2-machine.foo' not found"},
     ErrorCase{"-device foo", "-device foo: 'foo' is not a valid device model name"},
@@ -116,7 +117,7 @@ TEST(CommandLine, AcceleratorsKeepTheirOrder) {
   auto list = parsed("-accel tcg,translate=off -accel kvm").machine.accelerators;
   ASSERT_EQ(list.size(), 2u);
   EXPECT_EQ(list[0].kind, machine::AcceleratorKind::Soft);
-  EXPECT_FALSE(list[0].translate);
+  EXPECT_EQ(list[1].kind, machine::AcceleratorKind::Kvm);
   EXPECT_EQ(parsed("-M pc,accel=kvm:tcg").machine.accelerators.size(), 2u);
   EXPECT_TRUE(parsed("-enable-kvm").machine.accelerators[0].any_kvm_backend);
 }
