@@ -10,6 +10,7 @@
 #include "base/types.h"
 #include "cpu/cpuid.h"
 #include "cpu/soft/mmu/tlb.h"
+#include "cpu/soft/translate/abi.h"
 #include "cpu/spec.h"
 #include "cpu/state.h"
 
@@ -96,6 +97,11 @@ struct Core {
   bool leave_block = false;    // a store hit code, or a data breakpoint was met: stop after this instruction
   std::atomic<u64> code_epoch_seen{0};  // SoftVm::code_epoch up to which write tags of new code pages are dropped
   u64 debug_hits = 0;          // data breakpoints that this instruction met, as bits of DR6; leave_block is set too
+
+  // -- translated code (translate/abi.h) ---------------------------------------------------------------------------------
+  u64 page_rip = 0;            // linear address of the guest page in which the running translation lies
+  u8 vectors_live = 0;         // the guest's vector registers and MXCSR are in the host's
+  std::array<std::array<translate::JumpEntry, translate::kJumpEntries>, translate::kModes> jump_cache;
 
   // -- parts ---------------------------------------------------------------------------------------------------------------
   Tlb tlb;
