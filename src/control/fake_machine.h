@@ -65,6 +65,20 @@ class FakeMachine final : public machine::Machine {
     return std::vector<u8>(memory.begin() + static_cast<i64>(address), memory.begin() + static_cast<i64>(address + size_bytes));
   }
   Result<cpu::VcpuState> cpu_state(u32) override { return cpu; }
+  Status set_cpu_state(u32, const cpu::VcpuState& state) override {
+    cpu = state;
+    return {};
+  }
+  Status write_memory(u32, u64 address, std::span<const u8> data) override {
+    if (address > memory.size() || data.size() > memory.size() - address)
+      return Error(ErrorKind::Invalid, fmt::format("address {:#x}", address));
+    std::copy(data.begin(), data.end(), memory.begin() + static_cast<i64>(address));
+    return {};
+  }
+  Status set_debug_points(const std::vector<cpu::DebugRequest::Point>& points) override {
+    return note(fmt::format("points {}", points.size()));
+  }
+  Status step_cpu(u32 index) override { return note(fmt::format("step {}", index)); }
 
  private:
   Status note(std::string text) {

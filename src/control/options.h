@@ -33,6 +33,7 @@ struct ProgramOptions {
   /// Who uses which back end, under the id that its user knows: the back end's own id, or one port of a mux each.
   std::vector<std::pair<machine::CharId, std::string>> ports;
   std::vector<MonitorConfig> monitors;
+  machine::CharId gdb;       // where a debugger connects; "" = nowhere
   std::string pidfile;
   bool daemonize = false;
   SandboxConfig sandbox;

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "control/cmdline/parse.h"
 #include "control/daemon.h"
+#include "control/gdb/machine_target.h"
 #include "control/hmp/monitor.h"
 #include "control/qmp/monitor.h"
 #include "control/sandbox.h"
@@ -52,11 +53,13 @@ class VmProcess {
   std::unique_ptr<machine::Machine> machine_;
   std::vector<std::unique_ptr<QmpMonitor>> qmp_monitors_;
   std::vector<std::unique_ptr<HmpMonitor>> hmp_monitors_;
+  std::unique_ptr<GdbStub> gdb_;
 };
 
 VmProcess::~VmProcess() {
   if (chars_) chars_->drain(kLastOutput_ns);
-  // Monitors look at the machine, and the machine writes to the back ends.
+  // Monitors and debuggers look at the machine, and the machine writes to the back ends.
+  gdb_.reset();
   hmp_monitors_.clear();
   qmp_monitors_.clear();
   if (control_) control_->set_machine(nullptr);
@@ -101,6 +104,7 @@ Status VmProcess::create_monitors() {
 Status VmProcess::create_machine() {
   machine_ = TRY(machine::Machine::create(line_.machine, *loop_, chars_->users()));
   control_->set_machine(machine_.get());
+  if (!line_.program.gdb.empty()) gdb_ = std::make_unique<GdbStub>(*control_, *chars_->find_user(line_.program.gdb));
   // Input that came in meanwhile was held back.
   for (const auto& [id, chars] : chars_->users()) chars->accept_input();
   return {};

@@ -23,6 +23,7 @@ std::string_view run_state_name(RunState state) {
     case RunState::Prelaunch: return "prelaunch";
     case RunState::Running: return "running";
     case RunState::Paused: return "paused";
+    case RunState::Debug: return "debug";
     case RunState::Shutdown: return "shutdown";
     case RunState::IoError: return "io-error";
     case RunState::InternalError: return "internal-error";
@@ -162,12 +163,12 @@ Status MachineImpl::stop_everything() {
   return quiesce_devices();
 }
 
-void MachineImpl::run_everything() {
+void MachineImpl::run_everything(std::optional<u32> only) {
   clock_.resume();
   device_clock_->resumed();
   vm_->resume_clock();
   for (devices::Device* device : board_->devices()) device->resume();
-  threads_->resume();
+  threads_->resume(only);
 }
 
 /// Waits for every device's loop to say that nothing is in flight.
@@ -193,7 +194,9 @@ Status MachineImpl::pause() {
   return {};
 }
 
-Status MachineImpl::resume() {
+Status MachineImpl::resume() { return go_on(std::nullopt); }
+
+Status MachineImpl::go_on(std::optional<u32> only) {
   if (state_ == RunState::Running) return {};
   if (state_ == RunState::Shutdown || state_ == RunState::InternalError || state_ == RunState::GuestPanicked) {
     return Error(ErrorKind::Invalid, "Resetting the Virtual Machine is required");
@@ -201,7 +204,7 @@ Status MachineImpl::resume() {
   for (auto& drive : back_ends_->drives()) drive.io_error = false;
   set_state(RunState::Running);
   emit({.kind = Event::Kind::Resume});
-  run_everything();
+  run_everything(only);
   post([this] { handle_requests(); });  // what the guest asked for while the machine was being paused
   return {};
 }
@@ -274,6 +277,7 @@ void MachineImpl::request_exit(int status) {
 void MachineImpl::on_vcpu_exit(u32 index, cpu::RunExit exit) {
   if (exit == cpu::RunExit::Reset) return request_reset();
   threads_->request_pause();
+  if (exit == cpu::RunExit::Debug) return post([this, index] { debug_stopped(index); });
   post([this, index] { vcpu_failed(index); });
 }
 

@@ -5,6 +5,8 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -17,8 +19,14 @@
 namespace atl::machine {
 
 /// QEMU's run states, as far as they occur here.
-enum class RunState : u8 { Prelaunch, Running, Paused, Shutdown, IoError, InternalError, GuestPanicked };
+enum class RunState : u8 { Prelaunch, Running, Paused, Debug, Shutdown, IoError, InternalError, GuestPanicked };
 std::string_view run_state_name(RunState state);  // "running", "io-error" ...
+
+/// Where a vCPU met what a debugger asked for.
+struct DebugStop {
+  u32 cpu = 0;
+  std::optional<cpu::DebugRequest::Point> point;  // none: a single step has been done
+};
 
 /// What happened, for the monitors. Delivered on the control loop.
 struct Event {
@@ -33,6 +41,7 @@ struct Event {
   std::string operation, action;    // BlockIoError: "read"/"write", "report"/"stop"/"ignore"
   bool nospace = false;
   i64 value = 0;                    // BalloonChange: bytes
+  std::optional<DebugStop> debug;   // Stop: by a break- or watchpoint, or after a single step
 };
 
 struct CpuInfo {
@@ -98,6 +107,15 @@ class Machine {
   /// Guest memory by linear (of vCPU `cpu_index`) or physical address; the error names the address.
   virtual Result<std::vector<u8>> read_memory(bool physical, u32 cpu_index, u64 address, u64 size_bytes) = 0;
   virtual Result<cpu::VcpuState> cpu_state(u32 index) = 0;
+
+  // For a debugger.
+  virtual Status set_cpu_state(u32 index, const cpu::VcpuState& state) = 0;
+  /// By linear address of a vCPU; ROM too. The error names the first address that could not be written.
+  virtual Status write_memory(u32 cpu_index, u64 address, std::span<const u8> data) = 0;
+  /// Break- and watchpoints of every vCPU, in place of the earlier ones.
+  virtual Status set_debug_points(const std::vector<cpu::DebugRequest::Point>& points) = 0;
+  /// Lets one vCPU alone execute a single instruction; a Stop event with `debug` follows.
+  virtual Status step_cpu(u32 index) = 0;
 };
 
 }  // namespace atl::machine

@@ -56,6 +56,10 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   Result<std::string> describe(const std::string& what, u32 arg) override;
   Result<std::vector<u8>> read_memory(bool physical, u32 cpu_index, u64 address, u64 size_bytes) override;
   Result<cpu::VcpuState> cpu_state(u32 index) override;
+  Status set_cpu_state(u32 index, const cpu::VcpuState& state) override;
+  Status write_memory(u32 cpu_index, u64 address, std::span<const u8> data) override;
+  Status set_debug_points(const std::vector<cpu::DebugRequest::Point>& points) override;
+  Status step_cpu(u32 index) override;
 
   // SystemControl: any thread.
   void request_reset() override;
@@ -94,12 +98,16 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   void post(std::function<void()> function);
   /// Stops vCPUs, then devices; the clock stands still.
   Status stop_everything();
-  void run_everything();
+  /// Starts what stop_everything() stopped; of the vCPUs, one alone if told so.
+  void run_everything(std::optional<u32> only = std::nullopt);
+  Status go_on(std::optional<u32> only);
+  Status check_cpu(u32 index) const;
   Status quiesce_devices();
   Status power_on();
   void enter_shutdown(bool guest, std::string reason);
   void on_vcpu_exit(u32 index, cpu::RunExit exit);
   void vcpu_failed(u32 index);
+  void debug_stopped(u32 index);
   void handle_requests();
   void on_block_error(const std::string& drive, const std::string& device, const devices::BlockError& error);
   void block_error(const std::string& drive, const std::string& device, const devices::BlockError& error);
@@ -141,6 +149,7 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   std::vector<std::unique_ptr<devices::Device>> isa_devices_;
   std::vector<Plugged> plugged_;
   std::vector<cpu::VcpuState> power_on_states_;
+  std::vector<cpu::DebugRequest::Point> debug_points_;
   std::unique_ptr<VcpuThreads> threads_;
 
   std::atomic<bool> reset_requested_{false}, power_off_requested_{false};

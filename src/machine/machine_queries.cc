@@ -63,7 +63,7 @@ cpu::Counters MachineImpl::counters() const {
 }
 
 Result<std::string> MachineImpl::describe(const std::string& what, u32 arg) {
-  if (arg >= threads_->count()) return Error(ErrorKind::Invalid, fmt::format("CPU {} does not exist", arg));
+  TRY(check_cpu(arg));
   if (what == "registers") return registers_text(arg, TRY(cpu_state(arg)));
   if (what == "mem") return describe_page_tables(arg);
   if (what == "mtree") return memory_map_text(*memory_.map(), "memory") + memory_map_text(*ports_.map(), "I/O");
@@ -79,13 +79,13 @@ Result<std::string> MachineImpl::describe_page_tables(u32 index) {
 }
 
 Result<cpu::VcpuState> MachineImpl::cpu_state(u32 index) {
-  if (index >= threads_->count()) return Error(ErrorKind::Invalid, fmt::format("CPU {} does not exist", index));
+  TRY(check_cpu(index));
   return while_paused([&] { return threads_->vcpu(index).get_state(); });
 }
 
 Result<std::vector<u8>> MachineImpl::read_memory(bool physical, u32 cpu_index, u64 address, u64 size_bytes) {
   if (size_bytes > kMaxRead) return Error(ErrorKind::Invalid, "more than 64 MiB asked for at once");
-  if (cpu_index >= threads_->count()) return Error(ErrorKind::Invalid, fmt::format("CPU {} does not exist", cpu_index));
+  TRY(check_cpu(cpu_index));
   return while_paused([&]() -> Result<std::vector<u8>> {
     const auto memory = memory_.guest_memory();
     std::vector<u8> data(size_bytes);

@@ -24,17 +24,18 @@ void VcpuThreads::body(u32 index) {
   Worker& worker = *workers_[index];
   u64 seen = 0;
   bool stuck = false;
-  while (park(worker, seen, stuck)) {
+  while (park(index, seen, stuck)) {
     const cpu::RunExit exit = worker.vcpu->run();
-    stuck = exit == cpu::RunExit::Reset || exit == cpu::RunExit::Failed;
+    stuck = exit != cpu::RunExit::Kicked;
     if (stuck) handler_(index, exit);
   }
 }
 
-bool VcpuThreads::park(Worker& worker, u64& seen, bool until_next_resume) {
+bool VcpuThreads::park(u32 index, u64& seen, bool until_next_resume) {
+  Worker& worker = *workers_[index];
   Lock lock(mutex_);
   worker.thread_id = ::gettid();
-  while (!stopping_ && (!running_ || (until_next_resume && seen == generation_))) {
+  while (!stopping_ && (!running_ || only_.value_or(index) != index || (until_next_resume && seen == generation_))) {
     worker.parked = true;
     changed_.notify_all();
     changed_.wait(lock);
@@ -58,9 +59,10 @@ void VcpuThreads::pause() {
   while (!std::ranges::all_of(workers_, [](const auto& worker) { return worker->parked; })) changed_.wait(lock);
 }
 
-void VcpuThreads::resume() {
+void VcpuThreads::resume(std::optional<u32> only) {
   Lock lock(mutex_);
   running_ = true;
+  only_ = only;
   ++generation_;
   changed_.notify_all();
 }

@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,7 +17,7 @@ namespace atl::machine {
 
 class VcpuThreads {
  public:
-  /// A vCPU cannot go on by itself (Reset, Failed): its thread parks until the next resume(). Called on that thread.
+  /// A vCPU does not go on by itself (Reset, Failed, Debug): its thread parks until the next resume(). Called on that thread.
   using ExitHandler = std::function<void(u32 index, cpu::RunExit exit)>;
 
   explicit VcpuThreads(ExitHandler handler) : handler_(std::move(handler)) {}
@@ -28,7 +29,8 @@ class VcpuThreads {
   void request_pause();
   /// Returns once every vCPU has parked. Control thread.
   void pause();
-  void resume();
+  /// Lets all vCPUs go on, or only one.
+  void resume(std::optional<u32> only = std::nullopt);
   /// Ends the threads; the vCPUs stay.
   void stop();
 
@@ -48,13 +50,14 @@ class VcpuThreads {
 
   void body(u32 index);
   /// Parks while paused, and with `until_next_resume` until a resume() later than the one `seen`; false: the thread ends.
-  bool park(Worker& worker, u64& seen, bool until_next_resume);
+  bool park(u32 index, u64& seen, bool until_next_resume);
 
   const ExitHandler handler_;
   std::vector<std::unique_ptr<Worker>> workers_;  // fixed once started
   mutable Mutex mutex_;
   std::condition_variable_any changed_;
   bool running_ GUARDED_BY(mutex_) = false;
+  std::optional<u32> only_ GUARDED_BY(mutex_);  // while running: who runs, if not all do
   bool stopping_ GUARDED_BY(mutex_) = false;
   u64 generation_ GUARDED_BY(mutex_) = 0;  // counts resumes
 };

@@ -179,15 +179,17 @@ Result<machine::CharId> Builder::use_chardev(const std::string& id) {
   return port;
 }
 
+/// The back end that a compatibility string describes; none for "none" and for the name of one that exists.
+Status Builder::add_port_chardev(const PortRequest& request, const std::string& id) {
+  if (request.spec == "none" || request.spec.starts_with("chardev:")) return {};
+  return add_compat_chardev(request.spec, id).context(request.origin.text());
+}
+
 Status Builder::finish_monitors() {
   // Serial ports come first, because "mon:" adds monitors.
-  for (size_t i = 0; i < serials.size(); ++i) {
-    const auto& [origin, spec] = serials[i];
-    if (spec == "none" || spec.starts_with("chardev:")) continue;
-    TRY(add_compat_chardev(spec, fmt::format("serial{}", i)).context(origin.text()));
-  }
-  if (debugcon && debugcon->spec != "none" && !debugcon->spec.starts_with("chardev:"))
-    TRY(add_compat_chardev(debugcon->spec, "debugcon").context(debugcon->origin.text()));
+  for (size_t i = 0; i < serials.size(); ++i) TRY(add_port_chardev(serials[i], fmt::format("serial{}", i)));
+  if (debugcon) TRY(add_port_chardev(*debugcon, "debugcon"));
+  if (gdb) TRY(add_port_chardev(*gdb, "gdb"));
   for (auto& monitor : program().monitors)
     monitor.chardev = TRY(use_chardev(monitor.chardev).context(monitor.qmp ? "-qmp" : "-monitor"));
   return {};
@@ -206,6 +208,7 @@ Status Builder::finish_serials() {
   for (size_t i = 0; i < serials.size(); ++i)
     config().serial.push_back(TRY(resolve_port(serials[i], fmt::format("serial{}", i))));
   if (debugcon) config().debugcon = TRY(resolve_port(*debugcon, "debugcon"));
+  if (gdb) program().gdb = TRY(resolve_port(*gdb, "gdb"));
   return {};
 }
 

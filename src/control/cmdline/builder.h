@@ -64,7 +64,7 @@ struct HubPort {
   u64 vlan = 0;
 };
 
-/// A -serial or -debugcon.
+/// A -serial, -debugcon or -gdb.
 struct PortRequest {
   OptionUse origin;
   std::string spec;
@@ -87,7 +87,7 @@ class Builder {
   std::vector<HubPort> hub_ports;
   std::vector<GlobalProperty> globals;
   std::vector<PortRequest> serials;
-  std::optional<PortRequest> debugcon;
+  std::optional<PortRequest> debugcon, gdb;
   std::vector<std::string> firmware_dirs;
   bool nographic = false;
   bool no_defaults = false;
@@ -114,6 +114,7 @@ class Builder {
   Status finish_boot();
   Status finish_serials();
   Status finish_monitors();
+  Status add_port_chardev(const PortRequest& request, const std::string& id);
   Status finish_networks();
   Status finish_devices();
   Status pair_hub_ports();

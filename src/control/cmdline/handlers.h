@@ -63,6 +63,8 @@ Status option_debugcon(Builder&, const OptionUse&);
 Status option_monitor(Builder&, const OptionUse&);
 Status option_qmp(Builder&, const OptionUse&);
 Status option_qmp_pretty(Builder&, const OptionUse&);
+Status option_gdb(Builder&, const OptionUse&);
+Status option_gdb_default(Builder&, const OptionUse&);
 Status option_mon(Builder&, const OptionUse&);
 Status option_nographic(Builder&, const OptionUse&);
 Status option_display(Builder&, const OptionUse&);

@@ -35,6 +35,18 @@ Status option_debugcon(Builder& b, const OptionUse& use) {
   return {};
 }
 
+/// A debugger connects to us: sockets listen, and the VM does not wait for it (-S does).
+Status option_gdb(Builder& b, const OptionUse& use) {
+  const bool socket = use.value.starts_with("tcp:") || use.value.starts_with("unix:");
+  b.gdb = PortRequest{use, use.value};
+  if (socket) b.gdb->spec += use.value.starts_with("tcp:") ? ",server=on,wait=off,nodelay=on" : ",server=on,wait=off";
+  return {};
+}
+
+Status option_gdb_default(Builder& b, const OptionUse& use) {
+  return option_gdb(b, {.name = use.name, .value = "tcp::1234"});
+}
+
 namespace {
 
 Status add_monitor(Builder& b, const std::string& spec, MonitorConfig monitor) {

@@ -66,6 +66,8 @@ constexpr Option kOptions[] = {
     {"vga", "none", option_vga, "there are no graphic cards"},
     {"echr", "code", option_escape, "the terminal's escape character instead of Ctrl-a"},
     {"rtc", "[base=utc|localtime|date][,clock=host|vm][,driftfix=none|slew]", option_rtc, "the real-time clock"},
+    {"gdb", "dev", option_gdb, "where a debugger connects: tcp::1234, unix:path, stdio ..."},
+    {"s", "", option_gdb_default, "the same as -gdb tcp::1234"},
     {"S", "", option_start_paused, "do not start the CPUs: a monitor does"},
     {"no-reboot", "", option_no_reboot, "exit instead of rebooting"},
     {"no-shutdown", "", option_no_shutdown, "pause instead of exiting when the guest powers off"},

@@ -122,9 +122,13 @@ void GdbServer::send(std::string_view bytes) {
   backend_.write({reinterpret_cast<const u8*>(bytes.data()), bytes.size()});
 }
 
-void GdbServer::stopped(u32 cpu, std::optional<Point> point) {
+void GdbServer::exited() {
+  if (std::exchange(running_, false)) reply("W00");
+}
+
+void GdbServer::stopped(std::optional<u32> cpu, std::optional<Point> point) {
   if (!attached_) return;
-  cpu_ = cpu;
+  cpu_ = cpu.value_or(cpu_);
   hit_ = point;
   if (!std::exchange(running_, false)) return;
   reply(stop_reply());

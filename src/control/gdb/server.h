@@ -23,8 +23,10 @@ class GdbServer {
   GdbServer(const GdbServer&) = delete;
   GdbServer& operator=(const GdbServer&) = delete;
 
-  /// The machine stopped: at a point, after a step (no point), or because of interrupt() and the like.
-  void stopped(u32 cpu, std::optional<cpu::DebugRequest::Point> point);
+  /// The machine stopped: a vCPU at a point or after a step (no point), or all (no vCPU) because of interrupt() and the like.
+  void stopped(std::optional<u32> cpu, std::optional<cpu::DebugRequest::Point> point);
+  /// The machine ends.
+  void exited();
   bool attached() const { return attached_; }
 
  private:
