@@ -6,6 +6,7 @@
 #include <array>
 #include <atomic>
 #include <memory>
+#include <optional>
 
 #include "base/types.h"
 #include "cpu/cpuid.h"
@@ -13,6 +14,7 @@
 #include "cpu/soft/translate/abi.h"
 #include "cpu/spec.h"
 #include "cpu/state.h"
+#include "cpu/vm.h"
 
 namespace atl::soft {
 
@@ -21,6 +23,9 @@ using namespace cpu;  // the spec's names: kRax, kCF, kCr0PG ...
 struct SoftVm;       // soft_vm.h: what all vCPUs of a VM share
 class LocalApic;     // irq/local_apic.h
 class BlockCache;    // exec/block_cache.h
+namespace translate {
+class Runtime;       // translate/runtime.h
+}
 
 /// An exception that an instruction raised and that waits for delivery.
 struct Fault {
@@ -41,6 +46,7 @@ enum Attention : u32 {
   kAttendKick = 1 << 4,        // Vcpu::kick
   kAttendTlb = 1 << 5,         // drop write permissions of pages that now hold code
   kAttendMode = 1 << 6,        // own thread: TF, debug registers, interrupt shadow: go instruction by instruction
+  kAttendCode = 1 << 7,        // leave translated code: some of it is out of date
 };
 
 /// What the decoder's result depends on, besides the bytes.
@@ -98,10 +104,29 @@ struct Core {
   std::atomic<u64> code_epoch_seen{0};  // SoftVm::code_epoch up to which write tags of new code pages are dropped
   u64 debug_hits = 0;          // data breakpoints that this instruction met, as bits of DR6; leave_block is set too
 
-  // -- translated code (translate/abi.h) ---------------------------------------------------------------------------------
+  // -- the host's debugger -------------------------------------------------------------------------------------------------
+  DebugRequest debugger;                             // set while the vCPU does not run
+  std::optional<DebugRequest::Point> debugger_hit;   // where it met one of debugger.points
+
+  // -- translated code (translate/abi.h, thunks.h) ------------------------------------------------------------------------
   u64 page_rip = 0;            // linear address of the guest page in which the running translation lies
   u8 vectors_live = 0;         // the guest's vector registers and MXCSR are in the host's
-  std::array<std::array<translate::JumpEntry, translate::kJumpEntries>, translate::kModes> jump_cache;
+  u8 want_vectors = 0;         // the thunk that goes back makes them live
+  u8 host_avx = 0;             // save and load YMM registers, too
+  u8 translate_mode = translate::kNoMode;  // translate::mode_of() the core; update_translate_mode() keeps it
+  bool shutdown = false;       // a triple fault while translated code was running
+  u16 host_cc = 0;             // the host's flags at a thunk's call, in cc's form
+  u64 host_rsp = 0;            // of the thread, while its stack is the one below the core
+  const void* go_code = nullptr;  // where a thunk goes on, with go_rip in RBP
+  u64 go_rip = 0;
+  std::atomic<bool> in_translation{false};  // the code cache may not be emptied
+  translate::Runtime* translation = nullptr;  // none: everything is interpreted
+  u32 jump_tables = 0;         // bit n: jump_cache[n] is set up
+  u32 jump_tables_local = 0;   // bit n: it has entries of pages that are not global
+  u64 jump_pages = 0;          // a filter: hashes of the pages that have entries
+  /// All zero at first, which a table's setting up turns into empty (translate/jump_cache.h): a new core's memory is zero, and
+  /// a table that no mode has used costs none.
+  translate::JumpTable jump_cache[translate::kModes];
 
   // -- parts ---------------------------------------------------------------------------------------------------------------
   Tlb tlb;

@@ -15,18 +15,24 @@ RunExit SoftVcpu::run() {
     ::prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);  // HLT ends when the APIC timer is due, not up to 50 us later
     thread_prepared_ = true;
   }
-  return debug_.single_step ? run_one() : soft::run(core_);
+  core_.debugger_hit.reset();
+  return core_.debugger.single_step ? run_one() : soft::run(core_);
 }
 
-/// Interrupts wait while the debugger steps: it wants to see the program, not the timer's handler.
+/// Interrupts wait while the debugger steps: it wants to see the program, not the timer's handler. HLT ends at once.
 RunExit SoftVcpu::run_one() {
   if (core_.attention.fetch_and(~u32{kAttendKick}) & kAttendKick) return RunExit::Kicked;
+  if (core_.mp_state == MpState::Halted) core_.mp_state = MpState::Runnable;
   return step_one(core_) ? RunExit::Debug : RunExit::Reset;
 }
 
 Status SoftVcpu::set_debug(const DebugRequest& request) {
-  if (!request.points.empty()) return Error(ErrorKind::Unsupported, "the software CPU has no breakpoints for debuggers");
-  debug_ = request;
+  const bool points_change = !request.points.empty() || !core_.debugger.points.empty();
+  core_.debugger = request;
+  if (points_change) {
+    core_.blocks->clear();
+    flush_tlb(core_, false);  // pages with watchpoints leave the fast path
+  }
   return {};
 }
 

@@ -30,7 +30,7 @@ class SoftVcpu final : public Vcpu {
   Status set_state(const VcpuState& state) override;
   Status inject_nmi() override;
   Status set_debug(const DebugRequest& request) override;
-  std::optional<DebugRequest::Point> debug_hit() const override { return std::nullopt; }
+  std::optional<DebugRequest::Point> debug_hit() const override { return core_.debugger_hit; }
   std::string failure() const override { return {}; }
   std::optional<GuestAddr> translate(u64 linear) override;
   Counters counters() const override;
@@ -39,7 +39,6 @@ class SoftVcpu final : public Vcpu {
   RunExit run_one();
 
   Core& core_;
-  DebugRequest debug_;
   bool thread_prepared_ = false;
 };
 

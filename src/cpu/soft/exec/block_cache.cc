@@ -6,6 +6,7 @@
 #include "cpu/soft/exec/pick.h"
 #include "cpu/soft/mmu/access.h"
 #include "cpu/soft/soft_vm.h"
+#include "cpu/soft/system/debug.h"
 
 namespace atl::soft {
 
@@ -209,6 +210,7 @@ void BlockCache::decode_ops(Source& source, unsigned max_ops, CodeBlock& block) 
   unsigned count = 0, at = 0;
   Decoded outcome = Decoded::Continues;
   while (count < max_ops && outcome == Decoded::Continues && at < available) {
+    if (count > 0 && may_hold_execution_point(core_, (block.gpa + at) & (kPageSize - 1))) break;
     DecodePlace place{.block_gpa = block.gpa, .offset = static_cast<u16>(at)};
     outcome = decoder_.decode({bytes + at, available - at}, mode, place, ops_[count]);
     if (outcome == Decoded::Truncated) break;
@@ -241,6 +243,7 @@ CodeBlock* BlockCache::decode(Source& source, unsigned max_ops, bool keep) {
   block.gpa = source.gpa;
   block.mode = core_.block_mode;
   block.page_word = &uncached_word;
+  block.watched = may_hold_execution_point(core_, source.gpa & (kPageSize - 1));
   if (keep) {
     block.epoch = mark(source.gpa);
     remember_pages(source, block);

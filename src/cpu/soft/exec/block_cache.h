@@ -38,9 +38,10 @@ struct CodeBlock {
   u16 length = 0;              // bytes
   u16 op_count = 0;
   ModeKey mode = 0;
+  bool watched = false;        // the debugger may have an execution point at the start: entered by the run loop only
 
   bool fresh() const { return page_word->load(std::memory_order_relaxed) == version; }
-  bool linkable() const { return epoch == 0 && !second_word && (mode & kModeChain); }
+  bool linkable() const { return epoch == 0 && !second_word && !watched && (mode & kModeChain); }
 };
 
 class BlockCache {

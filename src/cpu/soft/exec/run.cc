@@ -122,17 +122,21 @@ RunExit run(Core& core) {
       from = nullptr;
       if (auto exit = attend(core)) return *exit;
       if (needs_stepping(core)) {
+        if (stop_at_execution_point(core)) return RunExit::Debug;
         if (!step_attentively(core)) return RunExit::Reset;
+        if (core.debugger_hit) return RunExit::Debug;
         continue;
       }
       core.attention.fetch_and(~u32{kAttendMode}, std::memory_order_relaxed);
     }
+    if (stop_at_execution_point(core)) [[unlikely]] return RunExit::Debug;
     from = run_blocks(core, from);
     if (core.debug_hits && !core.fault_pending) after_instruction(core, {});
     if (core.fault_pending) [[unlikely]] {
       from = nullptr;
       if (!deliver_exception(core)) return RunExit::Reset;
     }
+    if (core.debugger_hit) [[unlikely]] return RunExit::Debug;
   }
 }
 

@@ -26,6 +26,32 @@ bool has_instruction_breakpoint(const Core& core) {
   return false;
 }
 
+bool watches(const DebugRequest::Point& point, bool write) {
+  using Kind = DebugRequest::Point::Kind;
+  return point.kind == Kind::Access || (point.kind == Kind::Write && write);
+}
+
+bool watches_data(const DebugRequest::Point& point) { return point.kind != DebugRequest::Point::Kind::Execute; }
+
+u64 debugger_watchpoints(const Core& core, u64 linear, unsigned size, bool write) {
+  const auto& points = core.debugger.points;
+  if (core.debug_hits & kDebuggerWatch) return 0;  // one is told for each instruction
+  for (size_t i = 0; i < points.size(); ++i) {
+    const bool overlaps = linear < points[i].address + points[i].length && points[i].address < linear + size;
+    if (overlaps && watches(points[i], write)) return kDebuggerWatch | u64{i} << kDebuggerPointShift;
+  }
+  return 0;
+}
+
+void note_debugger_hit(Core& core) {
+  const u64 number = (core.debug_hits & ~(kSuppressStep | kDebuggerWatch)) >> kDebuggerPointShift;
+  if (number < core.debugger.points.size()) core.debugger_hit = core.debugger.points[number];
+}
+
+u64 linear_rip(const Core& core) {
+  return core.code_size == CodeSize::k64 ? core.rip : static_cast<u32>(core.seg[kCs].base + core.rip);
+}
+
 bool raise_debug(Core& core, u64 dr6, bool trap) {
   core.raise(kDB);
   core.fault.dr6 = dr6;
@@ -45,7 +71,7 @@ void attend_stepping(Core& core) {
 
 bool before_instruction(Core& core) {
   if (!(core.dr7 & 0xff) || (core.other_flags & kRF)) return true;
-  u64 linear = core.code_size == CodeSize::k64 ? core.rip : static_cast<u32>(core.seg[kCs].base + core.rip);
+  u64 linear = linear_rip(core);
   u64 hits = 0;
   for (unsigned i = 0; i < 4; ++i)
     if (enabled(core, i) && break_on(core, i) == BreakOn::Execute && core.dr[i] == linear) hits |= u64{1} << i;
@@ -59,15 +85,16 @@ StepState step_state(const Core& core) {
 bool after_instruction(Core& core, const StepState& before) {
   if (before.resume_flag) core.other_flags &= ~u64{kRF};
   if (before.shadow) core.interrupt_shadow = false;
-  u64 dr6 = core.debug_hits & ~kSuppressStep;
+  if (core.debug_hits & kDebuggerWatch) note_debugger_hit(core);
+  u64 dr6 = static_cast<u32>(core.debug_hits);
   if (before.trap_flag && !(core.debug_hits & kSuppressStep)) dr6 |= kDr6Bs;
   core.debug_hits = 0;
   return !dr6 || raise_debug(core, dr6, true);
 }
 
 u64 data_breakpoints(const Core& core, u64 linear, unsigned size, bool write) {
-  if (!(core.dr7 & 0xff)) return 0;
-  u64 hits = 0;
+  u64 hits = debugger_watchpoints(core, linear, size, write);
+  if (!(core.dr7 & 0xff)) return hits;
   for (unsigned i = 0; i < 4; ++i) {
     BreakOn kind = break_on(core, i);
     if (!enabled(core, i) || !is_data(kind) || (kind == BreakOn::Write && !write)) continue;
@@ -77,10 +104,33 @@ u64 data_breakpoints(const Core& core, u64 linear, unsigned size, bool write) {
 }
 
 bool page_has_data_breakpoint(const Core& core, u64 linear) {
+  for (const auto& point : core.debugger.points) {
+    const bool in_page = ((point.address ^ linear) >> 12) == 0 || ((point.address + point.length - 1) ^ linear) >> 12 == 0;
+    if (in_page && watches_data(point)) return true;
+  }
   if (!(core.dr7 & 0xff)) return false;
   for (unsigned i = 0; i < 4; ++i)
     if (enabled(core, i) && is_data(break_on(core, i)) && (start(core, i) ^ linear) >> 12 == 0) return true;
   return false;
+}
+
+const DebugRequest::Point* execution_point(const Core& core, u64 linear) {
+  for (const auto& point : core.debugger.points)
+    if (!watches_data(point) && point.address == linear) return &point;
+  return nullptr;
+}
+
+bool may_hold_execution_point(const Core& core, u64 offset_in_page) {
+  for (const auto& point : core.debugger.points)
+    if (!watches_data(point) && (point.address & 0xfff) == offset_in_page) return true;
+  return false;
+}
+
+bool stop_at_execution_point(Core& core) {
+  const auto* point = execution_point(core, linear_rip(core));
+  if (!point) return false;
+  core.debugger_hit = *point;
+  return true;
 }
 
 }  // namespace atl::soft

@@ -34,9 +34,20 @@ StepState step_state(const Core& core);
 /// and raises #DB (a trap) for a single step or data breakpoint. False after raising; then deliver_exception().
 bool after_instruction(Core& core, const StepState& before);
 
-/// Whether a write or read of these linear bytes meets an enabled data breakpoint: its bits of DR6. For the MMU.
+/// Whether a write or read of these linear bytes meets an enabled data breakpoint: its bits of DR6, and kDebuggerWatch with
+/// the number of the point for one of the debugger's. For the MMU.
 u64 data_breakpoints(const Core& core, u64 linear, unsigned size, bool write);
 /// Whether the page holds an enabled data breakpoint.
 bool page_has_data_breakpoint(const Core& core, u64 linear);
+
+// The debugger's own points (Core::debugger) never show in the guest's registers.
+inline constexpr u64 kDebuggerWatch = u64{1} << 62;
+inline constexpr unsigned kDebuggerPointShift = 32;
+/// Whether an execution point lies at this linear address; nullptr if not.
+const DebugRequest::Point* execution_point(const Core& core, u64 linear);
+/// Whether one may lie at this place in a page, whatever the page's address.
+bool may_hold_execution_point(const Core& core, u64 offset_in_page);
+/// Notes that the vCPU is about to execute at an execution point. False: it is not.
+bool stop_at_execution_point(Core& core);
 
 }  // namespace atl::soft
