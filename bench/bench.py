@@ -1,4 +1,7 @@
-"""Ratios of atoll-vmm to QEMU, both measured in this run. Rows: see ROWS. `bench.py [--quick] [ROW...]`.
+"""Ratios of atoll-vmm to QEMU, both measured in this run. Rows: see ROWS.
+
+    bench.py [--quick] [ROW...]                                  all rows, or those
+    bench.py [--size S] [--who native,atoll] compute [JOB...]    jobs of the compute table (jobs.py)
 
 A ratio below 1 means that Atoll needs less. Every figure is the best of several alternating runs: on a shared machine the
 smallest time is the one with the least of other people's work in it.
@@ -14,10 +17,9 @@ import subprocess
 import tempfile
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-BUILD = os.environ.get("ATOLL_BUILD", ROOT + "/build")
-GUESTS = os.environ.get("ATOLL_GUESTS", ROOT + "/build/guests")
-VMM = {"atoll": BUILD + "/bin/atoll-vmm", "qemu": "qemu-system-x86_64"}
+import compute
+import jobs
+from vmm import BUILD, GUESTS, SOFT, VMM, kernel_args
 
 
 class Run:
@@ -77,21 +79,17 @@ class Run:
         os.close(self.read_end)
 
 
-def boot_args(command):
-    return ["-M", "pc", "-cpu", "max", "-m", "512", "-kernel", GUESTS + "/vmlinuz", "-initrd", GUESTS + "/initrd",
-            "-append", f'console=ttyS0 quiet atoll.run="{command}"', "-serial", "stdio", "-display", "none", "-nodefaults", "-no-reboot"]
-
-
-def boot_once(who, command="true", extra=()):
+def boot_once(program, accelerator="tcg", command="true", extra=()):
     """(wall, CPU) seconds of a whole boot of the stock kernel to init and power-off, and what the guest said."""
     began = time.monotonic()
-    process = subprocess.Popen([VMM[who], "-accel", "tcg", *boot_args(command), *extra], stdin=subprocess.DEVNULL,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = subprocess.Popen([VMM[program], "-accel", accelerator, "-m", "512", *kernel_args(command), *extra],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     text = process.stdout.read().decode(errors="replace")
+    process.stdout.close()
     _, _, usage = os.wait4(process.pid, 0)
     process.returncode = 0
     if "guest command ended with status 0" not in text:
-        raise RuntimeError(f"{who}: the guest did not come up: {text[-2000:]}")
+        raise RuntimeError(f"{program} {accelerator}: the guest did not come up: {text[-2000:]}")
     return time.monotonic() - began, usage.ru_utime + usage.ru_stime, text
 
 
@@ -110,9 +108,11 @@ def row(name, unit, figures, bound):
 
 
 def bench_boot(quick):
-    runs = [{who: boot_once(who)[:2] for who in ("atoll", "qemu")} for _ in range(1 if quick else 3)]
+    """The software CPUs only: what the translator costs and gains in a short run."""
+    runs = [{who: boot_once(*how)[:2] for who, how in SOFT.items()} for _ in range(1 if quick else 3)]
     for index, name in enumerate(("boot to init, wall", "boot to init, CPU")):
-        row(name, "s", {who: min(run[who][index] for run in runs) for who in ("atoll", "qemu")}, "bound 6")
+        figures = {who: min(run[who][index] for run in runs) for who in SOFT}
+        row(name, "s", {"atoll": figures["atoll"], "qemu": figures["tcg"]}, f"bound 0.5; interpreter {figures['interp']:.3f} s")
 
 
 def greeting(who, memory):
@@ -218,7 +218,7 @@ LOOP = "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done"
 
 def bench_smp(quick):
     def loop_seconds(command):
-        text = boot_once("atoll", f"read a b </proc/uptime; {command}; read c d </proc/uptime; echo took $a $c", ["-smp", "2"])[2]
+        text = boot_once("atoll", "soft", f"read a b </proc/uptime; {command}; read c d </proc/uptime; echo took $a $c", ["-smp", "2"])[2]
         start, end = map(float, re.search(r"took ([\d.]+) ([\d.]+)", text).groups())
         return end - start
 
@@ -228,18 +228,34 @@ def bench_smp(quick):
     print(f"{'two vCPUs: work of two loops / one':<42} {2 * one / two:>10.3f} {'':>10} {'times':<8} {'':>6}   bound 1.8", flush=True)
 
 
+def bench_compute(quick):
+    compute.table([], compute.RUNNERS, 0.1 if quick else 0.3)
+
+
 ROWS = {"start": bench_start, "memory": bench_memory, "blk": bench_blk, "net": bench_net, "pio": bench_pio, "smp": bench_smp,
-        "boot": bench_boot}
+        "boot": bench_boot, "compute": bench_compute}
+
+
+def check_names(parser, what, names, known):
+    for name in names:
+        if name not in known:
+            parser.error(f"unknown {what} '{name}'; known: {' '.join(known)}")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--size", type=float, help="of compute jobs: about the seconds that each takes natively")
+    parser.add_argument("--who", default=",".join(compute.RUNNERS), help="whom the compute table compares with native (default: %(default)s)")
     parser.add_argument("rows", nargs="*", metavar="ROW", help=" ".join(ROWS))
     args = parser.parse_args()
-    for name in args.rows:
-        if name not in ROWS:
-            parser.error(f"unknown row '{name}'; known: {' '.join(ROWS)}")
+    if args.rows[:1] == ["compute"]:
+        names, runners = args.rows[1:], args.who.split(",")
+        check_names(parser, "job", names, jobs.JOBS)
+        check_names(parser, "runner", runners, compute.RUNNERS)
+        compute.table(names, runners, args.size or (0.1 if args.quick else 0.3), detail=True)
+        return
+    check_names(parser, "row", args.rows, ROWS)
     print(f"{'':<42} {'atoll':>10} {'qemu':>10} {'unit':<8} {'ratio':>6}")
     for name in args.rows or ROWS:
         ROWS[name](args.quick)
