@@ -35,7 +35,8 @@ class FileNode final : public Node {
   Task<Status> discard(u64 offset, u64 size) override;
   Task<Status> flush() override;
   u64 size_bytes() const override;
-  Status resize(u64 size_bytes) override;
+  Task<Status> resize(u64 size_bytes, Preallocation how) override;
+  Task<Result<BlockStatus>> block_status(u64 offset, u64 bytes) override;
 
  private:
   bool is_direct() const { return options_.cache_direct; }
@@ -50,7 +51,8 @@ class FileNode final : public Node {
   Task<Status> write_bounced(u64 offset, std::span<const iovec> data);
   Task<Status> write_bounce(Bounce& bounce, std::vector<iovec> piece);
   Task<Status> write_data(u64 offset, std::span<const iovec> data);
-  Task<Status> write_zero_bytes(u64 offset, u64 size);
+  Status truncate(u64 size_bytes);
+  Task<Status> preallocate(u64 offset, u64 size, Preallocation how);
 
   Loop& loop_;
   HostFile file_;
@@ -68,7 +70,7 @@ FileNode::FileNode(Loop& loop, HostFile file, const FileOptions& options)
 
 NodeInfo FileNode::info() const {
   return {.node_name = options_.node_name,
-          .driver = file_.block_device ? "host_device" : "file",
+          .driver = !options_.driver.empty() ? options_.driver : file_.block_device ? "host_device" : "file",
           .filename = options_.filename,
           .size_bytes = size_bytes(),
           .readonly = file_.readonly,
@@ -263,21 +265,9 @@ Task<Status> FileNode::write_zeroes(u64 offset, u64 size, u32 flags) {
   bool by_hand = is_unsupported(result) || result == -EINVAL || result == -EINTR;
   if (result < 0 && !by_hand) co_return failed("write zeroes to", offset, size, result);
   Status status;
-  if (by_hand) status = co_await write_zero_bytes(offset, size);
+  if (by_hand) status = co_await write_zeroes_as_data(*this, offset, size);
   if (status && (flags & kFua)) status = co_await flush();
   co_return status;
-}
-
-Task<Status> FileNode::write_zero_bytes(u64 offset, u64 size) {
-  while (size > 0) {
-    auto zeroes = iovec_zeroes(size);
-    u64 n = iovec_bytes(zeroes);
-    Status status = co_await write_data(offset, zeroes);
-    CO_TRY(std::move(status));
-    offset += n;
-    size -= n;
-  }
-  co_return Status{};
 }
 
 /// A hint: what cannot be discarded stays.
@@ -301,12 +291,57 @@ Task<Status> FileNode::flush() {
   co_return Status{};
 }
 
-Status FileNode::resize(u64 size_bytes) {
-  if (file_.readonly) return Error(ErrorKind::Permission, file_.name + " is open for reading only", EPERM);
-  if (file_.block_device) return Error(ErrorKind::Unsupported, file_.name + " is a block device, whose size is fixed");
+Status FileNode::truncate(u64 size_bytes) {
   if (::ftruncate(file_.fd.get(), static_cast<off_t>(size_bytes)) < 0) return os_error("resize " + file_.name);
   size_ = size_bytes;
   return {};
+}
+
+Task<Status> FileNode::resize(u64 size_bytes, Preallocation how) {
+  if (file_.readonly) co_return Error(ErrorKind::Permission, file_.name + " is open for reading only", EPERM);
+  if (file_.block_device && size_bytes <= FileNode::size_bytes() && how == Preallocation::Off) co_return Status{};
+  if (file_.block_device)
+    co_return Error(ErrorKind::Unsupported, file_.name + " is a block device, whose size is fixed", ENOTSUP);
+  if (how == Preallocation::Metadata)
+    co_return Error(ErrorKind::Unsupported, "Unsupported preallocation mode 'metadata'", ENOTSUP);
+  const u64 before = size_;
+  if (how != Preallocation::Off && size_bytes < before)
+    co_return Error(ErrorKind::Invalid, "Preallocation can't be used for shrinking files", ENOTSUP);
+  CO_TRY(truncate(size_bytes));
+  if (how == Preallocation::Off || size_bytes == before) co_return Status{};
+  Status status = co_await preallocate(before, size_bytes - before, how);
+  if (!status) static_cast<void>(truncate(before));  // the first error counts
+  co_return status;
+}
+
+Task<Status> FileNode::preallocate(u64 offset, u64 size, Preallocation how) {
+  i32 result = -EOPNOTSUPP;
+  if (how == Preallocation::Falloc) result = co_await loop_.fallocate(file_.fd.get(), 0, offset, size);
+  if (is_unsupported(result)) co_return co_await write_zeroes_as_data(*this, offset, size);
+  if (result < 0) co_return failed("Could not preallocate", offset, size, result);
+  co_return Status{};
+}
+
+/// What the file system knows of holes. Where it knows nothing, all is data.
+Task<Result<BlockStatus>> FileNode::block_status(u64 offset, u64 bytes) {
+  BlockStatus status;
+  status.bytes = bytes;
+  status.offset = offset;
+  status.file = this;
+  if (offset >= size_) {
+    status.data = false;
+    status.zero = true;
+    co_return status;
+  }
+  const int fd = file_.fd.get();
+  off_t data = file_.block_device ? -1 : ::lseek(fd, static_cast<off_t>(offset), SEEK_DATA);
+  off_t end = -1;
+  status.data = data == static_cast<off_t>(offset) || (data < 0 && errno != ENXIO) || file_.block_device;
+  status.zero = !status.data;
+  if (data == static_cast<off_t>(offset)) end = ::lseek(fd, data, SEEK_HOLE);
+  if (data > static_cast<off_t>(offset)) end = data;
+  if (end > static_cast<off_t>(offset)) status.bytes = std::min(bytes, static_cast<u64>(end) - offset);
+  co_return status;
 }
 
 }  // namespace

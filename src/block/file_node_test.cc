@@ -104,7 +104,7 @@ TEST_F(FileNodeTest, ReadOnlyNodeRefusesEveryChange) {
   EXPECT_TRUE(node->info().readonly);
   EXPECT_EQ(write(*node, 0, "x").error().os_errno(), EPERM);
   EXPECT_FALSE(finish(*loop, node->discard(0, 512)));
-  EXPECT_FALSE(node->resize(10));
+  EXPECT_FALSE(finish(*loop, node->resize(10, Preallocation::Off)));
   EXPECT_TRUE(finish(*loop, node->flush()));
 }
 
@@ -142,7 +142,7 @@ TEST_F(FileNodeTest, DiscardFreesSpaceOnlyIfAskedFor) {
 TEST_F(FileNodeTest, ResizeChangesTheFile) {
   TempFile file(1024);
   auto node = open(file);
-  ASSERT_TRUE(node->resize(4096));
+  ASSERT_TRUE(finish(*loop, node->resize(4096, Preallocation::Off)));
   EXPECT_EQ(node->size_bytes(), 4096u);
   EXPECT_TRUE(write(*node, 4095, "x"));
 }
@@ -162,7 +162,7 @@ TEST_F(FileNodeTest, FailureOfTheHostKeepsItsErrno) {
   rlimit before{}, small{};
   ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
   small = {512, before.rlim_max};
-  ASSERT_TRUE(node->resize(4096));
+  ASSERT_TRUE(finish(*loop, node->resize(4096, Preallocation::Off)));
   auto old = ::signal(SIGXFSZ, SIG_IGN);
   ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
   Status status = write(*node, 2048, "x");
@@ -253,7 +253,7 @@ TEST_F(DirectTest, OddOffsetsSizesAndBuffersWork) {
   EXPECT_EQ(read(*node, 1000, 7), "xhellox");
   EXPECT_EQ(file.text(1000, 7), "xhellox");
   std::string large(3 * kMiB, 'y');
-  ASSERT_TRUE(node->resize(4 * kMiB));
+  ASSERT_TRUE(finish(*loop, node->resize(4 * kMiB, Preallocation::Off)));
   ASSERT_TRUE(write(*node, 4097, large));
   EXPECT_EQ(read(*node, 4096, 3 * kMiB + 2), "x" + large + std::string(1, '\0'));
 }

@@ -6,6 +6,7 @@
 #include <sys/uio.h>
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -34,6 +35,30 @@ enum WriteFlags : u32 {
   kMayUnmap = 2,   // write_zeroes may deallocate
 };
 
+class Node;
+class Image;  // image.h
+/// Parents share their children: a node lives as long as somebody stands on it or names it.
+using NodePtr = std::shared_ptr<Node>;
+
+/// How the bytes from some offset on are stored, as far as they are stored alike.
+struct BlockStatus {
+  u64 bytes = 0;             // at least 1, at most what was asked for
+  bool allocated = true;     // in this node; else the backing node tells
+  bool data = true;          // false: no bytes are stored (zero, or not allocated)
+  bool zero = false;         // known to read as zeroes
+  bool compressed = false;
+  std::optional<u64> offset; // where in `file` the first byte is stored as it reads
+  const Node* file = nullptr;
+};
+
+enum class Preallocation : u8 { Off, Metadata, Falloc, Full };
+
+/// A node that another one stands on.
+struct Child {
+  std::string role;   // "file", "backing", "data-file"
+  NodePtr node;
+};
+
 class Node {
  public:
   virtual ~Node() = default;
@@ -47,14 +72,30 @@ class Node {
   virtual Task<Status> discard(u64 offset, u64 size) = 0;
   /// Everything completed before is on stable storage when this completes.
   virtual Task<Status> flush() = 0;
+  /// Puts away what is only in memory (bitmaps, marks of being in use): the last request before the node goes, which the
+  /// image survives without, but then has to be repaired. More requests may follow all the same. Parents pass it down.
+  virtual Task<Status> close() { return flush(); }
   /// The current size, asked anew where it can change (QMP block_resize).
   virtual u64 size_bytes() const = 0;
-  virtual Status resize(u64 size_bytes) { (void)size_bytes; return Error(ErrorKind::Unsupported, "this node cannot be resized"); }
+  /// Grows (with zeroes) or shrinks.
+  virtual Task<Status> resize(u64 size_bytes, Preallocation how);
+  /// Status of a run that starts at `offset`, looking no further than `bytes`. The default: all is data.
+  virtual Task<Result<BlockStatus>> block_status(u64 offset, u64 bytes);
+  /// Writes whole clusters compressed, for formats that can. The last may end with the image.
+  virtual Task<Status> write_compressed(u64 offset, std::span<const iovec> data);
+  virtual std::vector<Child> children() const { return {}; }
+  /// Puts another node into the place of a child, or none (a backing file only). Nothing may be in flight.
+  virtual Status replace_child(std::string_view role, NodePtr node);
+  /// What only images with a format can do; nullptr for the others.
+  virtual Image* image() { return nullptr; }
 };
 
 /// What happens to a guest's request that the host failed: told to the guest, told as done, or kept while the machine stands
 /// still.
 enum class ErrorPolicy : u8 { Report, Ignore, Stop, StopOnNoSpace };
+
+/// Writes `size` zero bytes as data, a bounded piece at a time: for nodes that have no faster way.
+Task<Status> write_zeroes_as_data(Node& node, u64 offset, u64 size);
 
 /// "#block" and some digits that no user chooses.
 std::string generate_node_name();
@@ -78,6 +119,7 @@ struct FileOptions {
   bool discard = false;         // pass discards on (discard=unmap)
   bool locking = true;          // refuse what another process has open in conflict
   AioMode aio = AioMode::IoUring;
+  std::string driver;           // as info() tells it; found out if empty
 };
 
 /// Opens a regular file or block device (file_node.cc). The error names the file.
@@ -88,13 +130,16 @@ struct RawOptions {
   u64 offset = 0;
   u64 size = 0;  // 0: to the end of the file
   bool readonly = false;
+  bool discard = true;       // pass discards on
+  bool probed = false;       // raw was guessed: no write may make the first sectors look like another format
   DetectZeroes detect_zeroes = DetectZeroes::Off;
 };
-Result<std::unique_ptr<Node>> open_raw_node(std::unique_ptr<Node> file, const RawOptions& options);
+Result<std::unique_ptr<Node>> open_raw_node(NodePtr file, const RawOptions& options);
 
 struct NullOptions {
   std::string node_name;
   u64 size = kGiB;
+  std::string driver = "null-co";
   bool read_zeroes = true;  // false leaves the reader's buffers as they are
   u64 latency_ns = 0;
 };

@@ -10,12 +10,26 @@ class NullNode final : public Node {
   NullNode(Loop& loop, const NullOptions& options) : loop_(loop), options_(options), size_(options.size) {}
 
   NodeInfo info() const override {
-    return {.node_name = options_.node_name, .driver = "null-co", .size_bytes = size_, .can_discard = true};
+    NodeInfo info;
+    info.node_name = options_.node_name;
+    info.driver = options_.driver;
+    info.filename = options_.driver + "://";
+    info.size_bytes = size_;
+    info.can_discard = true;
+    return info;
   }
   u64 size_bytes() const override { return size_; }
-  Status resize(u64 size_bytes) override {
+  Task<Status> resize(u64 size_bytes, Preallocation) override {
     size_ = size_bytes;
-    return {};
+    co_return Status{};
+  }
+  Task<Result<BlockStatus>> block_status(u64 offset, u64 bytes) override {
+    BlockStatus status;
+    status.bytes = bytes;
+    status.offset = offset;
+    status.file = this;
+    status.zero = options_.read_zeroes;
+    co_return status;
   }
 
   Task<Status> read(u64 offset, std::span<const iovec> out) override {

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "base/math.h"
+#include "block/driver.h"
 #include "block/iovecs.h"
 #include "block/node.h"
 
@@ -10,7 +11,7 @@ namespace {
 
 class RawNode final : public Node {
  public:
-  RawNode(std::unique_ptr<Node> file, const RawOptions& options)
+  RawNode(NodePtr file, const RawOptions& options)
       : file_(std::move(file)), options_(options), readonly_(options.readonly || file_->info().readonly) {}
 
   NodeInfo info() const override {
@@ -34,6 +35,8 @@ class RawNode final : public Node {
   }
   Task<Status> write(u64 offset, std::span<const iovec> data, u32 flags) override {
     if (auto s = check_write(offset, iovec_bytes(data)); !s) return fail(std::move(s));
+    if (options_.probed && offset < kProbeBytes) [[unlikely]]
+      return write_head(offset, data, flags);
     if (options_.detect_zeroes != DetectZeroes::Off && iovec_is_zero(data)) {
       if (options_.detect_zeroes == DetectZeroes::Unmap) flags |= kMayUnmap;
       return file_->write_zeroes(options_.offset + offset, iovec_bytes(data), flags);
@@ -47,15 +50,25 @@ class RawNode final : public Node {
   }
   Task<Status> discard(u64 offset, u64 size) override {
     if (auto s = check_write(offset, size); !s) return fail(std::move(s));
+    if (!options_.discard) return fail(Status{});
     return file_->discard(options_.offset + offset, size);
   }
   Task<Status> flush() override { return file_->flush(); }
 
-  Status resize(u64 size_bytes) override {
-    if (options_.size) return Error(ErrorKind::Unsupported, "a raw window of fixed size cannot be resized");
+  Task<Status> resize(u64 size_bytes, Preallocation how) override {
+    if (options_.size) return fail(Error(ErrorKind::Unsupported, "Cannot resize fixed-size raw disks", ENOTSUP));
     auto end = checked_add(options_.offset, size_bytes);
-    if (!end) return Error(ErrorKind::Invalid, fmt::format("{} bytes are too large", size_bytes));
-    return file_->resize(*end);
+    if (!end) return fail(Error(ErrorKind::Invalid, fmt::format("{} bytes are too large", size_bytes), EINVAL));
+    return file_->resize(*end, how);
+  }
+  Task<Result<BlockStatus>> block_status(u64 offset, u64 bytes) override {
+    return file_->block_status(options_.offset + offset, bytes);
+  }
+  std::vector<Child> children() const override { return {{"file", file_}}; }
+  Status replace_child(std::string_view role, NodePtr node) override {
+    if (role != "file" || !node) return Node::replace_child(role, std::move(node));
+    file_ = std::move(node);
+    return {};
   }
 
  private:
@@ -70,14 +83,31 @@ class RawNode final : public Node {
     return check_window(offset, size);
   }
 
-  std::unique_ptr<Node> file_;
+  /// The format was guessed: a guest that writes another format's magic would choose what the next start opens.
+  Task<Status> write_head(u64 offset, std::span<const iovec> data, u32 flags) {
+    std::vector<u8> head(std::min<u64>(size_bytes(), kProbeBytes));
+    iovec whole{head.data(), head.size()};
+    Status status = co_await file_->read(options_.offset, {&whole, 1});
+    CO_TRY(std::move(status));
+    if (offset < head.size()) {
+      auto part = iovec_slice(data, 0, head.size() - offset);
+      iovec_copy_from(part, std::span(head).subspan(offset, iovec_bytes(part)));
+    }
+    const Driver* seen = probe_format(head, {});
+    if (std::string_view(seen->name) != "raw")
+      co_return Error(ErrorKind::Permission,
+                      fmt::format("writing a {} header to an image whose format was guessed as raw is refused", seen->name), EPERM);
+    co_return co_await file_->write(options_.offset + offset, data, flags);
+  }
+
+  NodePtr file_;
   const RawOptions options_;
   const bool readonly_;
 };
 
 }  // namespace
 
-Result<std::unique_ptr<Node>> open_raw_node(std::unique_ptr<Node> file, const RawOptions& options) {
+Result<std::unique_ptr<Node>> open_raw_node(NodePtr file, const RawOptions& options) {
   u64 file_bytes = file->size_bytes();
   if (options.offset % kSectorBytes || options.size % kSectorBytes)
     return Error(ErrorKind::Invalid,

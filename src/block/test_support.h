@@ -67,10 +67,10 @@ class MemoryNode final : public Node {
     return info;
   }
   u64 size_bytes() const override { return bytes.size(); }
-  Status resize(u64 size) override {
-    if (size > limit_) return os_error("memory", ENOSPC);
+  Task<Status> resize(u64 size, Preallocation) override {
+    if (size > limit_) co_return os_error("memory", ENOSPC);
     bytes.resize(size);
-    return {};
+    co_return Status{};
   }
   Task<Status> read(u64 offset, std::span<const iovec> out) override {
     CO_TRY(check_range(offset, iovec_bytes(out), bytes.size()));
@@ -110,7 +110,7 @@ class ErrorInjector final : public Node {
 
   NodeInfo info() const override { return below_.info(); }
   u64 size_bytes() const override { return below_.size_bytes(); }
-  Status resize(u64 size) override { return below_.resize(size); }
+  Task<Status> resize(u64 size, Preallocation how) override { return below_.resize(size, how); }
   Task<Status> read(u64 offset, std::span<const iovec> out) override {
     int err = next();
     return err ? fail(err) : below_.read(offset, out);

@@ -43,7 +43,7 @@ struct Qcow2Options {
   bool readonly = false;
 };
 /// `backing` is what the header names, opened read-only; nullptr if it names none (or to read holes as zeroes).
-Task<Result<std::unique_ptr<Node>>> open_qcow2_node(std::unique_ptr<Node> file, std::unique_ptr<Node> backing,
+Task<Result<std::unique_ptr<Node>>> open_qcow2_node(NodePtr file, NodePtr backing,
                                                     Qcow2Options options);
 
 struct Qcow2CreateOptions {

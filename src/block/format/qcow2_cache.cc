@@ -18,7 +18,10 @@ Task<Status> read_padded(Node& file, u64 offset, std::span<const iovec> out) {
 
 Task<Status> write_growing(Node& file, u64 offset, std::span<const iovec> data) {
   u64 end = offset + iovec_bytes(data);
-  if (end > file.size_bytes()) CO_TRY(file.resize(end));
+  if (end > file.size_bytes()) {
+    Status status = co_await file.resize(end, Preallocation::Off);
+    CO_TRY(std::move(status));
+  }
   co_return co_await file.write(offset, data, kNoFlags);
 }
 

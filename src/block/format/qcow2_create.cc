@@ -74,8 +74,9 @@ Task<Status> create_qcow2(Node& file, Qcow2CreateOptions options) {
   header.refcount_table_offset = header.geometry.cluster_bytes();
   header.refcount_table_clusters = 1;
   CO_TRY(build_qcow2_header(header));  // refuses names that do not fit before anything is written
-  CO_TRY(file.resize(0));
-  Status status = co_await write_first_refcounts(file, header.geometry);
+  Status status = co_await file.resize(0, Preallocation::Off);
+  CO_TRY(std::move(status));
+  status = co_await write_first_refcounts(file, header.geometry);
   CO_TRY(std::move(status));
   status = co_await write_l1(file, header);
   CO_TRY(std::move(status));

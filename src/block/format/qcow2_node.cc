@@ -31,7 +31,7 @@ struct Run {
 
 class Qcow2Node final : public Node {
  public:
-  Qcow2Node(std::unique_ptr<Node> file, std::unique_ptr<Node> backing, Qcow2Header header, Qcow2Options options);
+  Qcow2Node(NodePtr file, NodePtr backing, Qcow2Header header, Qcow2Options options);
   Task<Status> load();
 
   NodeInfo info() const override;
@@ -62,12 +62,11 @@ class Qcow2Node final : public Node {
   Task<Status> clear_clusters(u64 offset, u64 end, Clearing how);
   u64 cleared_entry(u64 entry, Clearing how) const;
   void replace_entry(MetaCluster& l2, u64 index, u64 entry);
-  Task<Status> write_zero_bytes(u64 offset, u64 size);
   Task<Status> prepare_for_writing();
   Task<Status> sync();
   Task<Status> write_l1();
 
-  std::unique_ptr<Node> file_, backing_;
+  NodePtr file_, backing_;
   Qcow2Header header_;
   const Geometry geometry_;
   const Qcow2Options options_;
@@ -78,7 +77,7 @@ class Qcow2Node final : public Node {
   AsyncLock lock_;
 };
 
-Qcow2Node::Qcow2Node(std::unique_ptr<Node> file, std::unique_ptr<Node> backing, Qcow2Header header,
+Qcow2Node::Qcow2Node(NodePtr file, NodePtr backing, Qcow2Header header,
                      Qcow2Options options)
     : file_(std::move(file)),
       backing_(std::move(backing)),
@@ -311,25 +310,13 @@ Task<Status> Qcow2Node::write_zeroes(u64 offset, u64 size, u32 flags) {
   u64 last = end >= header_.size_bytes ? end : std::max(first, align_down(end, cluster));
   bool can_clear = header_.version >= 3 || !backing_;
   if (!can_clear) first = last = end;
-  Status status = co_await write_zero_bytes(offset, first - offset);
+  Status status = co_await write_zeroes_as_data(*this, offset, first - offset);
   CO_TRY(std::move(status));
   status = co_await clear_clusters(first, last, flags & kMayUnmap ? Clearing::ZeroAndUnmap : Clearing::ZeroInPlace);
   CO_TRY(std::move(status));
-  status = co_await write_zero_bytes(last, end - last);
+  status = co_await write_zeroes_as_data(*this, last, end - last);
   if (status && (flags & kFua)) status = co_await flush();
   co_return status;
-}
-
-Task<Status> Qcow2Node::write_zero_bytes(u64 offset, u64 size) {
-  while (size > 0) {
-    auto zeroes = iovec_zeroes(size);
-    u64 n = iovec_bytes(zeroes);
-    Status status = co_await write_data(offset, zeroes);
-    CO_TRY(std::move(status));
-    offset += n;
-    size -= n;
-  }
-  co_return Status{};
 }
 
 /// Whole clusters only: the rest of a range stays as it is.
@@ -432,7 +419,7 @@ Status check_writable(const Qcow2Header& header, const std::string& name) {
 
 }  // namespace
 
-Task<Result<std::unique_ptr<Node>>> open_qcow2_node(std::unique_ptr<Node> file, std::unique_ptr<Node> backing,
+Task<Result<std::unique_ptr<Node>>> open_qcow2_node(NodePtr file, NodePtr backing,
                                                     Qcow2Options options) {
   const NodeInfo below = file->info();
   Result<Qcow2Header> parsed = co_await read_qcow2_header(*file);

@@ -22,7 +22,7 @@ class Borrowed final : public Node {
   explicit Borrowed(Node& node) : node_(node) {}
   NodeInfo info() const override { return node_.info(); }
   u64 size_bytes() const override { return node_.size_bytes(); }
-  Status resize(u64 size) override { return node_.resize(size); }
+  Task<Status> resize(u64 size, Preallocation how) override { return node_.resize(size, how); }
   Task<Status> read(u64 offset, std::span<const iovec> out) override { return node_.read(offset, out); }
   Task<Status> write(u64 offset, std::span<const iovec> data, u32 flags) override {
     return node_.write(offset, data, flags);

@@ -1,0 +1,36 @@
+#include "block/detect_zeroes.h"
+
+#include "block/filter_node.h"
+#include "block/iovecs.h"
+
+namespace atl::block {
+namespace {
+
+class DetectZeroesNode final : public FilterNode {
+ public:
+  DetectZeroesNode(NodePtr node, DetectZeroes how) : FilterNode(std::move(node)), how_(how) {}
+
+  Task<Status> write(u64 offset, std::span<const iovec> data, u32 flags) override {
+    if (!iovec_is_zero(data)) return file_->write(offset, data, flags);
+    return write_zeroes(offset, iovec_bytes(data), flags);
+  }
+  Task<Status> write_zeroes(u64 offset, u64 size, u32 flags) override {
+    if (how_ == DetectZeroes::Unmap) flags |= kMayUnmap;
+    return file_->write_zeroes(offset, size, flags);
+  }
+  // Not a node of its own: what stands below shows through.
+  std::vector<Child> children() const override { return file_->children(); }
+  Status replace_child(std::string_view role, NodePtr node) override { return file_->replace_child(role, std::move(node)); }
+  Image* image() override { return file_->image(); }
+
+ private:
+  const DetectZeroes how_;
+};
+
+}  // namespace
+
+NodePtr make_detect_zeroes(NodePtr node, DetectZeroes how) {
+  return std::make_shared<DetectZeroesNode>(std::move(node), how);
+}
+
+}  // namespace atl::block
