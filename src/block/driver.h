@@ -108,6 +108,8 @@ class Graph {
   Status name_node(NodePtr node);
   void forget(const std::string& node_name);
   const std::map<std::string, NodePtr>& nodes() const { return nodes_; }
+  /// Calls close() on all nodes that nobody stands on. The first error is told; all are closed.
+  Task<Status> close_all();
   /// All nodes that live, named by their user or not.
   std::vector<NodePtr> all_nodes() const;
 

@@ -64,6 +64,8 @@ std::string find_conflict(const Fd& fd, bool writable) {
 
 }  // namespace
 
+void unlock_image(const Fd& fd) { unlock_all(fd); }
+
 Status lock_image(const Fd& fd, const std::string& path, bool writable) {
   for (const Permission& p : kPermissions) {
     bool taken = (!uses(p, writable) || set_lock(fd, F_RDLCK, kUsedBase + p.number)) &&

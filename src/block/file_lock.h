@@ -16,5 +16,7 @@ namespace atl::block {
 /// Takes the locks of a reader or writer that shares only reading. They are gone when the last descriptor of the open
 /// file is. A file system that has no such locks passes. The error is Busy and names the file.
 Status lock_image(const Fd& fd, const std::string& path, bool writable);
+/// Gives all of them back.
+void unlock_image(const Fd& fd);
 
 }  // namespace atl::block

@@ -37,6 +37,7 @@ class FileNode final : public Node {
   u64 size_bytes() const override;
   Task<Status> resize(u64 size_bytes, Preallocation how) override;
   Task<Result<BlockStatus>> block_status(u64 offset, u64 bytes) override;
+  Task<Status> set_readonly(bool readonly) override;
 
  private:
   bool is_direct() const { return options_.cache_direct; }
@@ -320,6 +321,15 @@ Task<Status> FileNode::preallocate(u64 offset, u64 size, Preallocation how) {
   if (is_unsupported(result)) co_return co_await write_zeroes_as_data(*this, offset, size);
   if (result < 0) co_return failed("Could not preallocate", offset, size, result);
   co_return Status{};
+}
+
+Task<Status> FileNode::set_readonly(bool readonly) {
+  if (file_.readonly == readonly) co_return Status{};
+  if (readonly) {
+    Status status = co_await flush();
+    CO_TRY(std::move(status));
+  }
+  co_return reopen_host_file(file_, options_, readonly);
 }
 
 /// What the file system knows of holes. Where it knows nothing, all is data.

@@ -20,6 +20,8 @@ class FilterNode : public Node {
   }
   Task<Status> discard(u64 offset, u64 size) override { return file_->discard(offset, size); }
   Task<Status> flush() override { return file_->flush(); }
+  Task<Status> close() override { return file_->close(); }
+  Task<Status> set_readonly(bool readonly) override { return file_->set_readonly(readonly); }
   u64 size_bytes() const override { return file_->size_bytes(); }
   Task<Status> resize(u64 size_bytes, Preallocation how) override { return file_->resize(size_bytes, how); }
   Task<Result<BlockStatus>> block_status(u64 offset, u64 bytes) override { return file_->block_status(offset, bytes); }

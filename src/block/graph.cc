@@ -1,6 +1,9 @@
 // From option trees to nodes: common options, probing, nesting limits, and the names of what is open.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <set>
+
 #include "block/detect_zeroes.h"
 #include "block/driver.h"
 
@@ -247,6 +250,21 @@ Status Graph::name_node(NodePtr node) {
 }
 
 void Graph::forget(const std::string& node_name) { nodes_.erase(node_name); }
+
+Task<Status> Graph::close_all() {
+  std::vector<NodePtr> nodes = all_nodes();
+  std::set<const Node*> below;  // parents pass it down
+  for (const NodePtr& node : nodes) {
+    for (const Child& child : node->children()) below.insert(child.node.get());
+  }
+  Status result;
+  for (const NodePtr& node : nodes) {
+    if (below.contains(node.get())) continue;
+    Status status = co_await node->close();
+    if (!status && result) result = std::move(status);
+  }
+  co_return result;
+}
 
 std::vector<NodePtr> Graph::all_nodes() const {
   std::vector<NodePtr> nodes;

@@ -104,4 +104,22 @@ Result<HostFile> open_host_file(const FileOptions& options) {
   return file;
 }
 
+Status reopen_host_file(HostFile& file, const FileOptions& options, bool readonly) {
+  if (options.fd >= 0)
+    return Error(ErrorKind::Unsupported, file.name + " was handed over as a descriptor and keeps its access mode", ENOTSUP);
+  Fd fd = TRY(open_path(options, readonly));
+  Fd old = std::exchange(file.fd, std::move(fd));
+  Status ready = set_flags(file, options.cache_direct);
+  if (options.locking) unlock_image(old);  // ours stand in our way, too
+  if (ready && options.locking) ready = lock_image(file.fd, file.name, !readonly);
+  if (ready) {
+    file.readonly = readonly;
+    return {};
+  }
+  file.fd = std::move(old);
+  // Nobody can have taken what we held a moment ago for long; without the lock we would still be no worse than unlocked.
+  if (options.locking) static_cast<void>(lock_image(file.fd, file.name, !file.readonly));
+  return ready;
+}
+
 }  // namespace atl::block

@@ -21,6 +21,8 @@ struct HostFile {
 
 /// Every error names the file.
 Result<HostFile> open_host_file(const FileOptions& options);
+/// Opens the same file anew with the other access mode, and takes the locks that go with it. On failure all is as before.
+Status reopen_host_file(HostFile& file, const FileOptions& options, bool readonly);
 /// The size now.
 Result<u64> measure(const HostFile& file);
 

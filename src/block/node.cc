@@ -12,6 +12,13 @@ Task<Status> Node::resize(u64, Preallocation) {
   co_return Error(ErrorKind::Unsupported, "Image format driver does not support resize", ENOTSUP);
 }
 
+Task<Status> Node::set_readonly(bool readonly) {
+  NodeInfo now = info();
+  if (now.readonly == readonly) co_return Status{};
+  co_return Error(ErrorKind::Unsupported,
+                  fmt::format("driver '{}' cannot change between read-only and read-write", now.driver), ENOTSUP);
+}
+
 Task<Result<BlockStatus>> Node::block_status(u64, u64 bytes) {
   BlockStatus status;
   status.bytes = bytes;

@@ -75,6 +75,9 @@ class Node {
   /// Puts away what is only in memory (bitmaps, marks of being in use): the last request before the node goes, which the
   /// image survives without, but then has to be repaired. More requests may follow all the same. Parents pass it down.
   virtual Task<Status> close() { return flush(); }
+  /// Makes a node that was opened read-only writable, or back; also what it stands on (but no backing file). Nothing may be
+  /// in flight. For commits into a backing file, and blockdev-reopen.
+  virtual Task<Status> set_readonly(bool readonly);
   /// The current size, asked anew where it can change (QMP block_resize).
   virtual u64 size_bytes() const = 0;
   /// Grows (with zeroes) or shrinks.

@@ -64,6 +64,12 @@ class RawNode final : public Node {
   Task<Result<BlockStatus>> block_status(u64 offset, u64 bytes) override {
     return file_->block_status(options_.offset + offset, bytes);
   }
+  Task<Status> close() override { return file_->close(); }
+  Task<Status> set_readonly(bool readonly) override {
+    Status status = co_await file_->set_readonly(readonly);
+    if (status) readonly_ = readonly;
+    co_return status;
+  }
   std::vector<Child> children() const override { return {{"file", file_}}; }
   Status replace_child(std::string_view role, NodePtr node) override {
     if (role != "file" || !node) return Node::replace_child(role, std::move(node));
@@ -102,7 +108,7 @@ class RawNode final : public Node {
 
   NodePtr file_;
   const RawOptions options_;
-  const bool readonly_;
+  bool readonly_;
 };
 
 }  // namespace

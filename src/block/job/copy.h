@@ -34,7 +34,7 @@ struct CopyOptions {
 
   u32 workers = 8;              // requests in flight
   u64 chunk_bytes = 2 * kMiB;   // of one request, a multiple of 64 KiB
-  bool in_order = true;         // false: writes may be issued out of order (convert -W)
+  bool in_order = true;         // writes start in the order of their offsets; false: as they come (convert -W)
   bool target_is_zero = false;  // holes and zeroes need no write
   bool unmap = true;            // write zeroes as holes where the target can
   bool compressed = false;      // write whole clusters with write_compressed
@@ -65,10 +65,9 @@ struct CopyResult {
 Task<Result<CopyResult>> copy_range(Loop& loop, CopyOptions options);
 
 /// Where the bytes at `offset` come from, looking through backing files down to (not into) `base`: `allocated` is false if
-/// no node above `base` has them. `zero` counts only what nodes above know, or that the chain ends there.
+/// no node above `base` has them. Without a base, what the whole chain lacks is `zero`.
 Task<Result<BlockStatus>> status_above(Node& top, const Node* base, u64 offset, u64 bytes);
-/// The backing child, or nullptr. Filters are looked through.
-Node* backing_of(Node& node);
-NodePtr backing_ptr(Node& node);
+/// The backing file's node, or nullptr. Nodes without a format of their own are looked through.
+NodePtr backing_of(Node& node);
 
 }  // namespace atl::block

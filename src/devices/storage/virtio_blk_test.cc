@@ -271,7 +271,7 @@ TEST_F(VirtioBlkTest, BatchOfCompletionsIsOneInterrupt) {
 }
 
 TEST_F(VirtioBlkTest, ResizeTellsTheDriver) {
-  ASSERT_TRUE(node.resize(2 * kDiskBytes));
+  ASSERT_TRUE(block::finish(*loop, node.resize(2 * kDiskBytes, block::Preallocation::Off)));
   blk->size_changed();
   EXPECT_EQ(config().capacity, 2 * kDiskBytes / 512);
   EXPECT_EQ(driver->config_interrupts, 1);
