@@ -8,10 +8,12 @@ namespace atl::block {
 extern const Driver kFileDriver, kHostDeviceDriver, kHostCdromDriver;
 extern const Driver kNullCoDriver, kNullAioDriver;
 extern const Driver kRawDriver;
+extern const Driver kVdiDriver, kVpcDriver;
 
 const std::vector<const Driver*>& drivers() {
   static const std::vector<const Driver*> list = {
       &kFileDriver, &kHostDeviceDriver, &kHostCdromDriver, &kNullCoDriver, &kNullAioDriver, &kRawDriver,
+      &kVdiDriver, &kVpcDriver,
   };
   return list;
 }

@@ -1,0 +1,396 @@
+#include "block/format/mapped_node.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/math.h"
+#include "block/format/file_bytes.h"
+#include "block/iovecs.h"
+
+namespace atl::block {
+namespace {
+
+constexpr u64 kCopyBytes = kMiB;      // that copying on write holds in memory
+constexpr u64 kMaxLookups = 1 << 18;  // for one run, so that no question takes long
+
+Error unsupported(const char* driver, const char* what) {
+  return Error(ErrorKind::Unsupported, fmt::format("{} images {}", driver, what), ENOTSUP);
+}
+
+class MappedNode final : public Node {
+ public:
+  MappedNode(std::unique_ptr<ClusterMap> map, NodePtr backing, MappedOptions options)
+      : map_(std::move(map)), backing_(std::move(backing)), options_(std::move(options)) {}
+
+  NodeInfo info() const override;
+  u64 size_bytes() const override { return map_->size_bytes(); }
+  Task<Status> read(u64 offset, std::span<const iovec> out) override;
+  Task<Status> write(u64 offset, std::span<const iovec> data, u32 flags) override;
+  Task<Status> write_zeroes(u64 offset, u64 size, u32 flags) override;
+  Task<Status> discard(u64 offset, u64 size) override;
+  Task<Status> flush() override;
+  Task<Status> resize(u64 size_bytes, Preallocation how) override;
+  Task<Result<BlockStatus>> block_status(u64 offset, u64 bytes) override;
+  Task<Status> write_compressed(u64 offset, std::span<const iovec> data) override;
+  std::vector<Child> children() const override;
+  Status replace_child(std::string_view role, NodePtr node) override;
+  Image* image() override { return map_->image(); }
+
+ private:
+  Status check_write(u64 offset, u64 size) const;
+  bool reads_zero(const Run& run) const { return run.kind == Run::Zero || (run.kind == Run::Hole && !backing_); }
+  Task<Result<Run>> find_run(u64 offset, u64 limit);
+  Task<Status> read_locked(u64 offset, std::span<const iovec> out);
+  Task<Status> read_run(Run run, u64 offset, std::span<const iovec> out);
+  Task<Status> write_data(u64 offset, std::span<const iovec> data);
+  Task<Result<u64>> write_existing(u64 offset, std::span<const iovec> data);
+  Task<Result<u64>> write_new(u64 offset, std::span<const iovec> data);
+  Task<Status> copy(u64 offset, u64 end, u64 cluster, Place place);
+  Task<Status> zero_run(Run run, u64 offset, u32 flags);
+  Task<Status> begin_writing();
+
+  std::unique_ptr<ClusterMap> map_;
+  NodePtr backing_;
+  const MappedOptions options_;
+  bool written_ = false;
+  AsyncLock lock_;   // exclusive: tables change; shared: everything else
+};
+
+NodeInfo MappedNode::info() const {
+  NodeInfo info = map_->files().front().node->info();
+  info.node_name = options_.node_name;
+  info.driver = map_->driver();
+  info.size_bytes = map_->size_bytes();
+  info.readonly = options_.readonly;
+  info.request_alignment = 1;
+  info.can_discard = info.can_discard && !options_.readonly;
+  return info;
+}
+
+std::vector<Child> MappedNode::children() const {
+  std::vector<Child> list = map_->files();
+  if (backing_) list.push_back({"backing", backing_});
+  return list;
+}
+
+Status MappedNode::replace_child(std::string_view role, NodePtr node) {
+  if (role != "backing") return Node::replace_child(role, std::move(node));
+  backing_ = std::move(node);
+  return {};
+}
+
+Status MappedNode::check_write(u64 offset, u64 size) const {
+  if (options_.readonly) return Error(ErrorKind::Permission, "this node is read-only", EPERM);
+  return check_range(offset, size, map_->size_bytes());
+}
+
+// --- looking up ---
+
+bool follows(const Run& first, const Run& next) {
+  if (next.kind != first.kind || next.unprepared != first.unprepared) return false;
+  if (first.kind == Run::Data) return next.file == first.file && next.at == first.at + first.bytes;
+  return first.kind == Run::Hole || first.kind == Run::Zero;
+}
+
+/// As much as lies alike.
+Task<Result<Run>> MappedNode::find_run(u64 offset, u64 limit) {
+  Result<Run> found = co_await map_->find(offset, limit);
+  Run run = CO_TRY(std::move(found));
+  for (u64 i = 0; run.bytes < limit && i < kMaxLookups; ++i) {
+    found = co_await map_->find(offset + run.bytes, limit - run.bytes);
+    if (!found || !follows(run, *found)) break;
+    run.bytes += found->bytes;
+  }
+  run.bytes = std::min(run.bytes, limit);
+  co_return run;
+}
+
+Task<Result<BlockStatus>> MappedNode::block_status(u64 offset, u64 bytes) {
+  CO_TRY(check_range(offset, bytes, map_->size_bytes()));
+  co_await lock_.shared();
+  Result<Run> found = co_await find_run(offset, bytes);
+  lock_.release();
+  Run run = CO_TRY(std::move(found));
+  BlockStatus status;
+  status.bytes = run.bytes;
+  status.allocated = run.kind != Run::Hole;
+  status.data = run.kind >= Run::Data;
+  status.zero = reads_zero(run);
+  status.compressed = run.kind == Run::Compressed;
+  if (run.kind == Run::Data) {
+    status.offset = run.at;
+    status.file = run.file;
+  }
+  if (run.sparse && range_fits(run.at, 1, run.file->size_bytes())) {
+    u64 there = std::min(run.bytes, run.file->size_bytes() - run.at);
+    Result<BlockStatus> below = co_await run.file->block_status(run.at, there);
+    if (below && below->zero) {
+      status.zero = true;
+      status.bytes = below->bytes;
+    } else if (below) {
+      status.bytes = below->bytes;
+    }
+  }
+  co_return status;
+}
+
+// --- reading ---
+
+Task<Status> MappedNode::read(u64 offset, std::span<const iovec> out) {
+  CO_TRY(check_range(offset, iovec_bytes(out), map_->size_bytes()));
+  co_await lock_.shared();
+  Status status = co_await read_locked(offset, out);
+  lock_.release();
+  co_return status;
+}
+
+Task<Status> MappedNode::read_locked(u64 offset, std::span<const iovec> out) {
+  const u64 size = iovec_bytes(out);
+  for (u64 done = 0; done < size;) {
+    Result<Run> found = co_await find_run(offset + done, size - done);
+    Run run = CO_TRY(std::move(found));
+    auto part = iovec_slice(out, done, run.bytes);
+    Status status = co_await read_run(run, offset + done, part);
+    CO_TRY(std::move(status));
+    done += run.bytes;
+  }
+  co_return Status{};
+}
+
+Task<Status> MappedNode::read_run(Run run, u64 offset, std::span<const iovec> out) {
+  switch (run.kind) {
+    case Run::Data: co_return co_await read_padded(*run.file, run.at, out);
+    case Run::Compressed:
+    case Run::Encrypted: co_return co_await map_->read_encoded(offset, run, out);
+    case Run::Hole:
+      if (backing_) co_return co_await read_padded(*backing_, offset, out);
+      break;
+    case Run::Zero: break;
+  }
+  iovec_clear(out);
+  co_return Status{};
+}
+
+// --- writing ---
+
+Task<Status> MappedNode::write(u64 offset, std::span<const iovec> data, u32 flags) {
+  CO_TRY(check_write(offset, iovec_bytes(data)));
+  Status status = co_await write_data(offset, data);
+  if (status && (flags & kFua)) status = co_await flush();
+  co_return status;
+}
+
+/// To be called with the lock held exclusively.
+Task<Status> MappedNode::begin_writing() {
+  if (written_) co_return Status{};
+  Status status = co_await map_->begin_writing();
+  written_ = status.has_value();
+  co_return status;
+}
+
+Task<Status> MappedNode::write_data(u64 offset, std::span<const iovec> data) {
+  const u64 size = iovec_bytes(data);
+  for (u64 done = 0; done < size;) {
+    auto rest = iovec_slice(data, done);
+    Result<u64> written = u64{0};
+    if (written_) {
+      co_await lock_.shared();
+      written = co_await write_existing(offset + done, rest);
+      lock_.release();
+    }
+    if (written && *written == 0) {
+      co_await lock_.exclusive();
+      written = co_await write_new(offset + done, rest);
+      lock_.release();
+    }
+    done += CO_TRY(std::move(written));
+  }
+  co_return Status{};
+}
+
+/// Writes what lies in clusters that have a place, up to the first that has none; gives the bytes done.
+Task<Result<u64>> MappedNode::write_existing(u64 offset, std::span<const iovec> data) {
+  Result<Run> found = co_await find_run(offset, iovec_bytes(data));
+  Run run = CO_TRY(std::move(found));
+  if (run.kind != Run::Data || run.unprepared) co_return u64{0};
+  auto part = iovec_slice(data, 0, run.bytes);
+  Status status = co_await write_growing(*run.file, run.at, std::span<const iovec>(part));
+  CO_TRY(std::move(status));
+  co_return run.bytes;
+}
+
+/// Gives the cluster at `offset` a place and writes there; gives the bytes done.
+Task<Result<u64>> MappedNode::write_new(u64 offset, std::span<const iovec> data) {
+  Status status = co_await begin_writing();
+  CO_TRY(std::move(status));
+  Result<u64> meanwhile = co_await write_existing(offset, data);  // somebody may have been faster
+  if (!meanwhile || *meanwhile) co_return meanwhile;
+  const u64 cluster = offset - offset % map_->cluster_bytes();
+  Result<Run> before = co_await map_->find(offset, iovec_bytes(data));
+  if (CO_TRY(std::move(before)).unprepared) {
+    status = co_await map_->prepare(cluster);
+    CO_TRY(std::move(status));
+    co_return co_await write_existing(offset, data);
+  }
+  const u64 cluster_end = cluster + map_->cluster_bytes();
+  const u64 bytes = std::min(iovec_bytes(data), cluster_end - offset);
+  Result<Place> found = co_await map_->allocate(cluster);
+  const Place place = CO_TRY(std::move(found));
+  status = co_await copy(cluster, offset, cluster, place);
+  CO_TRY(std::move(status));
+  auto part = iovec_slice(data, 0, bytes);
+  status = co_await write_growing(*place.file, place.at + (offset - cluster), std::span<const iovec>(part));
+  CO_TRY(std::move(status));
+  status = co_await copy(offset + bytes, cluster_end, cluster, place);
+  CO_TRY(std::move(status));
+  status = co_await map_->link(cluster, place);
+  CO_TRY(std::move(status));
+  if (map_->wants_flush()) status = co_await map_->flush();
+  CO_TRY(std::move(status));
+  co_return bytes;
+}
+
+/// What the guest sees at [offset, end) into the new place of its cluster, where that does not read the same already.
+Task<Status> MappedNode::copy(u64 offset, u64 end, u64 cluster, Place place) {
+  std::vector<u8> buffer;
+  const u64 disk_end = align_up(map_->size_bytes(), kSectorBytes);
+  while (offset < end) {
+    Run run{.kind = Run::Zero, .bytes = end - offset};
+    if (offset < disk_end) {
+      Result<Run> found = co_await find_run(offset, std::min(end, disk_end) - offset);
+      run = CO_TRY(std::move(found));
+    }
+    if (place.reads_zero && reads_zero(run)) {
+      offset += run.bytes;
+      continue;
+    }
+    buffer.resize(std::min({run.bytes, kCopyBytes, end - offset}));
+    iovec whole{buffer.data(), buffer.size()};
+    Status status = co_await read_run(run, offset, {&whole, 1});
+    CO_TRY(std::move(status));
+    status = co_await write_growing(*place.file, place.at + (offset - cluster), std::span<const u8>(buffer));
+    CO_TRY(std::move(status));
+    offset += buffer.size();
+  }
+  co_return Status{};
+}
+
+Task<Status> MappedNode::write_compressed(u64 offset, std::span<const iovec> data) {
+  CO_TRY(check_write(offset, iovec_bytes(data)));
+  if (offset % map_->cluster_bytes())
+    co_return Error(ErrorKind::Invalid, fmt::format("compressed data at {} do not start a cluster", offset), EINVAL);
+  const u64 size = iovec_bytes(data), cluster = map_->cluster_bytes();
+  co_await lock_.exclusive();
+  Status status = co_await begin_writing();
+  for (u64 done = 0; status && done < size; done += cluster) {
+    auto part = iovec_slice(data, done, cluster);
+    status = co_await map_->write_compressed(offset + done, part);
+    if (status && map_->wants_flush()) status = co_await map_->flush();
+  }
+  lock_.release();
+  co_return status;
+}
+
+// --- zeroes and discard ---
+
+Task<Status> MappedNode::write_zeroes(u64 offset, u64 size, u32 flags) {
+  CO_TRY(check_write(offset, size));
+  const u64 end = offset + size, disk_end = map_->size_bytes();
+  Status status;
+  while (status && offset < end) {
+    const u64 in_cluster = offset % map_->cluster_bytes();
+    const u64 cluster_end = offset - in_cluster + map_->cluster_bytes();
+    const bool whole = in_cluster == 0 && (end >= cluster_end || end >= disk_end);
+    co_await lock_.exclusive();
+    Result<Run> found = co_await find_run(offset, end - offset);
+    Run run;
+    if (found) run = *found;
+    status = found ? Status{} : Status(std::move(found).error());
+    if (status && !reads_zero(run)) {
+      run.bytes = std::min({run.bytes, end - offset, cluster_end - offset});
+      status = co_await begin_writing();
+      if (status && whole && map_->has_zero_clusters())
+        status = co_await map_->zero_cluster(offset);
+      else if (status && run.kind == Run::Data)
+        status = co_await run.file->write_zeroes(run.at, run.bytes, flags & ~u32{kFua});
+      else if (status)
+        status = co_await zero_run(run, offset, flags);
+      if (status && map_->wants_flush()) status = co_await map_->flush();
+    }
+    lock_.release();
+    offset += run.bytes;
+  }
+  if (status && (flags & kFua)) status = co_await flush();
+  co_return status;
+}
+
+/// Zeroes into a cluster that has no place yet, under the lock.
+Task<Status> MappedNode::zero_run(Run run, u64 offset, u32) {
+  for (u64 done = 0; done < run.bytes;) {
+    auto zeroes = iovec_zeroes(run.bytes - done);
+    Result<u64> written = co_await write_new(offset + done, zeroes);
+    done += CO_TRY(std::move(written));
+  }
+  co_return Status{};
+}
+
+/// A hint: what has a place gives its storage back.
+Task<Status> MappedNode::discard(u64 offset, u64 size) {
+  CO_TRY(check_write(offset, size));
+  if (!options_.discard) co_return Status{};
+  const u64 end = offset + size;
+  co_await lock_.exclusive();
+  Status status = co_await begin_writing();
+  while (status && offset < end) {
+    Result<Run> found = co_await find_run(offset, end - offset);
+    if (!found) {
+      status = std::move(found).error();
+      break;
+    }
+    if (found->kind == Run::Data) status = co_await found->file->discard(found->at, found->bytes);
+    offset += found->bytes;
+  }
+  lock_.release();
+  co_return status;
+}
+
+Task<Status> MappedNode::flush() {
+  if (options_.readonly || !written_) co_return Status{};
+  co_await lock_.exclusive();
+  Status status = co_await map_->flush();
+  lock_.release();
+  co_return status;
+}
+
+Task<Status> MappedNode::resize(u64 size_bytes, Preallocation how) {
+  if (options_.readonly) co_return Error(ErrorKind::Permission, "this node is read-only", EPERM);
+  co_await lock_.exclusive();
+  Status status = co_await begin_writing();
+  if (status) status = co_await map_->flush();
+  if (status) status = co_await map_->resize(size_bytes, how);
+  if (status) status = co_await map_->flush();
+  lock_.release();
+  co_return status;
+}
+
+}  // namespace
+
+Task<Status> ClusterMap::read_encoded(u64, Run, std::span<const iovec>) {
+  co_return unsupported(driver(), "hold no such clusters");
+}
+Task<Result<Place>> ClusterMap::allocate(u64) { co_return unsupported(driver(), "cannot be written"); }
+Task<Status> ClusterMap::link(u64, Place) { co_return unsupported(driver(), "cannot be written"); }
+Task<Status> ClusterMap::prepare(u64) { co_return Status{}; }
+Task<Status> ClusterMap::zero_cluster(u64) { co_return unsupported(driver(), "have no zero clusters"); }
+Task<Status> ClusterMap::write_compressed(u64, std::span<const iovec>) {
+  co_return unsupported(driver(), "do not store compressed data");
+}
+Task<Status> ClusterMap::resize(u64, Preallocation) { co_return unsupported(driver(), "cannot be resized"); }
+
+NodePtr make_mapped_node(std::unique_ptr<ClusterMap> map, NodePtr backing, MappedOptions options) {
+  if (options.node_name.empty()) options.node_name = generate_node_name();
+  return std::make_shared<MappedNode>(std::move(map), std::move(backing), std::move(options));
+}
+
+}  // namespace atl::block
