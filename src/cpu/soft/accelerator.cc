@@ -65,7 +65,7 @@ class MapFollower final : public memory::MapListener {
 
 class SoftMachine final : public Vm {
  public:
-  static Result<std::unique_ptr<Vm>> create(const VmOptions& options);
+  static Result<std::unique_ptr<Vm>> create(const VmOptions& options, const translate::Options& translate);
   ~SoftMachine() override;
 
   std::string_view accelerator() const override { return "soft"; }
@@ -88,11 +88,12 @@ class SoftMachine final : public Vm {
 
   SoftVm vm_;
   MapFollower follower_;
+  std::unique_ptr<translate::CodeCache> translations_;
   std::unique_ptr<InterruptChips> chips_;
   std::vector<std::unique_ptr<CoreParts>> cores_;
 };
 
-Result<std::unique_ptr<Vm>> SoftMachine::create(const VmOptions& options) {
+Result<std::unique_ptr<Vm>> SoftMachine::create(const VmOptions& options, const translate::Options& translate) {
   std::unique_ptr<SoftMachine> machine(new SoftMachine());
   SoftVm& vm = machine->vm_;
   vm.memory = options.memory;
@@ -100,6 +101,10 @@ Result<std::unique_ptr<Vm>> SoftMachine::create(const VmOptions& options) {
   vm.cores.resize(options.max_vcpus);
   machine->cores_.resize(options.max_vcpus);
   machine->chips_ = TRY(InterruptChips::create(vm, options.irqchip));
+  if (translate.translation != translate::Translation::Off) {
+    machine->translations_ = TRY(translate::CodeCache::create(vm, translate));
+    vm.translations = machine->translations_.get();
+  }
   options.memory->set_listener(&machine->follower_);
   options.memory->set_write_observer(&vm.code);
   return std::unique_ptr<Vm>(std::move(machine));
@@ -217,6 +222,7 @@ std::unique_ptr<CoreParts> make_core(SoftVm& vm, u32 index, const CpuidTable& cp
   core.memory_bus = std::make_unique<memory::BusView>(*vm.memory);
   core.port_bus = std::make_unique<memory::BusView>(*vm.ports);
   parts->blocks = attach_block_cache(core);
+  if (vm.translations) parts->translation = translate::attach_runtime(core, *vm.translations);
   return parts;
 }
 
@@ -224,9 +230,9 @@ std::unique_ptr<CoreParts> make_core(SoftVm& vm, u32 index, const CpuidTable& cp
 
 namespace atl::cpu {
 
-Result<std::unique_ptr<Vm>> create_soft_vm(const VmOptions& options) {
+Result<std::unique_ptr<Vm>> create_soft_vm(const VmOptions& options, const soft::translate::Options& translate) {
   TRY(soft::prepare_stubs());
-  return soft::SoftMachine::create(options);
+  return soft::SoftMachine::create(options, translate);
 }
 
 Result<std::unique_ptr<InstructionStepper>> create_instruction_stepper(memory::AddressSpace& memory,

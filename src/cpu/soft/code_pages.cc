@@ -21,6 +21,7 @@ void CodePages::wrote(GuestAddr gpa, u64 size_bytes) {
     u32 old = w.load(std::memory_order_relaxed);
     while ((old & kMarked) && !w.compare_exchange_weak(old, (old & ~kMarked) + 2, std::memory_order_seq_cst)) {
     }
+    if ((old & kMarked) && listener_) listener_->code_changed(page << 12, old);
   }
 }
 

@@ -14,8 +14,19 @@ namespace atl::soft {
 /// Any thread, but for resize(). A block remembers the word of its pages and is stale once it differs.
 class CodePages final : public memory::WriteObserver {
  public:
+  /// Who keeps something about code and must know that it changes. Any thread.
+  class Listener {
+   public:
+    virtual ~Listener() = default;
+    /// A marked page was written; `old_word` is what version() was.
+    virtual void code_changed(GuestAddr page, u32 old_word) = 0;
+  };
+  /// Before the vCPUs run.
+  void set_listener(Listener* listener) { listener_ = listener; }
+
   /// Covers guest physical pages below `limit`; what lies above is never cached. Before the vCPUs run: forgets all marks.
   void resize(GuestAddr limit);
+  u64 size() const { return size_; }  // in pages
   bool covers(GuestAddr gpa) const { return gpa >> 12 < size_; }
   bool holds_code(GuestAddr gpa) const { return covers(gpa) && (word(gpa).load(std::memory_order_acquire) & kMarked); }
   /// Marks a page before code is read from it. True if it was not marked: every core must then drop its write tags.
@@ -37,6 +48,7 @@ class CodePages final : public memory::WriteObserver {
   // Bit 0: holds code; the rest: version. From calloc, so that a word costs no memory until its page holds code.
   std::unique_ptr<std::atomic<u32>, Free> pages_;
   u64 size_ = 0;
+  Listener* listener_ = nullptr;
 };
 
 }  // namespace atl::soft

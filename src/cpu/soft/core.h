@@ -110,8 +110,10 @@ struct Core {
 
   // -- translated code (translate/abi.h, thunks.h) ------------------------------------------------------------------------
   u64 page_rip = 0;            // linear address of the guest page in which the running translation lies
+  std::array<u64, 8> slots{};  // translated code's own, for values that outlive a scratch register
   u8 vectors_live = 0;         // the guest's vector registers and MXCSR are in the host's
   u8 want_vectors = 0;         // the thunk that goes back makes them live
+  u8 vectors_allowed = 0;      // no control register makes SSE or AVX instructions fault; update_translate_mode() keeps it
   u8 host_avx = 0;             // save and load YMM registers, too
   u8 translate_mode = translate::kNoMode;  // translate::mode_of() the core; update_translate_mode() keeps it
   bool shutdown = false;       // a triple fault while translated code was running

@@ -14,6 +14,9 @@ namespace atl::soft {
 
 struct Core;
 class InterruptChips;  // irq/interrupt_chips.h
+namespace translate {
+class CodeCache;       // translate/code_cache.h
+}
 
 struct SoftVm {
   memory::AddressSpace* memory = nullptr;
@@ -25,6 +28,7 @@ struct SoftVm {
   std::vector<Core*> cores;         // fixed before the first vCPU runs
   std::mutex atomic_fallback;       // LOCKed accesses that no host instruction can do
   InterruptChips* chips = nullptr;
+  translate::CodeCache* translations = nullptr;   // none: everything is interpreted
 };
 
 // How vCPU threads learn of events. `core.attention` is a set of bits that any thread may set; the vCPU's own thread takes

@@ -7,15 +7,19 @@
 #include "cpu/soft/exec/block_cache.h"
 #include "cpu/soft/irq/local_apic.h"
 #include "cpu/soft/soft_vm.h"
+#include "cpu/soft/translate/core_memory.h"
+#include "cpu/soft/translate/runtime.h"
 
 namespace atl::soft {
 
 /// A Core and what hangs on it. Owned by the VM, because timers and other vCPUs reach it as long as that lives.
 struct CoreParts {
   CpuidTable cpuid;
-  Core core;
+  CorePtr memory = allocate_core();
+  Core& core = *memory;
   std::unique_ptr<LocalApic> apic;  // none in an instruction stepper
   std::unique_ptr<BlockCache> blocks;
+  std::unique_ptr<translate::Runtime> translation;  // none if everything is interpreted
 };
 
 std::unique_ptr<CoreParts> make_core(SoftVm& vm, u32 index, const CpuidTable& cpuid);

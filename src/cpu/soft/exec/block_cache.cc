@@ -7,6 +7,7 @@
 #include "cpu/soft/mmu/access.h"
 #include "cpu/soft/soft_vm.h"
 #include "cpu/soft/system/debug.h"
+#include "cpu/soft/translate/tier.h"
 
 namespace atl::soft {
 
@@ -273,7 +274,8 @@ CodeBlock* BlockCache::decode(Source& source, unsigned max_ops, bool keep) {
 /// Copies `block`, its ops and, while provisional, its bytes into the arena and enters it.
 CodeBlock* BlockCache::store(const CodeBlock& block, const Source& source) {
   constexpr u64 kAlign = alignof(CodeBlock);
-  u64 ops_bytes = (block.op_count + 1) * sizeof(Op);
+  const bool counted = core_.translation && block.mode & kModeChain && !block.second_word;
+  u64 ops_bytes = (block.op_count + 1 + counted) * sizeof(Op);
   u64 copy_bytes = block.epoch ? (block.length + kAlign - 1) / kAlign * kAlign : 0;
   u64 size = sizeof(CodeBlock) + ops_bytes + copy_bytes;
   if (used_ + size > kArenaBytes) clear();
@@ -281,7 +283,8 @@ CodeBlock* BlockCache::store(const CodeBlock& block, const Source& source) {
   used_ += size;
   auto* stored = new (at) CodeBlock(block);
   stored->ops = reinterpret_cast<Op*>(at + sizeof(CodeBlock));
-  std::uninitialized_copy_n(ops_.data(), block.op_count + 1, stored->ops);
+  if (counted) stored->ops[0] = translate::counting_op(core_, block.gpa);
+  std::uninitialized_copy_n(ops_.data(), block.op_count + 1, stored->ops + counted);
   if (block.epoch) {
     stored->bytes = at + sizeof(CodeBlock) + ops_bytes;
     std::memcpy(stored->bytes, block.second_word ? source.joined.data() : source.host, block.length);

@@ -9,6 +9,7 @@
 #include "cpu/soft/system/debug.h"
 #include "cpu/soft/system/events.h"
 #include "cpu/soft/system/state.h"
+#include "cpu/soft/translate/runtime.h"
 
 namespace atl::soft {
 
@@ -85,6 +86,7 @@ std::optional<RunExit> attend(Core& core) {
       take(core, kAttendKick);
       return RunExit::Kicked;
     }
+    if (bits & kAttendCode) take(core, kAttendCode);  // to have left translated code is all it takes
     if ((bits & kAttendTlb) && take(core, kAttendTlb)) attend_tlb(core);
     if ((bits & kAttendInit) && take(core, kAttendInit)) attend_init(core);
     if ((bits & kAttendSipi) && take(core, kAttendSipi)) attend_sipi(core);
@@ -98,9 +100,10 @@ std::optional<RunExit> attend(Core& core) {
   }
 }
 
-/// Runs the block at core.rip and those it is linked to. Links `from`, the op that led here, to it. Returns the op that ends
+/// Runs translated code at core.rip, or the block there and those it is linked to. Links `from`, the op that led here, to it. Returns the op that ends
 /// the last block if it may be linked.
 const Op* run_blocks(Core& core, const Op* from) {
+  if (core.translation && core.translation->run()) return nullptr;
   BlockCache& cache = *core.blocks;
   u64 generation = cache.generation();
   CodeBlock* block = cache.find();
@@ -137,6 +140,10 @@ RunExit run(Core& core) {
       if (!deliver_exception(core)) return RunExit::Reset;
     }
     if (core.debugger_hit) [[unlikely]] return RunExit::Debug;
+    if (core.shutdown) [[unlikely]] {
+      core.shutdown = false;
+      return RunExit::Reset;
+    }
   }
 }
 

@@ -10,6 +10,8 @@
 #include "cpu/soft/exec/block_cache.h"
 #include "cpu/soft/exec/run.h"
 #include "cpu/soft/soft_vm.h"
+#include "cpu/soft/translate/core_memory.h"
+#include "cpu/soft/translate/runtime.h"
 
 namespace atl::soft {
 
@@ -19,18 +21,19 @@ class TestMachine {
   static constexpr u64 kPageTables = 0x1000;  // PML4, PDPT and one PD of 2 MiB pages: present, writable, user; 1 GiB mapped
   static constexpr u64 kCode = 0x10000, kStack = 0x20000, kData = 0x30000;
 
-  TestMachine() : cpuid_(cpu::host_cpuid()) {
+  explicit TestMachine(const translate::Options& translate = {}) : cpuid_(cpu::host_cpuid()) {
     add_ram();
     vm_.memory = &memory_;
     vm_.ports = &ports_;
     vm_.code.resize(kRamSize);
-    core_ = std::make_unique<Core>();
+    core_ = allocate_core();
     core_->vm = &vm_;
     core_->cpuid = &cpuid_;
     core_->memory_bus = std::make_unique<memory::BusView>(memory_);
     core_->port_bus = std::make_unique<memory::BusView>(ports_);
     vm_.cores.push_back(core_.get());
     blocks_ = attach_block_cache(*core_);
+    if (translate.translation != translate::Translation::Off) add_translation(translate);
     build_page_tables();
     enter_long_mode();
   }
@@ -39,6 +42,7 @@ class TestMachine {
   SoftVm& vm() { return vm_; }
   memory::AddressSpace& memory() { return memory_; }
   memory::AddressSpace& ports() { return ports_; }
+  translate::Runtime& runtime() { return *runtime_; }
   u8* ram() { return ram_->data(); }
 
   void load(GuestAddr at, std::span<const u8> bytes) { MUST(memory_.guest_memory()->load(at, bytes)); }  // in RAM
@@ -118,6 +122,11 @@ class TestMachine {
     ram_ = MUST(memory::RamBlock::create("ram", kRamSize, {}));  // 16 MiB; a test host without them cannot go on
     MUST(memory_.add({.name = "ram", .size = kRamSize, .ram = ram_}));  // the space is empty
   }
+  void add_translation(const translate::Options& options) {
+    translations_ = MUST(translate::CodeCache::create(vm_, options));  // memory for it; a test host without cannot go on
+    vm_.translations = translations_.get();
+    runtime_ = translate::attach_runtime(*core_, *translations_);
+  }
   void build_page_tables() {
     constexpr u64 kFlags = 7, kLarge = 0x80;
     poke<u64>(kPageTables, (kPageTables + 0x1000) | kFlags);
@@ -130,8 +139,10 @@ class TestMachine {
   std::shared_ptr<memory::RamBlock> ram_;
   cpu::CpuidTable cpuid_;
   SoftVm vm_;
-  std::unique_ptr<Core> core_;
+  CorePtr core_;
   std::unique_ptr<BlockCache> blocks_;
+  std::unique_ptr<translate::CodeCache> translations_;
+  std::unique_ptr<translate::Runtime> runtime_;
 };
 
 }  // namespace atl::soft

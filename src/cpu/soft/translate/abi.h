@@ -50,6 +50,7 @@ using Mode = u8;
 inline constexpr Mode kModeSetShift = 2;
 inline constexpr Mode kModeFlatFsGs = 1 << 4;
 inline constexpr unsigned kModes = 32;
+inline constexpr Mode kNoMode = 0xff;  // not translated
 
 /// The fixed pieces of code around translated code, made by thunks.cc. Those that are called are reached by CALL rel32 and
 /// find their Site by the return address; those that are jumped to never come back.
@@ -59,17 +60,19 @@ enum class Thunk : u8 {
   MissWrite,     //   goes to Site::retry, or runs the instruction by the interpreter and goes to Site::resume or leaves
   CallOut,       // called. Runs the Site's instruction by the interpreter, then goes to Site::resume (flags in the host's
                  //   and in Core::cc) or, if RIP, mode or attention want it, elsewhere
-  LoadVectors,   // called. Makes vectors live; keeps all registers; the host's flags are lost
+  LoadVectors,   // called. Makes vectors live; keeps all registers; the host's flags are lost. While CR0.TS or the like forbid
+                 //   vector instructions, goes on as CallOut: it needs a Site
   kCount,
 };
 
-/// One jump cache entry. Core::jump_cache[mode][index(rip)]: RIP's low bits, hashed by jump_index().
+/// One jump cache entry: Core::jump_cache[mode][jump_index(rip)].
 struct JumpEntry {
-  u64 rip = 1;               // linear; an impossible value if empty: see jump_index
-  const void* code = nullptr;  // far entry: RBP = linear RIP, flags in Core::cc
+  u64 rip;                     // linear; in an empty entry one that has another index
+  const void* code;            // far entry: RBP = linear RIP, flags in Core::cc
 };
 inline constexpr unsigned kJumpBits = 9;
 inline constexpr unsigned kJumpEntries = 1u << kJumpBits;
+using JumpTable = JumpEntry[kJumpEntries];
 inline constexpr u32 jump_index(u64 rip) { return static_cast<u32>(rip ^ rip >> kJumpBits) & (kJumpEntries - 1); }
 /// What an empty entry holds: an address that has another index.
 inline constexpr u64 empty_rip(u32 index) { return index == 0 ? 1 : 0; }

@@ -34,10 +34,12 @@ struct Request {
 using HostOffset = u32;
 
 /// What the runtime must know about one call of a thunk, or about one instruction that may trap (DIV, aligned SSE, unmasked
-/// SIMD exceptions). Sorted by `at`.
+/// SIMD exceptions). Sorted by `at`. Wherever a thunk goes to `resume`, the guest's flags are both in the host's and in
+/// Core::cc; at `retry` nobody looks at the host's.
 struct Site {
   HostOffset at = 0;          // the call's return address; of a trapping instruction its own address
-  HostOffset retry = 0;       // misses: where the check starts
+  HostOffset retry = 0;       // misses: where the check starts; `traps`: where the signal handler continues with all other
+                              //   registers and the flags as they are: code there puts the flags in order, calls CallOut
   HostOffset resume = 0;      // behind the guest instruction; 0: never, go to where RIP points
   u16 offset = 0;             // of the guest instruction in its page
   u16 op = 0;                 // CallOut: index into Draft::ops
@@ -79,12 +81,13 @@ struct Draft {
 
 class Translator {
  public:
-  Translator(const CpuidTable& cpuid, HostFeatures host) : decoder_(cpuid), host_(host) {}
+  Translator(const CpuidTable& cpuid, HostFeatures host);
   /// Any thread, one at a time. An error means that the entry cannot be translated (it straddles the page's end, say).
   Result<Draft> translate(const Request& request) const;
 
  private:
   Decoder decoder_;
+  FeatureSet features_;
   HostFeatures host_;
 };
 

@@ -1,0 +1,22 @@
+// How a VM uses the translator.
+#pragma once
+
+#include "base/types.h"
+
+namespace atl::soft::translate {
+
+enum class Translation : u8 {
+  Off,      // everything is interpreted
+  On,       // what runs often is translated
+  Always,   // everything is translated at first sight, for tests
+};
+
+struct Options {
+  Translation translation = Translation::Off;
+  u64 cache_bytes = 256 * kMiB;  // host code and what is kept about it, at most; a VM. It grows as needed
+  bool stats = false;            // counters to stderr when the VM ends
+  bool perf_map = false;         // /tmp/perf-PID.map for Linux perf
+};
+inline constexpr u64 kMinCacheBytes = kMiB, kMaxCacheBytes = 1024 * kMiB;
+
+}  // namespace atl::soft::translate
