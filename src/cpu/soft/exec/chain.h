@@ -23,8 +23,7 @@ inline bool undisturbed(const Core& core) { return core.attention.load(std::memo
 
 /// Whether `target` is mapped, and to `gpa`. Linked code segments have base 0.
 inline bool maps_to(Core& core, u64 target, GuestAddr gpa) {
-  const TlbEntry& e = core.tlb.at(core.user(), target);
-  return e.fetch == (target & ~u64{0xfff}) && (e.gpa | (target & 0xfff)) == gpa;
+  return core.tlb.fetch_at(core.user(), target).maps(target, gpa);
 }
 
 /// To the run loop, which finds the block for `target` and links `op` to it.
@@ -51,10 +50,10 @@ template <class T, bool kSamePage>
 /// An indirect branch; the target has been checked.
 [[gnu::always_inline]] inline const Op* jump_indirect(Core& core, u64 target) {
   if constexpr (kTailCalls) {
-    const TlbEntry& e = core.tlb.at(core.user(), target);
+    const FetchEntry& e = core.tlb.fetch_at(core.user(), target);
     GuestAddr gpa = e.gpa | (target & 0xfff);
     const CodeBlock* block = core.blocks->jump_candidate(gpa);
-    if (e.fetch == (target & ~u64{0xfff}) && block->gpa == gpa && block->mode == core.block_mode && block->fresh() &&
+    if ((target ^ e.tag) < kPageSize && block->gpa == gpa && block->mode == core.block_mode && block->fresh() &&
         undisturbed(core)) [[likely]] {
       return enter(core, block, target);
     }

@@ -27,21 +27,25 @@ bool raise_page_fault(Core& core, u64 linear, u32 error) {
   return false;
 }
 
+bool translate_or_raise(Core& core, u64 linear, Access access, TlbSet set, Translation& page) {
+  ++core.stats.page_walks;
+  u32 error = 0;
+  if (walk(core, core.tlb.physical, linear, {.set = set, .access = access}, page, error)) return true;
+  return raise_page_fault(core, linear, error);
+}
+
 /// Entries for aligned accesses of CPL 3 are the ones of CPL 3; kAlignedSet itself stays empty.
 TlbSet filled_set(unsigned set) { return set == kAlignedSet ? kUserSet : static_cast<TlbSet>(set); }
 
-bool resolve(Core& core, u64 linear, Access access, TlbSet set, Target& out) {
-  TlbEntry& entry = core.tlb.at(set, linear);
-  u64 tag = access == Access::Write ? entry.write : access == Access::Read ? entry.read : entry.fetch;
-  if (tag == (linear & kPageMask)) {
-    out = {reinterpret_cast<u8*>(linear + entry.addend), entry.gpa | (linear & 0xfff)};
+bool resolve_data(Core& core, u64 linear, Access access, TlbSet set, Target& out) {
+  const TlbEntry& entry = core.tlb.at(set, linear);
+  u64 offset = linear ^ (access == Access::Write ? entry.write : entry.read);
+  if (offset < kPageSize) {
+    out = {reinterpret_cast<u8*>(entry.host + offset), entry.gpa() | offset};
     return true;
   }
-  ++core.stats.page_walks;
   Translation page;
-  u32 error = 0;
-  if (!walk(core, core.tlb.physical, linear, {.set = set, .access = access}, page, error))
-    return raise_page_fault(core, linear, error);
+  if (!translate_or_raise(core, linear, access, set, page)) return false;
   const PhysicalMemory::Window* window = core.tlb.physical.find(page.gpa & kPageMask, kPageSize);
   fill_tlb(core, set, linear, page, window);
   out = {.gpa = page.gpa};
@@ -68,8 +72,8 @@ bool resolve_pieces(Core& core, u64 linear, unsigned size, Access access, TlbSet
   sync_memory_map(core);
   out.first_size = static_cast<unsigned>(std::min<u64>(size, kPageSize - (linear & 0xfff)));
   out.second_size = size - out.first_size;
-  if (!resolve(core, linear, access, set, out.first)) return false;
-  return !out.second_size || resolve(core, next_page(core, linear), access, set, out.second);
+  if (!resolve_data(core, linear, access, set, out.first)) return false;
+  return !out.second_size || resolve_data(core, next_page(core, linear), access, set, out.second);
 }
 
 /// Copies that fit a register are one access, as other vCPUs may watch.
@@ -234,10 +238,17 @@ bool fetch_page(Core& core, u64 linear, FetchPage& out) {
   if (core.code_size == CodeSize::k64 && static_cast<u64>(static_cast<i64>(linear << 16) >> 16) != linear)
     return core.raise(kGP, 0);
   sync_memory_map(core);
-  Target target;
-  if (!resolve(core, linear, Access::Fetch, core.user() ? kUserSet : kSupervisorSet, target)) return false;
-  GuestAddr offset = linear & 0xfff;
-  out = {target.gpa - offset, target.host ? target.host - offset : nullptr};
+  const FetchEntry& entry = core.tlb.fetch_at(core.user(), linear);
+  if ((linear ^ entry.tag) < kPageSize) {
+    out = {entry.gpa, entry.host};
+    return true;
+  }
+  Translation page;
+  if (!translate_or_raise(core, linear, Access::Fetch, core.user() ? kUserSet : kSupervisorSet, page)) return false;
+  const GuestAddr gpa = page.gpa & kPageMask;
+  const PhysicalMemory::Window* window = core.tlb.physical.find(gpa, kPageSize);
+  fill_fetch(core, core.user(), linear, page, window);
+  out = {gpa, window ? window->host + (gpa - window->base) : nullptr};
   return true;
 }
 

@@ -20,10 +20,9 @@ bool write_slow(Core& core, u64 linear, const void* data, unsigned size);
 /// Host pointer for an access that lies in one page of RAM and is allowed, else nullptr without a fault.
 inline u8* fast_host(Core& core, u64 linear, unsigned size, Access access) {
   const TlbEntry& e = core.tlb.at(core.tlb.data_set, linear);
-  u64 tag = access == Access::Write ? e.write : e.read;
-  // An entry's tag can only be of pages that have its index: if the last byte lies in the next page, that page is no match.
-  if (((linear + size - 1) & ~u64{0xfff}) != tag) [[unlikely]] return nullptr;
-  return reinterpret_cast<u8*>(linear + e.addend);
+  u64 offset = linear ^ (access == Access::Write ? e.write : e.read);
+  if (offset > kPageSize - size) [[unlikely]] return nullptr;
+  return reinterpret_cast<u8*>(e.host + offset);
 }
 
 template <class T>

@@ -3,43 +3,87 @@
 #include "cpu/soft/mmu/access.h"
 #include "cpu/soft/mmu/fill.h"
 #include "cpu/soft/system/debug.h"
+#include "cpu/soft/translate/jump_cache.h"
+#include "cpu/soft/translate/mode.h"
 
 namespace atl::soft {
 namespace {
 
 constexpr u64 kPageMask = ~u64{0xfff};
+constexpr u32 kDataPlaces = kTlbSets * Tlb::kEntries;
 
-TlbEntry& listed_entry(Tlb& tlb, u16 place) { return tlb.entries[place / Tlb::kEntries][place % Tlb::kEntries]; }
+void clear_tags(TlbEntry& entry, u32 index) { entry.read = entry.write = empty_tag(index); }
 
-void list(Tlb& tlb, TlbSet set, u64 linear) {
-  TlbEntry& entry = tlb.at(set, linear);
-  if (entry.listed) return;
-  entry.listed = true;
-  tlb.filled[tlb.filled_count++] = static_cast<u16>(set * Tlb::kEntries + Tlb::index(linear));
-}
-
-/// Clears and unlists the entries for which `drop` holds.
-template <class F>
-void drop_entries(Tlb& tlb, F drop) {
-  u32 kept = 0;
-  for (u32 i = 0; i < tlb.filled_count; ++i) {
-    TlbEntry& entry = listed_entry(tlb, tlb.filled[i]);
-    if (drop(entry)) {
-      entry.clear_tags();
-      entry.listed = false;
-    } else {
-      tlb.filled[kept++] = tlb.filled[i];
-    }
+/// An entry of either kind by its place.
+struct PlacedEntry {
+  PlacedEntry(Tlb& tlb, u32 at) : place(at) {
+    if (place < kDataPlaces) data = &tlb.entries[place / Tlb::kEntries][place % Tlb::kEntries];
+    else fetch = &tlb.fetch_entries[(place - kDataPlaces) / Tlb::kFetchEntries][(place - kDataPlaces) % Tlb::kFetchEntries];
   }
-  tlb.filled_count = kept;
+  u64& frame() const { return data ? data->frame : fetch->frame; }
+  u32 index() const { return data ? place % Tlb::kEntries : (place - kDataPlaces) % Tlb::kFetchEntries; }
+  /// The linear page it stands for, or an address of no page with its index.
+  u64 tag() const { return data ? data->read : fetch->tag; }
+  void clear() const {
+    if (data) clear_tags(*data, index());
+    else fetch->tag = empty_tag(index());
+  }
+
+  u32 place;
+  TlbEntry* data = nullptr;
+  FetchEntry* fetch = nullptr;
+};
+
+/// Enters the place in the list that its present mapping belongs to. `frame` is the new one, `before` what stood there.
+void list(Tlb& tlb, u32 place, u64& frame, u64 before) {
+  frame |= before & (FrameBits::kListedLocal | FrameBits::kListedGlobal);
+  bool global = frame & FrameBits::kGlobal;
+  u64 flag = global ? FrameBits::kListedGlobal : FrameBits::kListedLocal;
+  if (frame & flag) return;
+  frame |= flag;
+  Tlb::PlaceList& places = global ? tlb.global : tlb.local;
+  places.places[places.count++] = static_cast<u16>(place);
 }
 
-u64 tagged_page(const TlbEntry& entry) {
-  if (entry.read != TlbEntry::kNoTag) return entry.read;
-  return entry.write != TlbEntry::kNoTag ? entry.write : entry.fetch;
+/// Clears and unlists all entries of the list; entries that have come to belong to the other list stay.
+void drop_list(Tlb& tlb, bool global) {
+  Tlb::PlaceList& places = global ? tlb.global : tlb.local;
+  for (u32 i = 0; i < places.count; ++i) {
+    PlacedEntry entry(tlb, places.places[i]);
+    entry.frame() &= ~(global ? FrameBits::kListedGlobal : FrameBits::kListedLocal);
+    if (((entry.frame() & FrameBits::kGlobal) != 0) == global) entry.clear();
+  }
+  places.count = 0;
 }
+
+/// Clears the entries for which `drop` holds.
+template <class F>
+void clear_entries(Tlb& tlb, F drop) {
+  for (Tlb::PlaceList* places : {&tlb.local, &tlb.global}) {
+    for (u32 i = 0; i < places->count; ++i)
+      if (PlacedEntry entry(tlb, places->places[i]); drop(entry)) entry.clear();
+  }
+}
+
+template <class F>
+void for_data_entries(Tlb& tlb, F visit) {
+  for (Tlb::PlaceList* places : {&tlb.local, &tlb.global}) {
+    for (u32 i = 0; i < places->count; ++i)
+      if (u32 place = places->places[i]; place < kDataPlaces)
+        visit(tlb.entries[place / Tlb::kEntries][place % Tlb::kEntries], place % Tlb::kEntries);
+  }
+}
+
+u64 mapping_bits(const Translation& page) { return page.page_shift | (page.global ? FrameBits::kGlobal : 0); }
 
 }  // namespace
+
+Tlb::Tlb() {
+  for (auto& set : entries)
+    for (u32 i = 0; i < kEntries; ++i) clear_tags(set[i], i);
+  for (auto& set : fetch_entries)
+    for (u32 i = 0; i < kFetchEntries; ++i) set[i].tag = empty_tag(i);
+}
 
 const PhysicalMemory::Window* PhysicalMemory::find_slot(GuestAddr at, u64 size) {
   const memory::AddressMap::Slot* slot = map_ ? map_->find(at) : nullptr;
@@ -54,51 +98,70 @@ void fill_tlb(Core& core, TlbSet set, u64 linear, const Translation& page, const
   Tlb& tlb = core.tlb;
   TlbEntry& entry = tlb.at(set, linear);
   const u64 tag = linear & kPageMask;
+  const u64 before = entry.frame;
   const GuestAddr gpa = page.gpa & kPageMask;
   const bool watched = page_has_data_breakpoint(core, linear);
-  auto allowed = [&](Access access) { return access_allowed(core, page, set, access); };
-  entry.clear_tags();
-  if (!watched && allowed(Access::Read)) entry.read = tag;
-  bool writable = page.dirty && !window->readonly && !core.vm->code.holds_code(gpa);
-  if (!watched && writable && allowed(Access::Write)) entry.write = tag;
-  if (allowed(Access::Fetch)) entry.fetch = tag;
-  entry.addend = reinterpret_cast<u64>(window->host + (gpa - window->base)) - tag;
-  entry.gpa = gpa;
-  entry.page_shift = page.page_shift;
-  entry.global = page.global;
+  clear_tags(entry, Tlb::index(linear));
+  if (!watched && access_allowed(core, page, set, Access::Read)) {
+    entry.read = tag;
+    bool writable = page.dirty && !window->readonly && !core.vm->code.holds_code(gpa);
+    if (writable && access_allowed(core, page, set, Access::Write)) entry.write = tag;
+  }
+  entry.host = reinterpret_cast<u64>(window->host + (gpa - window->base));
+  entry.frame = gpa | mapping_bits(page);
   if (page.page_shift > 12) tlb.has_large[linear >> 63] = true;
-  list(tlb, set, linear);
+  list(tlb, set * Tlb::kEntries + Tlb::index(linear), entry.frame, before);
+}
+
+void fill_fetch(Core& core, bool user, u64 linear, const Translation& page, const PhysicalMemory::Window* window) {
+  if (!window) return;
+  Tlb& tlb = core.tlb;
+  FetchEntry& entry = tlb.fetch_at(user, linear);
+  const u64 before = entry.frame;
+  const GuestAddr gpa = page.gpa & kPageMask;
+  entry = {linear & kPageMask, gpa, window->host + (gpa - window->base), mapping_bits(page)};
+  if (page.page_shift > 12) tlb.has_large[linear >> 63] = true;
+  list(tlb, kDataPlaces + user * Tlb::kFetchEntries + Tlb::fetch_index(linear), entry.frame, before);
 }
 
 void flush_tlb(Core& core, bool keep_global) {
   ++core.stats.tlb_flushes;
-  drop_entries(core.tlb, [&](const TlbEntry& entry) { return !keep_global || !entry.global; });
-  if (!keep_global) core.tlb.has_large = {};
+  translate::flush_jumps(core, keep_global);
+  drop_list(core.tlb, false);
+  if (keep_global) return;
+  drop_list(core.tlb, true);
+  core.tlb.has_large = {};
 }
 
 void flush_tlb_page(Core& core, u64 linear) {
+  translate::flush_jumps_of_page(core, linear, core.tlb.has_large[linear >> 63] ? 21 : 12);
   if (core.tlb.has_large[linear >> 63]) {
-    drop_entries(core.tlb, [&](const TlbEntry& entry) { return (tagged_page(entry) ^ linear) >> entry.page_shift == 0; });
-    return;
+    return clear_entries(core.tlb, [&](const PlacedEntry& entry) {
+      return (entry.tag() ^ linear) >> (entry.frame() & FrameBits::kShift) == 0;
+    });
   }
   for (unsigned set = 0; set < kTlbSets; ++set)
-    if (TlbEntry& entry = core.tlb.at(set, linear); entry.maps(linear & kPageMask)) entry.clear_tags();
+    if (TlbEntry& entry = core.tlb.at(set, linear); (entry.read ^ linear) < kPageSize) clear_tags(entry, Tlb::index(linear));
+  for (bool user : {false, true})
+    if (FetchEntry& entry = core.tlb.fetch_at(user, linear); (entry.tag ^ linear) < kPageSize)
+      entry.tag = empty_tag(Tlb::fetch_index(linear));
 }
 
 void drop_write_tags(Core& core, GuestAddr page) {
-  for (u32 i = 0; i < core.tlb.filled_count; ++i)
-    if (TlbEntry& entry = listed_entry(core.tlb, core.tlb.filled[i]); entry.gpa == (page & kPageMask))
-      entry.write = TlbEntry::kNoTag;
+  for_data_entries(core.tlb, [&](TlbEntry& entry, u32 index) {
+    if (entry.gpa() == (page & kPageMask)) entry.write = empty_tag(index);
+  });
 }
 
 void drop_all_write_tags(Core& core) {
-  for (u32 i = 0; i < core.tlb.filled_count; ++i) listed_entry(core.tlb, core.tlb.filled[i]).write = TlbEntry::kNoTag;
+  for_data_entries(core.tlb, [](TlbEntry& entry, u32 index) { entry.write = empty_tag(index); });
 }
 
 void update_access_set(Core& core) {
   bool ac = core.other_flags & kAC;
   if (core.user()) core.tlb.data_set = ac && (core.cr0 & kCr0AM) ? kAlignedSet : kUserSet;
   else core.tlb.data_set = ac && (core.cr4 & kCr4SMAP) ? kSmapOpenSet : kSupervisorSet;
+  translate::update_translate_mode(core);
 }
 
 void adopt_memory_map(Core& core) {

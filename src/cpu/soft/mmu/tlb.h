@@ -1,4 +1,14 @@
-// The software TLB: linear page to host memory, per kind of privilege, with separate tags for read, write and fetch.
+// The software TLB's first level: linear page to host memory, per kind of privilege, with a tag for each kind of access.
+//
+// The check, in C++ here and inline in translated code, for an access of `size` bytes at `linear`:
+//
+//   entry  = table[linear >> 12 & kEntries - 1]       (shift and mask: sizeof(TlbEntry) is a power of two)
+//   offset = linear ^ entry.read                      (or write)
+//   hit    = offset <= 4096 - size                    (unsigned: the right page, and not across its end)
+//   host   = entry.host + offset
+//
+// A tag is the address of a linear page. An empty tag is an address whose page has another index, so that none of the 2^64
+// linear addresses that select the entry, canonical or not, can hit it.
 #pragma once
 
 #include <array>
@@ -11,22 +21,41 @@ namespace atl::soft {
 
 struct Core;
 
-/// A tag is the linear page address (low 12 bits zero) if the access is allowed straight to host memory, else kNoTag.
-/// Pages of MMIO, ROM (for writes), pages that hold decoded code (for writes), pages not yet dirty (for writes) and pages
-/// with a data breakpoint have no tag for that access and take the slow path.
-struct alignas(64) TlbEntry {  // one cache line, and an index that is a mask and a shift
-  static constexpr u64 kNoTag = 1;  // never equal to a page address
-  u64 read = kNoTag;
-  u64 write = kNoTag;
-  u64 fetch = kNoTag;
-  u64 addend = 0;       // host address = linear + addend
-  GuestAddr gpa = 0;    // of the page
-  u8 page_shift = 12;   // of the guest's page, which may be larger than the entry
-  bool global = false;
-  bool listed = false;  // in Tlb::filled
+/// What no address that selects entry `index` can hit.
+constexpr u64 empty_tag(u64 index) { return index == 0 ? kPageSize : 0; }
 
-  bool maps(u64 page) const { return read == page || write == page || fetch == page; }
-  void clear_tags() { read = write = fetch = kNoTag; }
+/// Data accesses. The tag for an access is there if it is allowed straight to host memory. Pages of MMIO, ROM (for writes),
+/// pages that hold decoded code (for writes), pages not yet dirty (for writes) and pages with a data breakpoint have no tag
+/// for that access and take the slow path. Where `write` is set `read` is the same tag: a read-modify-write looks at `write`
+/// alone.
+struct alignas(32) TlbEntry {
+  u64 read = 0;
+  u64 write = 0;
+  u64 host = 0;         // host address of the page
+  u64 frame = 0;        // guest physical address of the page; below it FrameBits
+
+  GuestAddr gpa() const { return frame & ~(kPageSize - 1); }
+};
+static_assert(sizeof(TlbEntry) == 32);
+
+/// Instruction fetches; the interpreter's branches and the translator's lookups compare with these.
+struct alignas(32) FetchEntry {
+  u64 tag = 0;
+  GuestAddr gpa = 0;    // of the page
+  const u8* host = nullptr;
+  u64 frame = 0;        // as TlbEntry's
+
+  /// Whether `linear` is the address of `at`, a guest physical address.
+  bool maps(u64 linear, GuestAddr at) const { return (linear ^ tag) < kPageSize && (gpa | (linear & (kPageSize - 1))) == at; }
+};
+static_assert(sizeof(FetchEntry) == 32);
+
+/// Low bits of an entry's `frame`.
+struct FrameBits {
+  static constexpr u64 kShift = 0x3f;         // of the guest's page, which may be larger than the entry
+  static constexpr u64 kGlobal = 1 << 6;
+  static constexpr u64 kListedLocal = 1 << 7;   // in the list of entries that CR3 writes drop
+  static constexpr u64 kListedGlobal = 1 << 8;  // in the list of the others
 };
 
 /// Who accesses. Every entry's rights hold for one of these, so that a change of CPL or AC just selects another set.
@@ -63,16 +92,26 @@ class PhysicalMemory {
 };
 
 struct Tlb {
-  static constexpr u32 kEntries = 2048;  // a set, direct-mapped by the low bits of the page number
-  static u32 index(u64 linear) { return static_cast<u32>(linear >> 12) & (kEntries - 1); }
+  static constexpr u32 kIndexBits = 11, kEntries = 1u << kIndexBits;  // of a set
+  static constexpr u32 kFetchEntries = 1024;                          // for each of supervisor and user
+  static constexpr u32 index(u64 linear) { return static_cast<u32>(linear >> 12) & (kEntries - 1); }
+  static constexpr u32 fetch_index(u64 linear) { return static_cast<u32>(linear >> 12) & (kFetchEntries - 1); }
+
+  Tlb();
   TlbEntry& at(unsigned set, u64 linear) { return entries[set][index(linear)]; }
+  FetchEntry& fetch_at(bool user, u64 linear) { return fetch_entries[user][fetch_index(linear)]; }
 
-  u8 data_set = kSupervisorSet;  // for data accesses of the current code; update_access_set() keeps it
   std::array<std::array<TlbEntry, kEntries>, kTlbSets> entries;
+  std::array<std::array<FetchEntry, kFetchEntries>, 2> fetch_entries;
+  u8 data_set = kSupervisorSet;  // for data accesses of the current code; update_access_set() keeps it
 
-  // Which entries may hold tags, so that a flush touches only them.
-  std::array<u16, kTlbSets * kEntries> filled;
-  u32 filled_count = 0;
+  /// Places of entries that may hold tags, so that a flush touches only them: data entries of all sets, then fetch entries.
+  static constexpr u32 kPlaces = kTlbSets * kEntries + 2 * kFetchEntries;
+  struct PlaceList {
+    std::array<u16, kPlaces> places;
+    u32 count = 0;
+  };
+  PlaceList local, global;
   std::array<bool, 2> has_large{};  // by the linear address' top bit: some entry is part of a larger page
 
   // What walks depend on besides the registers.
