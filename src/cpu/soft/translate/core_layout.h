@@ -1,0 +1,35 @@
+// Where translated code finds the parts of Core: displacements from RSP.
+#pragma once
+
+#include <cstddef>
+
+#include "cpu/soft/core.h"
+
+// Core is no standard-layout type, for which offsetof is conditionally supported: both compilers do.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Winvalid-offsetof"
+
+namespace atl::soft::translate::layout {
+
+inline constexpr i32 kFlags = offsetof(Core, cc);
+inline constexpr i32 kPageRip = offsetof(Core, page_rip);
+inline constexpr i32 kAttention = offsetof(Core, attention);
+inline constexpr i32 kVectorsLive = offsetof(Core, vectors_live);
+
+constexpr i32 gpr(unsigned n) { return static_cast<i32>(offsetof(Core, gpr) + 8 * n); }
+constexpr i32 slot(unsigned n) { return static_cast<i32>(offsetof(Core, slots) + 8 * n); }
+constexpr i32 segment_base(unsigned n) { return static_cast<i32>(offsetof(Core, seg) + sizeof(Segment) * n + offsetof(Segment, base)); }
+
+/// The data entries of a TLB set: entry 0's field; the others follow at kTlbStride.
+inline constexpr u32 kTlbStride = sizeof(TlbEntry);
+constexpr i32 tlb(unsigned set, size_t field) {
+  return static_cast<i32>(offsetof(Core, tlb) + offsetof(Tlb, entries) + sizeof(TlbEntry) * Tlb::kEntries * set + field);
+}
+constexpr i32 tlb_tag(unsigned set, bool write) { return tlb(set, write ? offsetof(TlbEntry, write) : offsetof(TlbEntry, read)); }
+constexpr i32 tlb_host(unsigned set) { return tlb(set, offsetof(TlbEntry, host)); }
+
+constexpr i32 jump_table(Mode mode) { return static_cast<i32>(offsetof(Core, jump_cache) + sizeof(JumpTable) * mode); }
+
+}  // namespace atl::soft::translate::layout
+
+#pragma GCC diagnostic pop

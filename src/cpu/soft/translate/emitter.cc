@@ -1,0 +1,222 @@
+#include "cpu/soft/translate/emitter.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "cpu/soft/translate/core_layout.h"
+
+namespace atl::soft::translate {
+namespace {
+
+/// States of one block beyond these are brought to the one that takes nothing for granted.
+constexpr size_t kMaxVersions = 4;
+/// With so much code there are no more versions.
+constexpr HostOffset kLargeCode = 48 * 1024;
+
+}  // namespace
+
+Emitter::Emitter(const Request& request, const SourceRegion& region, HostFeatures host)
+    : request_(request), region_(region), host_(host),
+      long_code_(static_cast<CodeSize>(request.mode & 3) == CodeSize::k64),
+      tlb_set_(request.mode >> kModeSetShift & 3), versions_of_(region.blocks.size()) {}
+
+Draft Emitter::run() {
+  for (u16 b = 0; b < region_.blocks.size(); ++b)
+    if (region_.blocks[b].enterable) new_version(b, {});
+  next_version_ = versions_of_[region_.block_at(request_.entry)].front();
+  size_t done = 0;
+  while (next_version_ != kNoVersion || !pending_.empty() || done < asides_.size()) {
+    emit_versions();
+    // Emitting may add to either list, and control may fall from what stands aside into a version.
+    for (; done < asides_.size(); ++done) {
+      emit_aside(Aside(asides_[done]));
+      if (next_version_ != kNoVersion) emit_versions();
+    }
+  }
+  emit_entries();
+  finish();
+  return std::move(draft_);
+}
+
+void Emitter::emit_versions() {
+  while (next_version_ != kNoVersion || !pending_.empty()) {
+    if (next_version_ == kNoVersion) {
+      next_version_ = pending_.back();
+      pending_.pop_back();
+    }
+    size_t version = std::exchange(next_version_, kNoVersion);
+    if (!versions_[version].emitted) emit_block(version);
+  }
+}
+
+// -- versions ----------------------------------------------------------------------------------------------------------------
+
+/// `state` without what the block has no use for.
+State Emitter::wanted_state(u16 block, State state) const {
+  const Block& b = region_.blocks[block];
+  state.vectors &= region_.has_vectors;
+  if (b.live_in == 0) return {.vectors = state.vectors};
+  if (b.read_in) return state;
+  if (state.memory) state.host = false, state.recipe = {};
+  if (state.recipe) state.host = false;
+  return state;
+}
+
+size_t Emitter::new_version(u16 block, const State& state) {
+  versions_.push_back({block, state, a_.new_label(), false});
+  versions_of_[block].push_back(versions_.size() - 1);
+  pending_.push_back(versions_.size() - 1);
+  return versions_.size() - 1;
+}
+
+/// kNoVersion: the state must become the plain one first.
+size_t Emitter::find_version(u16 block, const State& state) {
+  State wanted = wanted_state(block, state);
+  const auto& known = versions_of_[block];
+  size_t best = kNoVersion;
+  for (size_t v : known) {
+    if (versions_[v].state == wanted) return v;
+    if (wanted.provides(versions_[v].state)) best = v;
+  }
+  if (best != kNoVersion) return best;
+  bool plain = wanted == State{};
+  bool crowded = known.size() >= kMaxVersions || a_.here() > kLargeCode;
+  return crowded && !plain ? kNoVersion : new_version(block, wanted);
+}
+
+void Emitter::emit_block(size_t index) {
+  const Block& block = region_.blocks[versions_[index].block];
+  versions_[index].emitted = true;
+  s_ = versions_[index].state;
+  a_.bind(versions_[index].label);
+  std::array<u16, kMaxInsns + 1> live;
+  live[block.count] = block.live_out;
+  for (unsigned i = block.count; i-- > 0;) live[i] = live_before(region_.insn(block, i), live[i + 1]);
+  for (unsigned i = 0; i < block.count; ++i) emit_insn(region_.insn(block, i), live[i + 1]);
+  if (!region_.insn(block, block.count - 1u).terminal()) fall_through(block);
+}
+
+void Emitter::emit_insn(const Insn& insn, u16 live_after) {
+  insn_ = &insn;
+  resume_ = a_.new_label();
+  switch (insn.kind) {
+    case Kind::CallOut: emit_call_out(insn); break;
+    case Kind::Copy:
+    case Kind::Vector: emit_copy(insn, live_after); break;
+    case Kind::Nop: break;
+    case Kind::Lea: settle_recipe(insn, live_after, false); emit_lea(insn); break;
+    case Kind::Push: settle_recipe(insn, live_after, true); emit_push(insn); break;
+    case Kind::Pop: settle_recipe(insn, live_after, true); emit_pop(insn); break;
+    case Kind::Leave: settle_recipe(insn, live_after, true); emit_leave(insn); break;
+    case Kind::Jmp: transfer(insn.target, insn.target <= insn.offset); break;
+    case Kind::Jcc: emit_jcc(insn); break;
+    case Kind::Loop: settle_recipe(insn, live_after, false); emit_loop(insn); break;
+    case Kind::CountZero: emit_count_zero(insn); break;
+    case Kind::Call: emit_call(insn); break;
+    case Kind::Ret: emit_ret(insn); break;
+    case Kind::JmpIndirect:
+    case Kind::CallIndirect: emit_indirect(insn); break;
+  }
+  if (!a_.bound(resume_)) a_.bind(resume_);
+}
+
+// -- what stands aside ---------------------------------------------------------------------------------------------------------
+
+Label Emitter::aside(Aside what) {
+  what.label = a_.new_label();
+  asides_.push_back(what);
+  return what.label;
+}
+
+void Emitter::emit_aside(const Aside& what) {
+  a_.bind(what.label);
+  s_ = what.state;
+  insn_ = what.insn;
+  switch (what.kind) {
+    case Aside::Kind::Miss: return emit_miss(what);
+    case Aside::Kind::Trap: return emit_trap(what);
+    case Aside::Kind::LoadVectors: return emit_load_vectors(what);
+    case Aside::Kind::Branch: return transfer(what.target, what.target <= insn_->offset);
+    case Aside::Kind::Leave:
+      ensure_memory();
+      target_rip(what.target);
+      return jump_thunk(Thunk::Lookup);
+  }
+}
+
+/// The XOR of the check is undone by another.
+void Emitter::emit_miss(const Aside& what) {
+  a_.alu(AluOp::Xor, 8, kScratch0, Place::of(HostMemory{kHostRsp, kScratch1, 0, layout::tlb_tag(tlb_set_, what.write)}));
+  if (!s_.memory) ensure_host();
+  bool host_flags = !s_.memory;
+  call_thunk(what.write ? Thunk::MissWrite : Thunk::MissRead);
+  add_site({.at = a_.here(), .retry = what.retry, .offset = insn_->offset, .host_flags = host_flags, .vectors = s_.vectors},
+           what.resume, what.resumes);
+}
+
+void Emitter::emit_trap(const Aside& what) {
+  add_site({.at = what.retry, .retry = a_.here(), .offset = insn_->offset, .vectors = s_.vectors, .traps = true}, 0, false);
+  ensure_memory();
+  call_thunk(Thunk::CallOut);
+  add_site({.at = a_.here(), .offset = insn_->offset, .op = what.op, .vectors = s_.vectors}, what.resume, true);
+}
+
+void Emitter::emit_load_vectors(const Aside& what) {
+  if (!s_.memory) ensure_host();
+  bool host_flags = !s_.memory;
+  call_thunk(Thunk::LoadVectors);
+  add_site({.at = a_.here(), .offset = insn_->offset, .host_flags = host_flags, .vectors = true}, what.resume, true);
+  a_.jump(what.back);
+}
+
+void Emitter::add_site(const Site& site, Label resume, bool resumes) {
+  draft_.sites.push_back(site);
+  if (resumes) resumes_.emplace_back(draft_.sites.size() - 1, resume);
+}
+
+void Emitter::call_thunk(Thunk thunk) { draft_.fixups.push_back({a_.call_field(), thunk}); }
+void Emitter::jump_thunk(Thunk thunk) { draft_.fixups.push_back({a_.jump_field(), thunk}); }
+
+/// Versions that take nothing for granted are entries: of each block the first such.
+void Emitter::emit_entries() {
+  for (const Version& v : versions_) {
+    if (v.state != State{}) continue;
+    HostOffset far = a_.here();
+    a_.alu_imm(AluOp::And, 8, Place::of(kScratch0), -static_cast<i32>(kPageSize));
+    a_.store(8, core(layout::kPageRip), kScratch0);
+    a_.jump(v.label);
+    draft_.entries.push_back({region_.blocks[v.block].start, far, a_.position(v.label)});
+  }
+  std::ranges::sort(draft_.entries, {}, &Entry::offset);
+}
+
+void Emitter::finish() {
+  for (auto [site, label] : resumes_) draft_.sites[site].resume = a_.position(label);
+  std::ranges::sort(draft_.sites, {}, &Site::at);
+  draft_.code = a_.finish();
+  draft_.guest_instructions = static_cast<u32>(region_.insns.size());
+}
+
+// -- guest registers -----------------------------------------------------------------------------------------------------------
+
+Place Emitter::guest_place(u8 guest) {
+  return in_memory(guest) ? Place::of(core(layout::gpr(guest))) : Place::of(kHostOf[guest]);
+}
+
+void Emitter::load_guest(u8 host, u8 guest) {
+  if (in_memory(guest)) a_.load(8, host, core(layout::gpr(guest)));
+  else if (kHostOf[guest] != host) a_.move(8, host, kHostOf[guest]);
+}
+
+void Emitter::store_guest(u8 guest, u8 host) {
+  if (in_memory(guest)) a_.store(8, core(layout::gpr(guest)), host);
+  else if (kHostOf[guest] != host) a_.move(8, kHostOf[guest], host);
+}
+
+u8 Emitter::guest_in(u8 guest, u8 scratch) {
+  if (!in_memory(guest)) return kHostOf[guest];
+  load_guest(scratch, guest);
+  return scratch;
+}
+
+}  // namespace atl::soft::translate

@@ -1,0 +1,179 @@
+// Host code for a region.
+//
+// A block is emitted once for each state that control comes in with (State): where the guest's flags are at that moment, and
+// whether vectors are live. The version that takes nothing for granted can be entered from outside.
+//
+// Flags. An address check destroys the host's flags. What they were must stay recoverable: from Core::cc, or by a Recipe, a
+// comparison or addition whose operands are still in their registers and that can be done again, out of line where the runtime
+// wants the flags, or in line for an instruction that reads them.
+#pragma once
+
+#include "cpu/soft/translate/assembler.h"
+#include "cpu/soft/translate/region.h"
+
+namespace atl::soft::translate {
+
+/// Condition codes as Jcc has them.
+inline constexpr u8 kEqual = 4, kNotEqual = 5, kAbove = 7;
+
+/// How the current flags can be computed again from guest registers.
+struct Recipe {
+  enum class Kind : u8 { None, Compare, Test, Add, Subtract, Negate };
+  Kind kind = Kind::None;
+  u8 size = 0;         // bytes
+  u8 a = kNone;        // guest register; for Add, Subtract and Negate it holds the result
+  u8 b = kNone;        // guest register; kNone: imm
+  i32 imm = 0;
+
+  bool operator==(const Recipe&) const = default;
+  explicit operator bool() const { return kind != Kind::None; }
+  bool uses(u16 registers) const { return registers >> a & 1 || (b != kNone && registers >> b & 1); }
+};
+
+/// The recipe for the flags that `insn` leaves, if there is one.
+Recipe recipe_of(const Insn& insn);
+
+/// What is known at a point of the code. At least one of host, memory and recipe gives the flags, if anybody cares for them.
+struct State {
+  bool host = false;       // the host's flags are the guest's
+  bool memory = true;      // Core::cc is right
+  bool vectors = false;    // vectors are live
+  Recipe recipe{};
+
+  bool operator==(const State&) const = default;
+  /// Whether code made for `assumed` may run in this state.
+  bool provides(const State& assumed) const {
+    return (host || !assumed.host) && (memory || !assumed.memory) && (vectors || !assumed.vectors) &&
+           (!assumed.recipe || recipe == assumed.recipe);
+  }
+};
+
+class Emitter {
+ public:
+  Emitter(const Request& request, const SourceRegion& region, HostFeatures host);
+  Draft run();
+
+ private:
+  struct Version {
+    u16 block = 0;
+    State state;
+    Label label = 0;
+    bool emitted = false;
+  };
+  static constexpr size_t kNoVersion = ~size_t{0};
+
+  /// Code that is put behind everything else.
+  struct Aside {
+    enum class Kind : u8 { Miss, Trap, LoadVectors, Branch, Leave } kind = Kind::Miss;
+    Label label = 0;          // its start
+    State state;
+    const Insn* insn = nullptr;
+    HostOffset retry = 0;     // Miss: where the check starts; Trap: the instruction
+    Label back = 0;           // LoadVectors: where the instruction goes on
+    Label resume = 0;         // Miss, Trap, LoadVectors: behind the instruction
+    bool resumes = false, write = false;
+    u16 op = 0;               // Trap: index into Draft::ops
+    i32 target = 0;           // Branch, Leave: from the page's start
+  };
+
+  // emitter.cc: blocks, versions, what is put aside
+  void emit_versions();
+  void emit_block(size_t version);
+  void emit_insn(const Insn& insn, u16 live_after);
+  size_t find_version(u16 block, const State& state);
+  size_t new_version(u16 block, const State& state);
+  State wanted_state(u16 block, State state) const;
+  Label aside(Aside what);
+  void emit_aside(const Aside& what);
+  void emit_miss(const Aside& what);
+  void emit_trap(const Aside& what);
+  void emit_load_vectors(const Aside& what);
+  void emit_entries();
+  void add_site(const Site& site, Label resume, bool resumes);
+  void finish();
+  void call_thunk(Thunk thunk);
+  void jump_thunk(Thunk thunk);
+
+  // emit_flags.cc
+  void snapshot();                       // the host's flags to Core::cc
+  void ensure_host();
+  void ensure_memory();
+  void before_clobber();                 // the host's flags are about to be lost
+  void settle_recipe(const Insn& insn, u16 live_after, bool clobbers);
+  void emit_recipe(const Recipe& recipe);
+  void emit_compare(const Recipe& recipe);
+  void emit_test(const Recipe& recipe);
+  void emit_undone(const Recipe& recipe);
+  void note_flags(const Insn& insn);
+
+  // emit_memory.cc
+  void emit_address(const MemoryOperand& m);                                   // linear address to scratch 0
+  HostMemory address_parts(const MemoryOperand& m);
+  void check(const MemoryOperand& m, bool write);                              // host address to scratch 0
+  void check_stack(u8 reg, i32 disp, bool write);                              // the same for a word at [reg + disp]
+
+  // emit_copy.cc
+  void emit_copy(const Insn& insn, u16 live_after);
+  void ensure_vectors();
+  void emit_lea(const Insn& insn);
+  void emit_operation(const Insn& insn);
+  void mark_trap(const Insn& insn);
+  Place rm_place(const Insn& insn);
+  u8 bring(const Insn& insn, const Field& field, u8 scratch);
+  void put_back(const Insn& insn, const Field& field, u8 host);
+
+  // emit_stack.cc
+  void emit_push(const Insn& insn);
+  void emit_pop(const Insn& insn);
+  void emit_leave(const Insn& insn);
+  void emit_push_return(const Insn& insn);
+  void move_stack(i32 bytes);
+
+  // emit_branch.cc
+  void emit_jcc(const Insn& insn);
+  void emit_loop(const Insn& insn);
+  void emit_count_zero(const Insn& insn);
+  void emit_call(const Insn& insn);
+  void emit_indirect(const Insn& insn);
+  void emit_ret(const Insn& insn);
+  void emit_call_out(const Insn& insn);
+  void fall_through(const Block& block);
+  void transfer(i32 target, bool backward);     // to an offset in the page or outside
+  void jump_aside(const Insn& insn);
+  void jump_inline(i32 target, bool backward);
+  void enter_block(u16 block);
+  void leave_direct(i32 target);                // to another page
+  void link(u16 target);
+  void poll(i32 target);
+  void target_rip(i32 target);                  // linear address of an offset to scratch 0
+  void look_up_jump();                          // scratch 0: linear address
+  bool branch_directly(const Insn& insn);
+
+  unsigned word() const { return long_code_ ? 8 : 4; }   // size of addresses and of stack slots
+  static bool in_memory(u8 guest) { return kHostOf[guest] == kInMemory; }
+  static HostMemory core(i32 disp) { return {.disp = disp}; }
+  static Place guest_place(u8 guest);
+  void load_guest(u8 host, u8 guest);
+  void store_guest(u8 guest, u8 host);
+  u8 guest_in(u8 guest, u8 scratch);            // its host register, or `scratch` loaded with it
+
+  const Request& request_;
+  const SourceRegion& region_;
+  HostFeatures host_;
+  bool long_code_;
+  u8 tlb_set_;
+  Assembler a_;
+  Draft draft_;
+  State s_;
+  const Insn* insn_ = nullptr;
+  Label resume_ = 0;                 // behind the instruction that is being emitted
+  std::vector<Version> versions_;
+  std::vector<std::vector<size_t>> versions_of_;   // by block
+  std::vector<size_t> pending_;
+  size_t next_version_ = kNoVersion;            // to be emitted right behind this one
+  bool inline_ = false;                         // in the middle of a block: no version can come right behind
+  std::vector<Aside> asides_;
+  std::vector<std::pair<size_t, Label>> resumes_;  // indexes of sites that go on at a label
+};
+
+}  // namespace atl::soft::translate
