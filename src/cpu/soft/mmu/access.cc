@@ -27,7 +27,7 @@ bool raise_page_fault(Core& core, u64 linear, u32 error) {
   return false;
 }
 
-bool translate_or_raise(Core& core, u64 linear, Access access, TlbSet set, Translation& page) {
+bool translate_or_raise(Core& core, u64 linear, Access access, TlbSet set, PageMapping& page) {
   ++core.stats.page_walks;
   u32 error = 0;
   if (walk(core, core.tlb.physical, linear, {.set = set, .access = access}, page, error)) return true;
@@ -44,7 +44,7 @@ bool resolve_data(Core& core, u64 linear, Access access, TlbSet set, Target& out
     out = {reinterpret_cast<u8*>(entry.host + offset), entry.gpa() | offset};
     return true;
   }
-  Translation page;
+  PageMapping page;
   if (!translate_or_raise(core, linear, access, set, page)) return false;
   const PhysicalMemory::Window* window = core.tlb.physical.find(page.gpa & kPageMask, kPageSize);
   fill_tlb(core, set, linear, page, window);
@@ -243,7 +243,7 @@ bool fetch_page(Core& core, u64 linear, FetchPage& out) {
     out = {entry.gpa, entry.host};
     return true;
   }
-  Translation page;
+  PageMapping page;
   if (!translate_or_raise(core, linear, Access::Fetch, core.user() ? kUserSet : kSupervisorSet, page)) return false;
   const GuestAddr gpa = page.gpa & kPageMask;
   const PhysicalMemory::Window* window = core.tlb.physical.find(gpa, kPageSize);
@@ -258,7 +258,7 @@ void fetch_slow(Core& core, GuestAddr gpa, void* out, unsigned size) {
 
 bool debug_translate(const Core& core, u64 linear, GuestAddr& out) {
   PhysicalMemory physical(core.vm->memory->map());
-  Translation page;
+  PageMapping page;
   u32 error = 0;
   if (!walk(core, physical, linear, {.probe = true}, page, error)) return false;
   out = page.gpa;

@@ -74,7 +74,7 @@ void for_data_entries(Tlb& tlb, F visit) {
   }
 }
 
-u64 mapping_bits(const Translation& page) { return page.page_shift | (page.global ? FrameBits::kGlobal : 0); }
+u64 mapping_bits(const PageMapping& page) { return page.page_shift | (page.global ? FrameBits::kGlobal : 0); }
 
 }  // namespace
 
@@ -93,7 +93,7 @@ const PhysicalMemory::Window* PhysicalMemory::find_slot(GuestAddr at, u64 size) 
   return &window_;
 }
 
-void fill_tlb(Core& core, TlbSet set, u64 linear, const Translation& page, const PhysicalMemory::Window* window) {
+void fill_tlb(Core& core, TlbSet set, u64 linear, const PageMapping& page, const PhysicalMemory::Window* window) {
   if (!window) return;
   Tlb& tlb = core.tlb;
   TlbEntry& entry = tlb.at(set, linear);
@@ -113,7 +113,7 @@ void fill_tlb(Core& core, TlbSet set, u64 linear, const Translation& page, const
   list(tlb, set * Tlb::kEntries + Tlb::index(linear), entry.frame, before);
 }
 
-void fill_fetch(Core& core, bool user, u64 linear, const Translation& page, const PhysicalMemory::Window* window) {
+void fill_fetch(Core& core, bool user, u64 linear, const PageMapping& page, const PhysicalMemory::Window* window) {
   if (!window) return;
   Tlb& tlb = core.tlb;
   FetchEntry& entry = tlb.fetch_at(user, linear);

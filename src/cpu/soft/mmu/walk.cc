@@ -20,7 +20,7 @@ class Walker {
   Walker(const Core& core, PhysicalMemory& memory, u64 linear, const WalkOptions& options)
       : core_(core), memory_(memory), linear_(linear), options_(options) {}
 
-  bool run(Translation& out, u32& error) {
+  bool run(PageMapping& out, u32& error) {
     // A compare-exchange that loses means that the tables changed under the walk.
     do {
       depth_ = 0;
@@ -40,7 +40,7 @@ class Walker {
     bool leaf = false;
   };
 
-  bool descend(Translation& out) {
+  bool descend(PageMapping& out) {
     if (core_.long_mode) return descend64(out, core_.cr3 & kAddress64, 4);
     if (!(core_.cr4 & kCr4PAE)) return descend32(out);
     u64 pdpte = core_.tlb.pdpte[linear_ >> 30 & 3];
@@ -48,7 +48,7 @@ class Walker {
     return descend64(out, pdpte & kAddress64, 2);
   }
 
-  bool descend64(Translation& out, GuestAddr table, unsigned level) {
+  bool descend64(PageMapping& out, GuestAddr table, unsigned level) {
     bool writable = true, user = true, executable = true;
     for (;; --level) {
       unsigned shift = 12 + 9 * (level - 1);
@@ -69,7 +69,7 @@ class Walker {
     }
   }
 
-  bool descend32(Translation& out) {
+  bool descend32(PageMapping& out) {
     GuestAddr at = (core_.cr3 & 0xfffff000) + (linear_ >> 22 & 0x3ff) * 4;
     u64 pde = read_entry<u32>(at);
     bool large = (core_.cr4 & kCr4PSE) && (pde & kPageSize);
@@ -90,7 +90,7 @@ class Walker {
     return take_leaf(pte, out);
   }
 
-  bool take_leaf(u64 entry, Translation& out) {
+  bool take_leaf(u64 entry, PageMapping& out) {
     out.dirty = (entry & kDirty) || options_.access == Access::Write;
     out.global = (entry & kGlobal) && (core_.cr4 & kCr4PGE);
     return true;
@@ -113,7 +113,7 @@ class Walker {
     return bits(21, 13 + (width > 32 ? width - 32 : 0));
   }
 
-  bool check_rights(const Translation& page) {
+  bool check_rights(const PageMapping& page) {
     if (options_.probe || access_allowed(core_, page, options_.set, options_.access)) return true;
     return fail(kPfP);
   }
@@ -136,7 +136,7 @@ class Walker {
   }
 
   /// Sets A on the path and D on a leaf that is written; false if an entry is no longer what was read.
-  bool set_flags(const Translation&) {
+  bool set_flags(const PageMapping&) {
     for (unsigned i = 0; i < depth_; ++i) {
       u64 flags = kAccessed;
       if (path_[i].leaf && options_.access == Access::Write) flags |= kDirty;
@@ -169,7 +169,7 @@ class Walker {
 
 }  // namespace
 
-bool access_allowed(const Core& core, const Translation& page, TlbSet set, Access access) {
+bool access_allowed(const Core& core, const PageMapping& page, TlbSet set, Access access) {
   bool user = set == kUserSet || set == kAlignedSet;
   if (user && !page.user) return false;
   if (access == Access::Fetch) return page.executable && !(!user && page.user && (core.cr4 & kCr4SMEP));
@@ -178,7 +178,7 @@ bool access_allowed(const Core& core, const Translation& page, TlbSet set, Acces
   return page.writable || (!user && !(core.cr0 & kCr0WP));
 }
 
-bool walk(const Core& core, PhysicalMemory& memory, u64 linear, const WalkOptions& options, Translation& out, u32& error) {
+bool walk(const Core& core, PhysicalMemory& memory, u64 linear, const WalkOptions& options, PageMapping& out, u32& error) {
   if (!core.paging) {
     out = {.gpa = linear & 0xffffffff};
     return true;

@@ -10,7 +10,7 @@
 
 namespace atl::soft {
 
-struct Translation {
+struct PageMapping {
   GuestAddr gpa = 0;  // of the linear address asked for
   u8 page_shift = 12;
   bool user = true;
@@ -21,7 +21,7 @@ struct Translation {
 };
 
 /// Whether `set` may access a page so translated.
-bool access_allowed(const Core& core, const Translation& page, TlbSet set, Access access);
+bool access_allowed(const Core& core, const PageMapping& page, TlbSet set, Access access);
 
 struct WalkOptions {
   TlbSet set = kSupervisorSet;
@@ -30,7 +30,7 @@ struct WalkOptions {
 };
 
 /// False with `error` = the #PF code. Raises nothing.
-bool walk(const Core& core, PhysicalMemory& memory, u64 linear, const WalkOptions& options, Translation& out, u32& error);
+bool walk(const Core& core, PhysicalMemory& memory, u64 linear, const WalkOptions& options, PageMapping& out, u32& error);
 
 /// Loads the PDPTE registers that CR3 `cr3` points to, as PAE paging requires; false if a reserved bit is set, and
 /// nothing has changed then.
