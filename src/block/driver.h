@@ -74,6 +74,9 @@ class OptionReader {
 Result<Preallocation> parse_preallocation(const std::string& name);
 
 struct Driver;
+class Root;           // root.h
+class WriteObserver;
+class ThrottleGroup;
 
 /// What a driver needs while it opens or creates.
 class Graph {
@@ -110,6 +113,23 @@ class Graph {
   const std::map<std::string, NodePtr>& nodes() const { return nodes_; }
   /// Calls close() on all nodes that nobody stands on. The first error is told; all are closed.
   Task<Status> close_all();
+  // Changes while users go on (root.h). Drained, no request of any root is under way, and new ones wait.
+  Task<Status> drain();
+  void resume();
+  /// Puts `to` into the place of `from` under every root and every node but `to` itself and what `to` stands on. Drained.
+  Status replace(const Node& from, NodePtr to);
+  /// Who watches writes to a node: roots tell them.
+  std::shared_ptr<std::vector<WriteObserver*>> observers(Node& node);
+  void add_root(Root* root) { roots_.push_back(root); }
+  void remove_root(Root* root) { std::erase(roots_, root); }
+  const std::vector<Root*>& roots() const { return roots_; }
+  /// Whether a root or another node stands on it.
+  bool is_used(const Node& node) const;
+  /// `-object throttle-group`, by id. Shared with other graphs.
+  void add_throttle_group(std::shared_ptr<ThrottleGroup> group);
+  void remove_throttle_group(const std::string& name) { throttle_groups_.erase(name); }
+  std::shared_ptr<ThrottleGroup> throttle_group(const std::string& name) const;
+
   /// All nodes that live, named by their user or not.
   std::vector<NodePtr> all_nodes() const;
 
@@ -123,6 +143,13 @@ class Graph {
   Secrets secrets_;
   std::map<std::string, NodePtr> nodes_;
   std::map<std::string, std::weak_ptr<Node>> living_;   // by node name
+  std::vector<Root*> roots_;
+  struct Watched {
+    std::weak_ptr<Node> node;
+    std::shared_ptr<std::vector<WriteObserver*>> observers;
+  };
+  std::map<const Node*, Watched> watched_;
+  std::map<std::string, std::shared_ptr<ThrottleGroup>> throttle_groups_;
 };
 
 /// The options that a name stands for: {"driver": "file", "filename": ...}, or whatever "json:{...}" holds.

@@ -59,7 +59,7 @@ struct Child {
   NodePtr node;
 };
 
-class Node {
+class Node : public std::enable_shared_from_this<Node> {
  public:
   virtual ~Node() = default;
   virtual NodeInfo info() const = 0;

@@ -165,7 +165,10 @@ Task<Status> Copy::zero_run(u64 offset, u64 bytes) {
   // A bounded piece at a time: targets that have to write zeroes as data take long over a large one.
   while (!o_.target_is_zero && status && bytes > 0 && !stopping_) {
     u64 n = std::min(bytes, kGiB);
-    status = co_await o_.target->write_zeroes(o_.target_offset + offset, n, o_.unmap ? kMayUnmap : kNoFlags);
+    if (o_.fill)
+      status = co_await write_zeroes_as_data(*o_.target, o_.target_offset + offset, n);
+    else
+      status = co_await o_.target->write_zeroes(o_.target_offset + offset, n, o_.unmap ? kMayUnmap : kNoFlags);
     advance(n);
     offset += n;
     bytes -= n;
@@ -184,8 +187,9 @@ Task<Status> Copy::add_data(u64 offset, u64 bytes) {
     if (o_.rate) {
       u64 delay = o_.rate->delay_ns(piece.bytes, monotonic_ns());
       if (delay) co_await loop_.sleep(delay);
-      if (stopping_) break;
     }
+    if (o_.before_piece && !co_await o_.before_piece(piece.bytes)) stopping_ = true;
+    if (stopping_) break;
     ++pieces_;
     offset += piece.bytes;
     group_.add(copy_piece(piece));

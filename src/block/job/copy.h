@@ -37,6 +37,7 @@ struct CopyOptions {
   bool in_order = true;         // writes start in the order of their offsets; false: as they come (convert -W)
   bool target_is_zero = false;  // holes and zeroes need no write
   bool unmap = true;            // write zeroes as holes where the target can
+  bool fill = false;            // write zeroes as data, so that the target takes all its space (convert -S 0)
   bool compressed = false;      // write whole clusters with write_compressed
   u64 cluster_bytes = 0;        // of the target: chunks end there (compressed; 0: any)
   /// Zeroes in data become holes if at least so many lie together, aligned so (convert -S); 0: never look.
@@ -51,6 +52,8 @@ struct CopyOptions {
   std::function<void(u64 offset, u64 bytes, const Error& error)> on_salvaged;
 
   RateLimit* rate = nullptr;
+  /// Awaited before each piece, in order, if set: may take its time (pauses); false asks to stop.
+  std::function<Task<bool>(u64 bytes)> before_piece;
   /// Called after each piece with the bytes gone through (copied or skipped) and all; false asks to stop.
   std::function<bool(u64 done, u64 total)> progress;
 };

@@ -1,0 +1,163 @@
+// blockdev-mirror, and block-commit of an image in use: the target is made alike and kept so while the source is written, until
+// the user completes and the target takes the source's place.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/task_group.h"
+#include "block/job/jobs.h"
+
+namespace atl::block {
+namespace {
+
+constexpr u64 kNapNs = 100'000'000;
+constexpr u64 kRunBytes = 1 * kMiB;
+constexpr unsigned kRunsAtOnce = 8;
+
+class MirrorJob final : public Job {
+ public:
+  MirrorJob(Graph& graph, std::string device, JobOptions job, MirrorOptions options, u32 granularity)
+      : Job(graph, options.commit ? "commit" : "mirror", std::move(device), std::move(job)),
+        o_(std::move(options)),
+        dirty_("mirror", o_.source->size_bytes(), granularity) {}
+
+  std::vector<const Node*> nodes() const override { return {o_.source.get(), o_.target.get()}; }
+  Task<Status> attach() override;
+
+ private:
+  Task<Status> work() override;
+  Task<Status> settle() override;
+  Task<Status> undo() override;
+  bool can_complete() const override { return true; }
+  Task<Status> copy_all();
+  Task<Status> copy_dirty(bool last);
+  Task<Status> copy_run(DirtyBitmap::Run run);
+
+  const MirrorOptions o_;
+  DirtyBitmap dirty_;
+  Observation watch_;
+  bool was_readonly_ = false;
+};
+
+Task<Status> MirrorJob::attach() {
+  was_readonly_ = o_.target->info().readonly;
+  if (was_readonly_) {
+    Status status = co_await o_.target->set_readonly(false);
+    CO_TRY(std::move(status));
+  }
+  watch_ = Observation(graph_, *o_.source, dirty_);
+  co_return Status{};
+}
+
+Task<Status> MirrorJob::work() {
+  const u64 size = o_.source->size_bytes();
+  set_progress(0, size);
+  if (o_.target->size_bytes() < size) {
+    Status grown = co_await o_.target->resize(size, Preallocation::Off);
+    CO_TRY(std::move(grown));
+  }
+  Status status;
+  if (o_.sync != SyncMode::None) status = co_await copy_all();
+  while (status && !is_cancelled()) {
+    status = co_await copy_dirty(false);
+    if (!status || is_cancelled()) break;
+    bool go_on = co_await checkpoint(0);
+    if (!go_on) break;
+    if (!dirty_.is_clean()) continue;
+    become_ready();
+    if (wants_completion()) break;
+    co_await nap(kNapNs);
+  }
+  if (is_cancelled()) co_return Status{};
+  CO_TRY(std::move(status));
+  co_return co_await o_.target->flush();
+}
+
+Task<Status> MirrorJob::copy_all() {
+  CopyOptions copy = copy_options(*o_.source, *o_.target);
+  copy.bytes = o_.source->size_bytes();
+  copy.target_is_zero = o_.target_is_zero;
+  copy.top_only = o_.sync == SyncMode::Top && !o_.base;
+  copy.base = o_.base.get();
+  copy.progress = [this](u64 done, u64 total) {
+    set_progress(done, total);
+    return !is_cancelled();
+  };
+  Result<CopyResult> copied = co_await copy_range(graph_.loop(), std::move(copy));
+  if (!copied && copied.error().kind() == ErrorKind::Cancelled) co_return Status{};
+  CO_TRY(std::move(copied));
+  co_return Status{};
+}
+
+/// Once over all that was written meanwhile. `last`: the graph is drained, so neither pauses nor limits count.
+Task<Status> MirrorJob::copy_dirty(bool last) {
+  TaskGroup group(kRunsAtOnce);
+  Status status;
+  u64 total = done() + dirty_.dirty_bytes();
+  for (u64 at = 0; status;) {
+    auto run = dirty_.next_dirty(at, kRunBytes);
+    if (!run) break;
+    if (!last) {
+      bool go_on = co_await checkpoint(run->bytes);
+      if (!go_on) break;
+    }
+    status = co_await group.room();
+    if (!status) break;
+    dirty_.clear(run->offset, run->bytes);
+    group.add(copy_run(*run));
+    advance(run->bytes);
+    at = run->offset + run->bytes;
+  }
+  Status rest = co_await group.all();
+  set_progress(done(), std::max(total, done()));
+  if (status) status = std::move(rest);
+  co_return status;
+}
+
+Task<Status> MirrorJob::copy_run(DirtyBitmap::Run run) {
+  CopyOptions copy;
+  copy.source = o_.source.get();
+  copy.target = o_.target.get();
+  copy.source_offset = copy.target_offset = run.offset;
+  copy.bytes = run.bytes;
+  copy.workers = 1;
+  copy.chunk_bytes = kRunBytes;
+  Result<CopyResult> copied = co_await copy_range(graph_.loop(), std::move(copy));
+  CO_TRY(std::move(copied));
+  co_return Status{};
+}
+
+Task<Status> MirrorJob::settle() {
+  while (!dirty_.is_clean()) {
+    Status status = co_await copy_dirty(true);
+    CO_TRY(std::move(status));
+  }
+  Status status = co_await o_.target->flush();
+  CO_TRY(std::move(status));
+  watch_.end();
+  if (wants_switch() && o_.switch_over) {
+    const Node& replaced = o_.replaces ? *o_.replaces : *o_.source;
+    co_return graph_.replace(replaced, o_.target);
+  }
+  co_return co_await o_.target->set_readonly(was_readonly_);
+}
+
+Task<Status> MirrorJob::undo() {
+  watch_.end();
+  if (!was_readonly_) co_return Status{};
+  co_return co_await o_.target->set_readonly(true);
+}
+
+}  // namespace
+
+Result<std::shared_ptr<Job>> make_mirror_job(Graph& graph, std::string device, JobOptions job, MirrorOptions options) {
+  if (options.source == options.target) return Error(ErrorKind::Invalid, "Can't mirror node into itself");
+  if (!options.commit && options.target->size_bytes() < options.source->size_bytes() && !options.target->image())
+    return Error(ErrorKind::Invalid, "Source and target image have different sizes");
+  u32 granularity = options.granularity ? options.granularity : 65536;
+  if (granularity < 512 || granularity > 64 * kMiB || (granularity & (granularity - 1)))
+    return Error(ErrorKind::Invalid, "Parameter 'granularity' expects a power of 2 in range [512B, 64MB]");
+  return std::shared_ptr<Job>(std::make_shared<MirrorJob>(graph, std::move(device), std::move(job), std::move(options), granularity));
+}
+
+}  // namespace atl::block

@@ -1,0 +1,130 @@
+// block-stream: an image takes over what its backing files hold, down to a base or altogether.
+#include <fmt/format.h>
+
+#include "base/mapping.h"
+#include "block/job/jobs.h"
+#include "block/range_guard.h"
+
+namespace atl::block {
+namespace {
+
+constexpr u64 kChunkBytes = 1 * kMiB;
+
+class StreamJob final : public Job {
+ public:
+  StreamJob(Graph& graph, std::string device, JobOptions job, StreamOptions options)
+      : Job(graph, "stream", std::move(device), std::move(job)), o_(std::move(options)) {}
+
+  std::vector<const Node*> nodes() const override { return {o_.top.get(), o_.base.get()}; }
+  Task<Status> attach() override {
+    watch_ = Observation(graph_, *o_.top, guard_);
+    co_return Status{};
+  }
+
+ private:
+  Task<Status> work() override;
+  Task<Status> settle() override;
+  Task<Status> undo() override {
+    watch_.end();
+    co_return Status{};
+  }
+  Task<Result<BlockStatus>> look(u64 offset, u64 bytes);
+  Task<Result<u64>> copy_up(u64 offset, u64 bytes);
+  Task<Result<u64>> copy_locked(u64 offset, u64 bytes);
+
+  const StreamOptions o_;
+  RangeGuard guard_;
+  Observation watch_;
+  Mapping buffer_;
+};
+
+/// `allocated`: to be copied up.
+Task<Result<BlockStatus>> StreamJob::look(u64 offset, u64 bytes) {
+  Result<BlockStatus> own = co_await o_.top->block_status(offset, bytes);
+  BlockStatus status = CO_TRY(std::move(own));
+  NodePtr below = backing_of(*o_.top);
+  bool already = status.allocated || !below || below == o_.base || below->size_bytes() <= offset;
+  if (already) {
+    status.allocated = false;
+    co_return status;
+  }
+  u64 inside = std::min(status.bytes, below->size_bytes() - offset);
+  Result<BlockStatus> found = co_await status_above(*below, o_.base.get(), offset, inside);
+  status = CO_TRY(std::move(found));
+  // Without a base, what nobody has reads as zeroes afterwards, too.
+  if (!o_.base && status.zero) status.allocated = false;
+  co_return status;
+}
+
+Task<Status> StreamJob::work() {
+  buffer_ = CO_TRY(Mapping::anonymous(kChunkBytes));
+  const u64 size = o_.top->size_bytes();
+  set_progress(0, size);
+  for (u64 offset = 0; offset < size;) {
+    Result<BlockStatus> found = co_await look(offset, size - offset);
+    BlockStatus status = CO_TRY(std::move(found));
+    u64 bytes = std::min(status.bytes, size - offset);
+    if (status.allocated) bytes = std::min(bytes, kChunkBytes);
+    bool go_on = co_await checkpoint(status.allocated ? bytes : 0);
+    if (!go_on) co_return Status{};
+    if (status.allocated) {
+      Result<u64> copied = co_await copy_up(offset, bytes);
+      bytes = CO_TRY(std::move(copied));
+    }
+    offset += bytes;
+    set_progress(offset, size);
+  }
+  co_return co_await o_.top->flush();
+}
+
+Task<Result<u64>> StreamJob::copy_up(u64 offset, u64 bytes) {
+  co_await guard_.lock(offset, bytes);
+  Result<u64> copied = co_await copy_locked(offset, bytes);
+  guard_.unlock(offset, bytes);
+  co_return copied;
+}
+
+/// The guest may have written there before the lock was ours. Gives the bytes dealt with.
+Task<Result<u64>> StreamJob::copy_locked(u64 offset, u64 bytes) {
+  Result<BlockStatus> now = co_await look(offset, bytes);
+  BlockStatus status = CO_TRY(std::move(now));
+  bytes = std::min(bytes, status.bytes);
+  if (!status.allocated) co_return bytes;
+  Status done;
+  if (status.zero) {
+    done = co_await o_.top->write_zeroes(offset, bytes, kMayUnmap);
+  } else {
+    iovec whole{buffer_.data(), bytes};
+    done = co_await o_.top->read(offset, {&whole, 1});
+    if (done) done = co_await o_.top->write(offset, {&whole, 1}, kNoFlags);
+  }
+  CO_TRY(std::move(done));
+  co_return bytes;
+}
+
+Task<Status> StreamJob::settle() {
+  watch_.end();
+  std::string name, format;
+  if (o_.base) {
+    name = o_.backing_name.value_or(o_.base->info().filename);
+    format = o_.base->info().driver;
+  }
+  Status status = co_await o_.top->image()->change_backing(name, format);
+  CO_TRY(std::move(status));
+  co_return o_.top->replace_child("backing", o_.base);
+}
+
+}  // namespace
+
+Result<std::shared_ptr<Job>> make_stream_job(Graph& graph, std::string device, JobOptions job, StreamOptions options) {
+  const NodeInfo info = options.top->info();
+  if (!options.top->image()) return Error(ErrorKind::Unsupported, fmt::format("Node '{}' has no backing file", info.node_name));
+  if (info.readonly) return Error(ErrorKind::Permission, fmt::format("Block node is read-only: '{}'", info.node_name));
+  NodePtr below = backing_of(*options.top);
+  while (options.base && below && below != options.base) below = backing_of(*below);
+  if (options.base && !below)
+    return Error(ErrorKind::Invalid, fmt::format("Node '{}' is not a backing image of '{}'", options.base->info().node_name, device));
+  return std::shared_ptr<Job>(std::make_shared<StreamJob>(graph, std::move(device), std::move(job), std::move(options)));
+}
+
+}  // namespace atl::block
