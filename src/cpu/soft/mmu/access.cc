@@ -28,10 +28,19 @@ bool raise_page_fault(Core& core, u64 linear, u32 error) {
 }
 
 bool translate_or_raise(Core& core, u64 linear, Access access, TlbSet set, PageMapping& page) {
+  Tlb& tlb = core.tlb;
+  const u16 space = current_space(core);
+  if (tlb.second.find(space, linear, page) && access_allowed(core, page, set, access) &&
+      (access != Access::Write || page.dirty)) [[likely]]
+    return true;
   ++core.stats.page_walks;
   u32 error = 0;
-  if (walk(core, core.tlb.physical, linear, {.set = set, .access = access}, page, error)) return true;
-  return raise_page_fault(core, linear, error);
+  if (!walk(core, tlb.physical, &tlb.walks, linear, {.set = set, .access = access}, page, error)) {
+    tlb.second.flush_page(space, linear, true);  // as a page fault does
+    return raise_page_fault(core, linear, error);
+  }
+  if (core.paging) tlb.second.insert(space, linear, page);
+  return true;
 }
 
 /// Entries for aligned accesses of CPL 3 are the ones of CPL 3; kAlignedSet itself stays empty.
@@ -260,7 +269,7 @@ bool debug_translate(const Core& core, u64 linear, GuestAddr& out) {
   PhysicalMemory physical(core.vm->memory->map());
   PageMapping page;
   u32 error = 0;
-  if (!walk(core, physical, linear, {.probe = true}, page, error)) return false;
+  if (!walk(core, physical, nullptr, linear, {.probe = true}, page, error)) return false;
   out = page.gpa;
   return true;
 }

@@ -81,8 +81,20 @@ void fetch_slow(Core& core, GuestAddr gpa, void* out, unsigned size);
 /// Linear to physical without faulting or setting A/D bits, for the debugger and the monitor.
 bool debug_translate(const Core& core, u64 linear, GuestAddr& out);
 
+/// The address space that CR3 selects: its PCID, or 0 if there are none.
+inline u16 current_space(const Core& core) { return core.cr4 & kCr4PCIDE ? core.cr3 & 0xfff : 0; }
+
+// Invalidation, both levels and the paging-structure caches (SDM vol. 3, section 5.10.4).
+/// The current address space's translations, or those of all spaces with the global ones.
 void flush_tlb(Core& core, bool keep_global);
+/// Those of the page at `linear` in the current space, global ones included.
 void flush_tlb_page(Core& core, u64 linear);
+/// After CR3 changed: forgets the old space in the first level and, unless `keep`, what is known of the new one.
+void switch_space(Core& core, bool keep);
+/// As INVPCID: one address of a space, a space, all spaces; global pages stay.
+void flush_space_page(Core& core, u16 space, u64 linear);
+void flush_space(Core& core, u16 space);
+void flush_spaces(Core& core);
 /// Drops the write tags that point to a guest page (it holds code now).
 void drop_write_tags(Core& core, GuestAddr page);
 void drop_all_write_tags(Core& core);

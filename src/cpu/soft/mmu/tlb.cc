@@ -54,6 +54,7 @@ void drop_list(Tlb& tlb, bool global) {
     if (((entry.frame() & FrameBits::kGlobal) != 0) == global) entry.clear();
   }
   places.count = 0;
+  tlb.large_pages[0][global] = tlb.large_pages[1][global] = 0;
 }
 
 /// Clears the entries for which `drop` holds.
@@ -72,6 +73,18 @@ void for_data_entries(Tlb& tlb, F visit) {
       if (u32 place = places->places[i]; place < kDataPlaces)
         visit(tlb.entries[place / Tlb::kEntries][place % Tlb::kEntries], place % Tlb::kEntries);
   }
+}
+
+u64 large_hash(u64 linear, unsigned page_shift) { return u64{1} << ((linear >> page_shift) * 0x9e3779b97f4a7c15 >> 58); }
+
+void note_large(Tlb& tlb, u64 linear, const PageMapping& page) {
+  if (page.page_shift > 12) tlb.large_pages[linear >> 63][page.global] |= large_hash(linear, page.page_shift);
+}
+
+/// Whether some entry may be part of a larger page around `linear`.
+bool may_be_large(const Tlb& tlb, u64 linear) {
+  const u64 known = tlb.large_pages[linear >> 63][0] | tlb.large_pages[linear >> 63][1];
+  return known & (large_hash(linear, 21) | large_hash(linear, 22) | large_hash(linear, 30));
 }
 
 u64 mapping_bits(const PageMapping& page) { return page.page_shift | (page.global ? FrameBits::kGlobal : 0); }
@@ -109,7 +122,7 @@ void fill_tlb(Core& core, TlbSet set, u64 linear, const PageMapping& page, const
   }
   entry.host = reinterpret_cast<u64>(window->host + (gpa - window->base));
   entry.frame = gpa | mapping_bits(page);
-  if (page.page_shift > 12) tlb.has_large[linear >> 63] = true;
+  note_large(tlb, linear, page);
   list(tlb, set * Tlb::kEntries + Tlb::index(linear), entry.frame, before);
 }
 
@@ -120,31 +133,70 @@ void fill_fetch(Core& core, bool user, u64 linear, const PageMapping& page, cons
   const u64 before = entry.frame;
   const GuestAddr gpa = page.gpa & kPageMask;
   entry = {linear & kPageMask, gpa, window->host + (gpa - window->base), mapping_bits(page)};
-  if (page.page_shift > 12) tlb.has_large[linear >> 63] = true;
+  note_large(tlb, linear, page);
   list(tlb, kDataPlaces + user * Tlb::kFetchEntries + Tlb::fetch_index(linear), entry.frame, before);
 }
 
-void flush_tlb(Core& core, bool keep_global) {
+namespace {
+
+/// The first level's entries of the current space.
+void forget_space(Core& core) {
   ++core.stats.tlb_flushes;
-  translate::flush_jumps(core, keep_global);
+  translate::flush_jumps(core, true);
   drop_list(core.tlb, false);
-  if (keep_global) return;
-  drop_list(core.tlb, true);
-  core.tlb.has_large = {};
+  core.tlb.walks.clear();
 }
 
-void flush_tlb_page(Core& core, u64 linear) {
-  translate::flush_jumps_of_page(core, linear, core.tlb.has_large[linear >> 63] ? 21 : 12);
-  if (core.tlb.has_large[linear >> 63]) {
-    return clear_entries(core.tlb, [&](const PlacedEntry& entry) {
+void forget_page(Core& core, u64 linear) {
+  Tlb& tlb = core.tlb;
+  const bool large = may_be_large(tlb, linear);
+  translate::flush_jumps_of_page(core, linear, large ? 30 : 12);
+  tlb.walks.clear();
+  if (large) {
+    return clear_entries(tlb, [&](const PlacedEntry& entry) {
       return (entry.tag() ^ linear) >> (entry.frame() & FrameBits::kShift) == 0;
     });
   }
   for (unsigned set = 0; set < kTlbSets; ++set)
-    if (TlbEntry& entry = core.tlb.at(set, linear); (entry.read ^ linear) < kPageSize) clear_tags(entry, Tlb::index(linear));
+    if (TlbEntry& entry = tlb.at(set, linear); (entry.read ^ linear) < kPageSize) clear_tags(entry, Tlb::index(linear));
   for (bool user : {false, true})
-    if (FetchEntry& entry = core.tlb.fetch_at(user, linear); (entry.tag ^ linear) < kPageSize)
+    if (FetchEntry& entry = tlb.fetch_at(user, linear); (entry.tag ^ linear) < kPageSize)
       entry.tag = empty_tag(Tlb::fetch_index(linear));
+}
+
+}  // namespace
+
+void flush_tlb(Core& core, bool keep_global) {
+  forget_space(core);
+  if (keep_global) return core.tlb.second.flush(current_space(core));
+  translate::flush_jumps(core, false);
+  drop_list(core.tlb, true);
+  core.tlb.second.flush_all();
+}
+
+void flush_tlb_page(Core& core, u64 linear) {
+  forget_page(core, linear);
+  core.tlb.second.flush_page(current_space(core), linear, true);
+}
+
+void switch_space(Core& core, bool keep) {
+  forget_space(core);
+  if (!keep) core.tlb.second.flush(current_space(core));
+}
+
+void flush_space_page(Core& core, u16 space, u64 linear) {
+  if (space == current_space(core)) forget_page(core, linear);
+  core.tlb.second.flush_page(space, linear, false);
+}
+
+void flush_space(Core& core, u16 space) {
+  if (space == current_space(core)) forget_space(core);
+  core.tlb.second.flush(space);
+}
+
+void flush_spaces(Core& core) {
+  forget_space(core);
+  core.tlb.second.flush_spaces();
 }
 
 void drop_write_tags(Core& core, GuestAddr page) {

@@ -15,6 +15,8 @@
 #include <memory>
 
 #include "base/types.h"
+#include "cpu/soft/mmu/second_level.h"
+#include "cpu/soft/mmu/walk_cache.h"
 #include "memory/address_space.h"
 
 namespace atl::soft {
@@ -112,7 +114,11 @@ struct Tlb {
     u32 count = 0;
   };
   PlaceList local, global;
-  std::array<bool, 2> has_large{};  // by the linear address' top bit: some entry is part of a larger page
+  /// A hash of the larger pages of which some entry is a part, by the linear address' top bit and for the two lists.
+  std::array<std::array<u64, 2>, 2> large_pages{};
+
+  SecondLevel second;
+  WalkCache walks;
 
   // What walks depend on besides the registers.
   std::array<u64, 4> pdpte{};       // PAE: loaded with CR3

@@ -14,22 +14,27 @@ constexpr u64 kAddress64 = 0x000ffffffffff000;
 
 constexpr u64 bits(unsigned high, unsigned low) { return (~u64{0} >> (63 - high)) & (~u64{0} << low); }
 
+using Table = WalkCache::Table;
+
 /// One walk. Entries are read into `path` first; flags are set after every check has passed.
 class Walker {
  public:
-  Walker(const Core& core, PhysicalMemory& memory, u64 linear, const WalkOptions& options)
-      : core_(core), memory_(memory), linear_(linear), options_(options) {}
+  Walker(const Core& core, PhysicalMemory& memory, WalkCache* cache, u64 linear, const WalkOptions& options)
+      : core_(core), memory_(memory), cache_(cache), linear_(linear), options_(options) {}
 
   bool run(PageMapping& out, u32& error) {
-    // A compare-exchange that loses means that the tables changed under the walk.
-    do {
-      depth_ = 0;
-      fault_ = 0;
-      if (!descend(out) || !check_rights(out)) {
+    if (!core_.long_mode) cache_ = nullptr;
+    // What started from the cache and would fault starts again from the top: a fault reports what the tables say now.
+    if (!(cache_ && cache_->find(linear_, start_) && attempt(out))) {
+      start_.level = 0;
+      // A compare-exchange that loses means that the tables changed under the walk.
+      while (!attempt(out)) {
+        if (!failed_) continue;
         error = fault_;
         return false;
       }
-    } while (!options_.probe && !set_flags(out));
+    }
+    for (unsigned i = 0; cache_ && i < passed_count_; ++i) cache_->insert(linear_, passed_[i]);
     return true;
   }
 
@@ -40,31 +45,41 @@ class Walker {
     bool leaf = false;
   };
 
+  /// False: a fault if failed_, else the tables changed.
+  bool attempt(PageMapping& out) {
+    depth_ = passed_count_ = 0;
+    failed_ = false;
+    if (!descend(out) || !check_rights(out)) return !(failed_ = true);
+    return options_.probe || set_flags(out);
+  }
+
   bool descend(PageMapping& out) {
-    if (core_.long_mode) return descend64(out, core_.cr3 & kAddress64, 4);
+    if (core_.long_mode) return descend64(out, start_.level ? start_ : Table{.at = core_.cr3 & kAddress64, .level = 4});
     if (!(core_.cr4 & kCr4PAE)) return descend32(out);
     u64 pdpte = core_.tlb.pdpte[linear_ >> 30 & 3];
     if (!(pdpte & kPresent)) return fail(0);
-    return descend64(out, pdpte & kAddress64, 2);
+    return descend64(out, {.at = pdpte & kAddress64, .level = 2});
   }
 
-  bool descend64(PageMapping& out, GuestAddr table, unsigned level) {
-    bool writable = true, user = true, executable = true;
-    for (;; --level) {
-      unsigned shift = 12 + 9 * (level - 1);
-      GuestAddr at = table + (linear_ >> shift & 0x1ff) * 8;
+  bool descend64(PageMapping& out, Table table) {
+    for (;; --table.level) {
+      const unsigned level = table.level, shift = 12 + 9 * (level - 1);
+      GuestAddr at = table.at + (linear_ >> shift & 0x1ff) * 8;
       u64 entry = read_entry<u64>(at);
       bool leaf = level == 1 || (level < 4 && (entry & kPageSize));
       path_[depth_++] = {at, entry, leaf};
       if (!(entry & kPresent)) return fail(0);
       if (entry & reserved64(level, leaf)) return fail(kPfP | kPfRsvd);
-      writable &= (entry & kWritable) != 0;
-      user &= (entry & kUser) != 0;
-      executable &= !(entry & kNoExecute);
-      table = entry & kAddress64;
-      if (!leaf) continue;
+      table.at = entry & kAddress64;
+      table.writable &= (entry & kWritable) != 0;
+      table.user &= (entry & kUser) != 0;
+      table.executable &= !(entry & kNoExecute);
+      if (!leaf) {
+        passed_[passed_count_++] = {table.at, level - 1, table.writable, table.user, table.executable};
+        continue;
+      }
       u64 offset = (u64{1} << shift) - 1;
-      out = {(table & ~offset) | (linear_ & offset), static_cast<u8>(shift), user, writable, executable, true, false};
+      out = {(table.at & ~offset) | (linear_ & offset), static_cast<u8>(shift), table.user, table.writable, table.executable, true, false};
       return take_leaf(entry, out);
     }
   }
@@ -160,10 +175,15 @@ class Walker {
 
   const Core& core_;
   PhysicalMemory& memory_;
+  WalkCache* cache_;
   const u64 linear_;
   const WalkOptions options_;
+  Table start_;                  // level 0: from the top
   std::array<Step, 4> path_;
   unsigned depth_ = 0;
+  std::array<Table, 3> passed_;  // the tables met on the way
+  unsigned passed_count_ = 0;
+  bool failed_ = false;
   u32 fault_ = 0;
 };
 
@@ -178,12 +198,13 @@ bool access_allowed(const Core& core, const PageMapping& page, TlbSet set, Acces
   return page.writable || (!user && !(core.cr0 & kCr0WP));
 }
 
-bool walk(const Core& core, PhysicalMemory& memory, u64 linear, const WalkOptions& options, PageMapping& out, u32& error) {
+bool walk(const Core& core, PhysicalMemory& memory, WalkCache* cache, u64 linear, const WalkOptions& options, PageMapping& out,
+          u32& error) {
   if (!core.paging) {
     out = {.gpa = linear & 0xffffffff};
     return true;
   }
-  return Walker(core, memory, linear, options).run(out, error);
+  return Walker(core, memory, cache, linear, options).run(out, error);
 }
 
 bool load_pdptes(Core& core, u64 cr3) {

@@ -10,16 +10,6 @@
 
 namespace atl::soft {
 
-struct PageMapping {
-  GuestAddr gpa = 0;  // of the linear address asked for
-  u8 page_shift = 12;
-  bool user = true;
-  bool writable = true;
-  bool executable = true;
-  bool dirty = true;
-  bool global = false;
-};
-
 /// Whether `set` may access a page so translated.
 bool access_allowed(const Core& core, const PageMapping& page, TlbSet set, Access access);
 
@@ -29,8 +19,9 @@ struct WalkOptions {
   bool probe = false;  // no rights checked, no flag set: for the debugger
 };
 
-/// False with `error` = the #PF code. Raises nothing.
-bool walk(const Core& core, PhysicalMemory& memory, u64 linear, const WalkOptions& options, PageMapping& out, u32& error);
+/// False with `error` = the #PF code. Raises nothing. Starts at what `cache` knows and enters what it finds, unless nullptr.
+bool walk(const Core& core, PhysicalMemory& memory, WalkCache* cache, u64 linear, const WalkOptions& options, PageMapping& out,
+          u32& error);
 
 /// Loads the PDPTE registers that CR3 `cr3` points to, as PAE paging requires; false if a reserved bit is set, and
 /// nothing has changed then.

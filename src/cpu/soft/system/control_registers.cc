@@ -95,8 +95,8 @@ bool write_cr0(Core& core, u64 value) {
 }
 
 bool write_cr3(Core& core, u64 value) {
+  const bool keeps = core.long_mode && (core.cr4 & kCr4PCIDE) && value >> 63;
   if (core.long_mode) {
-    const bool keeps = (core.cr4 & kCr4PCIDE) && value >> 63;
     if (keeps) value &= ~(u64{1} << 63);
     if (value & ~physical_mask(core)) return bad_value(core);
   } else {
@@ -104,8 +104,7 @@ bool write_cr3(Core& core, u64 value) {
     if (pae_paging(core.cr0, core.cr4, core.efer) && !load_pdptes(core, value)) return bad_value(core);
   }
   core.cr3 = value;
-  // The TLB knows no PCIDs: entries of other address spaces are always gone, which the no-flush bit permits.
-  flush_tlb(core, true);
+  switch_space(core, keeps);
   return true;
 }
 

@@ -51,9 +51,13 @@ bool invalidate(Core& core, u64 type, const PcidDescriptor& descriptor) {
   if (type > kAll || (type <= kSingle && descriptor.pcid >> 12)) return core.raise(kGP, 0);
   if (type <= kSingle && descriptor.pcid && !(core.cr4 & kCr4PCIDE)) return core.raise(kGP, 0);
   if (type == kAddress && !is_canonical(descriptor.linear)) return core.raise(kGP, 0);
-  // Only entries of the current PCID and global ones exist.
-  if (type == kAddress) flush_tlb_page(core, descriptor.linear);
-  else flush_tlb(core, type != kAllGlobal);
+  const u16 space = descriptor.pcid & 0xfff;
+  switch (type) {
+    case kAddress: flush_space_page(core, space, descriptor.linear); break;
+    case kSingle: flush_space(core, space); break;
+    case kAllGlobal: flush_tlb(core, false); break;
+    default: flush_spaces(core);
+  }
   return true;
 }
 
