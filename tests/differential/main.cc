@@ -1,6 +1,9 @@
-// atoll-differential: runs random instructions on the interpreter and on this host and compares everything architectural.
+// atoll-differential: runs random instructions on the interpreter and on this host, or random programs on the translator too, and
+// compares everything architectural.
 //
-//   --cases N       this many (default: no limit)
+//   --cases N       this many instructions (default: no limit)
+//   --sequences N   programs instead of instructions, this many; 0: no limit
+//   --quiet         programs are not interrupted
 //   --seconds N     at most this long (default 10)
 //   --seed S        default: the time, printed
 //   --first N       index of the first case, to repeat one that failed
@@ -24,6 +27,7 @@
 #include "cpu/soft/differential/generator.h"
 #include "cpu/soft/differential/native_runner.h"
 #include "cpu/soft/differential/soft_runner.h"
+#include "sequences.h"
 
 namespace {
 
@@ -35,7 +39,8 @@ struct Options {
   u64 cases = ~u64{0}, seconds = 10, first = 0, stop_after = 10;
   u64 seed = static_cast<u64>(std::chrono::system_clock::now().time_since_epoch().count());
   std::string only;
-  bool list_exclusions = false;
+  bool list_exclusions = false, run_programs = false, quiet = false;
+  u64 sequences = 0;
 };
 
 bool parse_number(const char* text, u64& out) {
@@ -46,11 +51,12 @@ bool parse_number(const char* text, u64& out) {
 bool parse(int argc, char** argv, Options& options) {
   const std::map<std::string_view, u64*> numbers = {{"--cases", &options.cases}, {"--seconds", &options.seconds},
                                                     {"--seed", &options.seed}, {"--first", &options.first},
-                                                    {"--stop-after", &options.stop_after}};
+                                                    {"--stop-after", &options.stop_after},
+                                                    {"--sequences", &options.sequences}};
   for (int i = 1; i < argc; ++i) {
     std::string_view name = argv[i];
-    if (name == "--exclusions") {
-      options.list_exclusions = true;
+    if (name == "--exclusions" || name == "--quiet") {
+      (name == "--quiet" ? options.quiet : options.list_exclusions) = true;
       continue;
     }
     const char* value = i + 1 < argc ? argv[++i] : nullptr;
@@ -58,9 +64,10 @@ bool parse(int argc, char** argv, Options& options) {
     if (!value || (number == numbers.end() && name != "--only")) return false;
     if (name == "--only") options.only = value;
     else if (!parse_number(value, *number->second)) return false;
+    options.run_programs |= name == "--sequences";
   }
   // Repeating one case takes as long as it takes.
-  if (options.cases != ~u64{0}) options.seconds = std::max<u64>(options.seconds, 36000);
+  if (options.cases != ~u64{0} || options.sequences != 0) options.seconds = std::max<u64>(options.seconds, 36000);
   return true;
 }
 
@@ -85,7 +92,7 @@ void report(u64 index, const Options& options, const Case& c, const std::vector<
 Totals run_cases(const Options& options, NativeRunner& native) {
   Totals totals;
   Generator generator(options.seed, options.only);
-  SoftRunner soft;
+  SoftRunner soft(Engine::Interpreter);
   auto outcomes = std::make_unique<std::array<Outcome, 2>>();
   std::array<u8, kWindowBytes> memory;
   auto end = Clock::now() + std::chrono::seconds(options.seconds);
@@ -106,12 +113,19 @@ Totals run_cases(const Options& options, NativeRunner& native) {
   return totals;
 }
 
+bool run_programs(const Options& options, NativeRunner& native) {
+  SequenceOptions programs{.sequences = options.sequences ? options.sequences : ~u64{0}, .seconds = options.seconds, .first = options.first,
+                           .stop_after = options.stop_after, .seed = options.seed, .interrupt = !options.quiet};
+  return run_sequences(programs, native);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   Options options;
   if (!parse(argc, argv, options)) {
-    fmt::print(stderr, "usage: atoll-differential [--cases N] [--seconds N] [--seed S] [--first N] [--only NAME] [--stop-after N] [--exclusions]\n");
+    fmt::print(stderr, "usage: atoll-differential [--cases N] [--sequences N] [--quiet] [--seconds N] [--seed S] [--first N] [--only NAME]\n"
+                       "                          [--stop-after N] [--exclusions]\n");
     return 2;
   }
   if (options.list_exclusions) return list_exclusions(), 0;
@@ -122,6 +136,7 @@ int main(int argc, char** argv) {
   }
   fmt::print("seed {}, {} exclusions (--exclusions lists them)\n", options.seed, exclusions().size());
   std::fflush(stdout);
+  if (options.run_programs) return run_programs(options, **native) ? 0 : 1;
   auto start = Clock::now();
   Totals totals = run_cases(options, **native);
   double seconds = std::chrono::duration<double>(Clock::now() - start).count();

@@ -1,6 +1,7 @@
-// One differential case: a user-level instruction with everything it may read, and what an execution of it leaves.
+// One differential case: a user-level instruction or a sequence of them with everything it may read, and what an execution
+// of it leaves.
 //
-// The same addresses hold the same bytes for both executions: a page of code, and a window of two writable pages and a
+// The same addresses hold the same bytes for all executions: two pages of code, and a window of two writable pages and a
 // read-only one, with nothing mapped around them.
 #pragma once
 
@@ -15,7 +16,9 @@
 namespace atl::soft::differential {
 
 inline constexpr u64 kPage = kPageSize;
-inline constexpr u64 kCodePage = 0xa00000;
+inline constexpr u64 kCodePage = 0xa00000;  // the first of
+inline constexpr unsigned kCodePages = 2;
+inline constexpr u64 kCodeBytes = kCodePages * kPage;
 inline constexpr u64 kWindow = 0x800000;
 inline constexpr unsigned kWindowPages = 3, kWritablePages = 2;
 inline constexpr u64 kWindowBytes = kWindowPages * kPage, kWritableBytes = kWritablePages * kPage;
@@ -46,6 +49,9 @@ struct Case {
   std::string text;  // disassembly
   unsigned mnemonic = 0;
   bool repeats = false;  // REP, REPE or REPNE
+  bool sequence = false;        // runs until INT3 or a fault
+  bool self_modifying = false;  // its code is writable
+  bool cold = false;            // nothing is cached, and accessed and dirty bits are clear
   Registers before;
 };
 

@@ -32,9 +32,10 @@ u64 undefined_flags(const Case& c) {
 }
 
 struct Report {
+  const Names& names;
   std::vector<std::string> lines;
   void value(std::string_view name, u64 before, u64 native, u64 soft) {
-    if (native != soft) lines.push_back(fmt::format("{}: {:#x} before, {:#x} native, {:#x} interpreted", name, before, native, soft));
+    if (native != soft) lines.push_back(fmt::format("{}: {:#x} before, {:#x} {}, {:#x} {}", name, before, native, names.first, soft, names.second));
   }
 };
 
@@ -97,7 +98,8 @@ std::string hex(const u8* bytes, unsigned size) {
 
 void compare_bytes(Report& report, std::string_view name, const u8* before, const u8* native, const u8* soft, unsigned size) {
   if (std::memcmp(native, soft, size) == 0) return;
-  report.lines.push_back(fmt::format("{}: {} before, {} native, {} interpreted", name, hex(before, size), hex(native, size), hex(soft, size)));
+  report.lines.push_back(fmt::format("{}: {} before, {} {}, {} {}", name, hex(before, size), hex(native, size), report.names.first,
+                                     hex(soft, size), report.names.second));
 }
 
 void compare_general(Report& report, const Case& c, const Registers& native, const Registers& soft) {
@@ -131,7 +133,7 @@ void compare_memory(Report& report, const Outcome& native, const Outcome& soft) 
   auto [n, s] = std::ranges::mismatch(native.memory, soft.memory);
   if (n == native.memory.end()) return;
   u64 at = kWindow + static_cast<u64>(n - native.memory.begin());
-  report.lines.push_back(fmt::format("memory at {:#x}: {:#x} native, {:#x} interpreted", at, *n, *s));
+  report.lines.push_back(fmt::format("memory at {:#x}: {:#x} {}, {:#x} {}", at, *n, report.names.first, *s, report.names.second));
 }
 
 void compare_faults(Report& report, const Case& c, const Outcome& native, const Outcome& soft) {
@@ -144,8 +146,8 @@ void compare_faults(Report& report, const Case& c, const Outcome& native, const 
 
 }  // namespace
 
-std::vector<std::string> differences(const Case& c, const Outcome& native, const Outcome& soft) {
-  Report report;
+std::vector<std::string> differences(const Case& c, const Outcome& native, const Outcome& soft, const Names& names) {
+  Report report{.names = names, .lines = {}};
   Outcome n = native, s = soft;
   forgive_fetch(n, c.before.rip);
   forgive_fetch(s, c.before.rip);

@@ -2,14 +2,21 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cpu/soft/differential/case.h"
 
 namespace atl::soft::differential {
 
-/// One line a difference, "rax: 0x1 before, 0x2 native, 0x3 interpreted"; empty if there is none.
-std::vector<std::string> differences(const Case& c, const Outcome& native, const Outcome& soft);
+/// Who executed.
+struct Names {
+  std::string_view first = "native", second = "interpreted";
+};
+
+/// One line a difference, "rax: 0x1 before, 0x2 native, 0x3 interpreted"; empty if there is none. `native` may be another
+/// software outcome.
+std::vector<std::string> differences(const Case& c, const Outcome& native, const Outcome& soft, const Names& names = {});
 
 /// The case for a person: bytes, text, where it ran.
 std::string describe(const Case& c);

@@ -2,14 +2,10 @@
 // the window, its edges and what lies outside.
 #pragma once
 
-#include <Zydis/Zydis.h>
-
-#include <optional>
-#include <span>
 #include <string_view>
 
 #include "cpu/soft/differential/case.h"
-#include "cpu/soft/differential/random.h"
+#include "cpu/soft/differential/instructions.h"
 
 namespace atl::soft::differential {
 
@@ -21,17 +17,8 @@ class Generator {
   Case make(u64 index, std::array<u8, kWindowBytes>& memory);
 
  private:
-  struct Decoded {
-    ZydisDecodedInstruction in;
-    ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
-  };
-  std::optional<Decoded> decode(Mode mode, std::span<const u8> bytes) const;
-  bool accepts(const Decoded& d) const;
-
   u64 seed_;
-  std::string_view only_;
-  ZydisDecoder long_, compatibility_;
-  ZydisFormatter formatter_;
+  Instructions instructions_;
   std::array<u8, kWindowBytes> pattern_;
 };
 

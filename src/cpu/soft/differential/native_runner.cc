@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstring>
 
+#include "base/check.h"
 #include "base/endian.h"
 
 namespace atl::soft::differential {
@@ -169,18 +170,18 @@ Result<std::unique_ptr<NativeRunner>> NativeRunner::create() {
 
 NativeRunner::~NativeRunner() {
   ::munmap(reinterpret_cast<void*>(kWindow), kWindowBytes);
-  ::munmap(reinterpret_cast<void*>(kCodePage), kPage);
+  ::munmap(reinterpret_cast<void*>(kCodePage), kCodeBytes);
 }
 
 Status NativeRunner::map() {
   window_fd_ = TRY(make_memory(kWindowBytes));
-  code_fd_ = TRY(make_memory(kPage));
+  code_fd_ = TRY(make_memory(kCodeBytes));
   window_ = TRY(Mapping::of_file(window_fd_, 0, kWindowBytes, PROT_READ | PROT_WRITE, MAP_SHARED));
-  code_ = TRY(Mapping::of_file(code_fd_, 0, kPage, PROT_READ | PROT_WRITE, MAP_SHARED));
+  code_ = TRY(Mapping::of_file(code_fd_, 0, kCodeBytes, PROT_READ | PROT_WRITE, MAP_SHARED));
   TRY(map_fixed(window_fd_, kWindow, 0, kWritableBytes, PROT_READ | PROT_WRITE));
   TRY(map_fixed(window_fd_, kWindow + kWritableBytes, kWritableBytes, kWindowBytes - kWritableBytes, PROT_READ));
-  TRY(map_fixed(code_fd_, kCodePage, 0, kPage, PROT_READ | PROT_EXEC));
-  std::fill_n(code_.data(), kPage, 0xcc);
+  TRY(map_fixed(code_fd_, kCodePage, 0, kCodeBytes, PROT_READ | PROT_EXEC));
+  std::fill_n(code_.data(), kCodeBytes, 0xcc);
   std::fill_n(window_.data(), kWindowBytes, 1);
   for (u64 at = kWindow; at < kWindow + kWindowBytes; at += kPage) static_cast<void>(*reinterpret_cast<volatile u8*>(at));
   return {};
@@ -198,6 +199,12 @@ Status NativeRunner::install_handlers() {
   return {};
 }
 
+/// Pages of code are writable while a case that modifies itself runs.
+void NativeRunner::protect_code(bool writable) {
+  int protection = PROT_READ | PROT_EXEC | (writable ? PROT_WRITE : 0);
+  CHECK(::mprotect(reinterpret_cast<void*>(kCodePage), kCodeBytes, protection) == 0);
+}
+
 void NativeRunner::run(const Case& c, std::span<const u8> memory, Outcome& out) {
   static Entry entry;
   entry.registers = c.before;
@@ -208,8 +215,10 @@ void NativeRunner::run(const Case& c, std::span<const u8> memory, Outcome& out) 
   std::memcpy(window_.data(), memory.data(), kWindowBytes);
   u64 at = c.before.rip - kCodePage;
   std::copy(c.bytes.begin(), c.bytes.end(), code_.data() + at);
+  if (c.self_modifying) protect_code(true);
   asm volatile("wrgsbase %0" : : "r"(kWindow));  // nothing else in this process uses GS
   atoll_differential_enter(&entry);
+  if (c.self_modifying) protect_code(false);
   std::fill_n(code_.data() + at, c.bytes.size(), 0xcc);
   std::memcpy(out.memory.data(), window_.data(), kWindowBytes);
 }

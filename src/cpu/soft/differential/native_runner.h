@@ -1,6 +1,6 @@
 // Runs a case on this host: the instruction itself between a state load and a trap, with signals for whatever it raises.
 //
-// The code page is full of INT3, so that the instruction is followed by a trap and a branch lands on one; faults come as
+// The pages of code are full of INT3, so that a case is followed by a trap and a branch lands on one; faults come as
 // signals with the processor's vector and error code. One runner a process, on one thread.
 #pragma once
 
@@ -26,6 +26,7 @@ class NativeRunner {
   NativeRunner() = default;
   Status map();
   Status install_handlers();
+  static void protect_code(bool writable);
 
   Fd window_fd_, code_fd_;
   Mapping window_, code_;    // writable views
