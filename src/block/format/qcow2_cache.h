@@ -1,62 +1,99 @@
-// Clusters of metadata (L2 tables, refcount blocks) in memory, written back on request.
+// Slices of metadata (L2 tables, refcount blocks) in memory, written back on request.
 #pragma once
 
-#include <algorithm>
+#include <coroutine>
+#include <cstdlib>
+#include <list>
+#include <map>
 #include <memory>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
 #include "base/endian.h"
+#include "base/math.h"
 #include "block/node.h"
 
-namespace atl::block {
+namespace atl::block::qcow2 {
 
-struct MetaCluster {
-  u64 offset = 0;  // in the file
-  std::vector<u8> bytes;
-  bool dirty = false;
-  u64 last_use = 0;
-
-  u64 entry(u64 index) const { return load_be<u64>(&bytes[8 * index]); }
-  void set_entry(u64 index, u64 value) {
-    store_be(&bytes[8 * index], value);
-    dirty = true;
-  }
-};
-
-/// Dirty clusters stay until write_back(); clean ones go when there are too many, the longest unused first.
-class MetaCache {
+/// Zeroed memory on a page boundary, which direct I/O likes.
+class Bytes {
  public:
-  using Ref = std::shared_ptr<MetaCluster>;
-
-  MetaCache(Node& file, u64 cluster_bytes, u64 limit_bytes)
-      : file_(file), cluster_bytes_(cluster_bytes), limit_(std::clamp<u64>(limit_bytes / cluster_bytes, 4, 1024)) {}
-
-  Task<Result<Ref>> get(u64 offset);
-  /// A cluster that starts out as `bytes` (zeroes if empty), dirty, whatever the file holds there.
-  Ref add(u64 offset, std::vector<u8> bytes = {});
-  /// Forgets a cluster that has been freed.
-  void drop(u64 offset) { clusters_.erase(offset); }
-  Task<Status> write_back();
-  bool has_dirty() const;
-  /// Dirty clusters have piled up: their owner should write them back.
-  bool is_overfull() const { return clusters_.size() >= 2 * limit_; }
+  Bytes() = default;
+  explicit Bytes(u64 size);
+  u8* data() const { return data_.get(); }
+  u64 size() const { return size_; }
+  std::span<u8> span() const { return {data_.get(), size_}; }
+  iovec vec() const { return {data_.get(), size_}; }
 
  private:
-  Ref insert(Ref cluster);
-  void make_room();
-
-  Node& file_;
-  const u64 cluster_bytes_;
-  const size_t limit_;
-  u64 clock_ = 0;
-  std::unordered_map<u64, Ref> clusters_;
+  struct Free {
+    void operator()(u8* bytes) const { ::free(bytes); }
+  };
+  std::unique_ptr<u8[], Free> data_;
+  u64 size_ = 0;
 };
 
-/// Reads from a file that may end early; the rest is zeroes.
-Task<Status> read_padded(Node& file, u64 offset, std::span<const iovec> out);
-/// Writes, growing the file first if it ends before.
-Task<Status> write_growing(Node& file, u64 offset, std::span<const iovec> data);
-Task<Status> write_growing(Node& file, u64 offset, std::span<const u8> data);
+struct Slice {
+  u64 offset = 0;  // in the file
+  Bytes bytes;
+  bool dirty = false;
+  bool used = true;  // since the last look around for slices to drop
 
-}  // namespace atl::block
+  u64 word(u64 index) const { return load_be<u64>(bytes.data() + 8 * index); }
+  void set_word(u64 index, u64 value) { store_be(bytes.data() + 8 * index, value); }
+};
+
+/// Dirty slices stay until write_back(); clean ones that nobody holds go when there are too many, those long unused first.
+/// Changes to a slice are made at once after it was gotten, or while its Ref is held, and end with mark_dirty().
+class Cache {
+ public:
+  using Ref = std::shared_ptr<Slice>;
+
+  Cache(Node& file, u64 slice_bytes, u64 limit_bytes);
+  ~Cache();
+
+  u64 slice_bytes() const { return slice_bytes_; }
+  /// The slice that holds `offset`, if it is in memory.
+  Slice* find(u64 offset) {
+    auto found = slices_.find(align_down(offset, slice_bytes_));
+    if (found == slices_.end()) return nullptr;
+    found->second->used = true;
+    return found->second.get();
+  }
+  /// The same, read if need be.
+  Task<Result<Ref>> get(u64 offset);
+  /// A slice that starts out as zeroes, dirty, whatever the file holds there.
+  Ref add(u64 offset);
+  void mark_dirty(const Ref& slice);
+  /// Forgets what lies in [offset, offset + bytes), which has been freed.
+  void drop(u64 offset, u64 bytes);
+  /// Nothing may be changed until this completes.
+  Task<Status> write_back();
+  bool has_dirty() const { return !dirty_.empty(); }
+  /// Dirty slices have piled up: their owner should write them back.
+  bool is_overfull() const { return dirty_.size() >= std::max<u64>(limit_ / 2, 2); }
+  /// Drops clean slices that were not used since the last call.
+  void drop_unused();
+  /// Forgets everything, changed or not.
+  void clear();
+  void set_limit(u64 limit_bytes);
+
+ private:
+  struct Load;
+  struct WaitForLoad;
+  Ref insert(Ref slice);
+  void make_room();
+  void erase(u64 offset);
+  Task<Status> write_slices(std::vector<Ref> slices);
+
+  Node& file_;
+  const u64 slice_bytes_;
+  u64 limit_;
+  std::unordered_map<u64, Ref> slices_;
+  std::list<u64> order_;  // offsets, candidates for dropping first
+  std::map<u64, Ref> dirty_;
+  std::unordered_map<u64, Load*> loads_;
+};
+
+}  // namespace atl::block::qcow2
