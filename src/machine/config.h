@@ -12,6 +12,7 @@
 #include "base/types.h"
 #include "block/node.h"
 #include "cpu/cpuid.h"
+#include "cpu/soft_options.h"
 #include "memory/guest_memory.h"
 #include "net/backend.h"
 
@@ -23,6 +24,7 @@ enum class AcceleratorKind : u8 { Kvm, Soft };
 struct AcceleratorChoice {
   AcceleratorKind kind = AcceleratorKind::Soft;
   bool any_kvm_backend = false;  // kvm named alone: use /dev/kvm even where it has no hardware behind it
+  cpu::SoftOptions translate;  // Soft
 };
 
 /// One user-visible property of a device, value still as text ("on", "4096", "drive0").

@@ -74,7 +74,7 @@ Result<std::unique_ptr<cpu::Vm>> MachineImpl::try_accelerator(const AcceleratorC
                                   .max_vcpus = std::max(config_.topology.cpus, config_.topology.max_cpus),
                                   .memory = &memory_,
                                   .ports = &ports_};
-  if (choice.kind == AcceleratorKind::Soft) return cpu::create_soft_vm(options);
+  if (choice.kind == AcceleratorKind::Soft) return cpu::create_soft_vm(options, choice.translate);
   TRY(cpu::kvm_usable(choice.any_kvm_backend));
   return cpu::create_kvm_vm(options, [this](const cpu::CpuidTable& cpuid) {
     return cpu::create_instruction_stepper(memory_, ports_, cpuid);

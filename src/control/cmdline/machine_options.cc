@@ -40,10 +40,17 @@ Result<AcceleratorKind> accelerator_kind(std::string_view name) {
   return invalid_option(fmt::format("invalid accelerator {}", name));
 }
 
-Status read_soft(KeyValues& values) {
-  if (TRY(values.take_bool("translate", false))) return invalid_option("'translate' supports 'off' only: there is no translator yet");
-  // Counters are always kept; `info accelerator` shows them.
-  if (!TRY(values.take_bool("stats", true))) return invalid_option("'stats' supports 'on' only");
+/// `tb-size` is in MiB, as QEMU's.
+Status read_soft(KeyValues& values, cpu::SoftOptions& translate) {
+  static constexpr std::string_view kTranslation[] = {"off", "on", "always"};
+  const auto fallback = static_cast<size_t>(translate.translation);
+  translate.translation = static_cast<cpu::Translation>(TRY(values.take_choice("translate", kTranslation, fallback)));
+  const u64 mib = TRY(values.take_u64("tb-size", translate.cache_bytes / kMiB));
+  if (mib < cpu::SoftOptions::kMinCacheBytes / kMiB || mib > cpu::SoftOptions::kMaxCacheBytes / kMiB)
+    return invalid_option("'tb-size' must be between 1 and 1024 (MiB)");
+  translate.cache_bytes = mib * kMiB;
+  translate.stats = TRY(values.take_bool("stats", translate.stats));
+  translate.perf_map = TRY(values.take_bool("perf-map", translate.perf_map));
   // Each vCPU has its own host thread, always.
   if (values.take("thread").value_or("multi") != "multi") return invalid_option("'thread' supports 'multi' only");
   return {};
@@ -74,7 +81,7 @@ Status option_accel(Builder& b, const OptionUse& use) {
   auto choices = TRY(accelerators_from_list(list));
   for (auto& choice : choices) {
     KeyValues rest = values;
-    TRY(choice.kind == AcceleratorKind::Kvm ? read_kvm(rest) : read_soft(rest));
+    TRY(choice.kind == AcceleratorKind::Kvm ? read_kvm(rest) : read_soft(rest, choice.translate));
     if (!rest.empty())
       return invalid_option(fmt::format("Property '{}-accel.{}' not found",
                                         choice.kind == AcceleratorKind::Kvm ? "kvm" : "soft", rest.entries()[0].key));

@@ -54,7 +54,7 @@ INSTANTIATE_TEST_SUITE_P(AsQemu, CommandLineErrors, testing::Values(
     ErrorCase{"-foo", "-foo: invalid option"},
     ErrorCase{"-m", "-m: requires an argument"},
     ErrorCase{"-accel foo", "-accel foo: invalid accelerator foo"},
-    ErrorCase{"-accel tcg,translate=on", "-accel tcg,translate=on: 'translate' supports 'off' only: there is no translator yet"},
+    ErrorCase{"-accel tcg,tb-size=0", "-accel tcg,tb-size=0: 'tb-size' must be between 1 and 1024 (MiB)"},
     ErrorCase{"-accel tcg,foo=1", "-accel tcg,foo=1: Property 'soft-accel.foo' not found"},
     ErrorCase{"-M pc,foo=on", "-M pc,foo=on: Property 'pc-i440fx-7.2-machine.foo' not found"},
     ErrorCase{"-device foo", "-device foo: 'foo' is not a valid device model name"},

@@ -65,7 +65,7 @@ class MapFollower final : public memory::MapListener {
 
 class SoftMachine final : public Vm {
  public:
-  static Result<std::unique_ptr<Vm>> create(const VmOptions& options, const translate::Options& translate);
+  static Result<std::unique_ptr<Vm>> create(const VmOptions& options, const SoftOptions& translate);
   ~SoftMachine() override;
 
   std::string_view accelerator() const override { return "soft"; }
@@ -93,7 +93,7 @@ class SoftMachine final : public Vm {
   std::vector<std::unique_ptr<CoreParts>> cores_;
 };
 
-Result<std::unique_ptr<Vm>> SoftMachine::create(const VmOptions& options, const translate::Options& translate) {
+Result<std::unique_ptr<Vm>> SoftMachine::create(const VmOptions& options, const SoftOptions& translate) {
   std::unique_ptr<SoftMachine> machine(new SoftMachine());
   SoftVm& vm = machine->vm_;
   vm.memory = options.memory;
@@ -101,7 +101,7 @@ Result<std::unique_ptr<Vm>> SoftMachine::create(const VmOptions& options, const 
   vm.cores.resize(options.max_vcpus);
   machine->cores_.resize(options.max_vcpus);
   machine->chips_ = TRY(InterruptChips::create(vm, options.irqchip));
-  if (translate.translation != translate::Translation::Off) {
+  if (translate.translation != Translation::Off) {
     machine->translations_ = TRY(translate::CodeCache::create(vm, translate));
     vm.translations = machine->translations_.get();
   }
@@ -230,7 +230,7 @@ std::unique_ptr<CoreParts> make_core(SoftVm& vm, u32 index, const CpuidTable& cp
 
 namespace atl::cpu {
 
-Result<std::unique_ptr<Vm>> create_soft_vm(const VmOptions& options, const soft::translate::Options& translate) {
+Result<std::unique_ptr<Vm>> create_soft_vm(const VmOptions& options, const SoftOptions& translate) {
   TRY(soft::prepare_stubs());
   return soft::SoftMachine::create(options, translate);
 }

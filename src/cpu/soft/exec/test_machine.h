@@ -21,7 +21,7 @@ class TestMachine {
   static constexpr u64 kPageTables = 0x1000;  // PML4, PDPT and one PD of 2 MiB pages: present, writable, user; 1 GiB mapped
   static constexpr u64 kCode = 0x10000, kStack = 0x20000, kData = 0x30000;
 
-  explicit TestMachine(const translate::Options& translate = {}) : cpuid_(cpu::host_cpuid()) {
+  explicit TestMachine(const cpu::SoftOptions& translate = {}) : cpuid_(cpu::host_cpuid()) {
     add_ram();
     vm_.memory = &memory_;
     vm_.ports = &ports_;
@@ -33,7 +33,7 @@ class TestMachine {
     core_->port_bus = std::make_unique<memory::BusView>(ports_);
     vm_.cores.push_back(core_.get());
     blocks_ = attach_block_cache(*core_);
-    if (translate.translation != translate::Translation::Off) add_translation(translate);
+    if (translate.translation != Translation::Off) add_translation(translate);
     build_page_tables();
     enter_long_mode();
   }
@@ -122,7 +122,7 @@ class TestMachine {
     ram_ = MUST(memory::RamBlock::create("ram", kRamSize, {}));  // 16 MiB; a test host without them cannot go on
     MUST(memory_.add({.name = "ram", .size = kRamSize, .ram = ram_}));  // the space is empty
   }
-  void add_translation(const translate::Options& options) {
+  void add_translation(const cpu::SoftOptions& options) {
     translations_ = MUST(translate::CodeCache::create(vm_, options));  // memory for it; a test host without cannot go on
     vm_.translations = translations_.get();
     runtime_ = translate::attach_runtime(*core_, *translations_);

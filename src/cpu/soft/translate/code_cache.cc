@@ -31,7 +31,7 @@ const Site* Region::site_at(HostOffset at, bool traps) const {
   return nullptr;
 }
 
-Result<std::unique_ptr<CodeCache>> CodeCache::create(SoftVm& vm, const Options& options) {
+Result<std::unique_ptr<CodeCache>> CodeCache::create(SoftVm& vm, const SoftOptions& options) {
   std::unique_ptr<CodeCache> cache(new CodeCache(vm, options));
   TRY(cache->map_memory().context("prepare memory for translated code"));
   TRY(watch_translated_code(*cache));

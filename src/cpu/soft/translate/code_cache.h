@@ -22,10 +22,12 @@
 #include "base/mapping.h"
 #include "cpu/soft/core.h"
 #include "cpu/soft/soft_vm.h"
-#include "cpu/soft/translate/options.h"
+#include "cpu/soft_options.h"
 #include "cpu/soft/translate/translation.h"
 
 namespace atl::soft::translate {
+
+using cpu::Translation;
 
 struct Region {
   const u8* code = nullptr;
@@ -41,12 +43,12 @@ struct Region {
 
 class CodeCache final : public CodePages::Listener {
  public:
-  static Result<std::unique_ptr<CodeCache>> create(SoftVm& vm, const Options& options);
+  static Result<std::unique_ptr<CodeCache>> create(SoftVm& vm, const SoftOptions& options);
   ~CodeCache() override;
 
   /// Before the first vCPU runs; all vCPUs have the same instructions.
   void set_cpuid(const CpuidTable& cpuid);
-  const Options& options() const { return options_; }
+  const SoftOptions& options() const { return options_; }
 
   // -- any vCPU's thread ---------------------------------------------------------------------------------------------------
 
@@ -123,7 +125,7 @@ class CodeCache final : public CodePages::Listener {
     std::atomic<bool> forbidden{false};
   };
 
-  CodeCache(SoftVm& vm, const Options& options) : vm_(vm), options_(options) {}
+  CodeCache(SoftVm& vm, const SoftOptions& options) : vm_(vm), options_(options) {}
   Status map_memory();
   static bool in(const Mapping& mapping, const void* at) {
     return static_cast<u64>(static_cast<const u8*>(at) - mapping.data()) < mapping.size();
@@ -146,7 +148,7 @@ class CodeCache final : public CodePages::Listener {
   void write_perf_map(const Region& region);
 
   SoftVm& vm_;
-  const Options options_;
+  const SoftOptions options_;
   Fd memory_;
   Mapping write_, run_;
   Mapping page_table_memory_, region_table_memory_;

@@ -14,7 +14,7 @@
 namespace atl::soft::translate {
 
 inline constexpr Mode kKernel64 = static_cast<Mode>(CodeSize::k64);
-inline constexpr Options kByHand{.translation = Translation::Always, .cache_bytes = kMinCacheBytes};
+inline constexpr SoftOptions kByHand{.translation = Translation::Always, .cache_bytes = SoftOptions::kMinCacheBytes};
 
 /// Host code that stands for the guest page at TestMachine::kCode (or another); one entry to begin with.
 class TestDraft {
