@@ -1,9 +1,9 @@
-// i8042 keyboard controller at ports 0x60 and 0x64 with nothing plugged in (IBM PC AT Technical Reference, "Keyboard
+// i8042 keyboard controller at ports 0x60 and 0x64 with a keyboard and a mouse (IBM PC AT Technical Reference, "Keyboard
 // Controller"; the auxiliary port as on the PS/2).
-// Supported: self test, command byte, output port with A20 and CPU reset, pulse commands, loop-back of output buffer
-//   bytes, interrupts 1 and 12. Bytes for keyboard or mouse time out, as with an empty connector.
-// Missing: keyboard and mouse. The A20 bit is kept but masks nothing: address line 20 is always driven.
-// Threads: vCPU threads; one mutex.
+// Supported: self test, command byte with translation to scan code set 1, output port with A20 and CPU reset, pulse
+//   commands, loop-back of output buffer bytes, interrupts 1 and 12.
+// Missing: the A20 bit is kept but masks nothing: address line 20 is always driven.
+// Threads: registers from vCPU threads, keys and movements from the control thread; one mutex.
 #pragma once
 
 #include <deque>
@@ -11,6 +11,8 @@
 #include "base/sync.h"
 #include "cpu/vm.h"
 #include "devices/device.h"
+#include "devices/input/ps2_keyboard.h"
+#include "devices/input/ps2_mouse.h"
 #include "devices/legacy/byte_ports.h"
 #include "devices/legacy/system_control.h"
 
@@ -26,6 +28,10 @@ class I8042 final : public Device, public BytePorts {
   void visit(Archive& archive) override;
   memory::BusDevice& command_port() { return command_port_; }
 
+  // The user's hands.
+  void key(ps2::Key key, bool down);
+  void move(i32 dx, i32 dy, i32 dz, u8 buttons);
+
  private:
   struct CommandPort final : BytePorts {
     explicit CommandPort(I8042& owner) : owner_(owner) {}
@@ -36,7 +42,6 @@ class I8042 final : public Device, public BytePorts {
   struct Output {
     u8 byte = 0;
     bool auxiliary = false;
-    bool timeout = false;
   };
 
   u8 read_byte(u64 offset) override;
@@ -48,6 +53,9 @@ class I8042 final : public Device, public BytePorts {
   void take_data(u8 value) REQUIRES(mutex_);
   void set_output_port(u8 value) REQUIRES(mutex_);
   void put(Output output) REQUIRES(mutex_);
+  /// Takes the next byte of a device into the empty output buffer.
+  void refill() REQUIRES(mutex_);
+  u8 translate(u8 code) REQUIRES(mutex_);
   void update_interrupts() REQUIRES(mutex_);
 
   cpu::IrqLine& keyboard_irq_;
@@ -56,11 +64,14 @@ class I8042 final : public Device, public BytePorts {
   CommandPort command_port_{*this};
 
   Mutex mutex_;
-  std::deque<Output> output_ GUARDED_BY(mutex_);
+  std::deque<Output> output_ GUARDED_BY(mutex_);  // bytes of the controller itself may queue, those of devices wait there
+  ps2::Keyboard keyboard_ GUARDED_BY(mutex_);
+  ps2::Mouse mouse_ GUARDED_BY(mutex_);
   u8 command_byte_ GUARDED_BY(mutex_) = 0;
   u8 output_port_ GUARDED_BY(mutex_) = 0;
   u8 awaited_by_ GUARDED_BY(mutex_) = 0;  // command that takes the next data byte; 0: the keyboard
   bool last_was_command_ GUARDED_BY(mutex_) = false;
+  bool break_prefix_ GUARDED_BY(mutex_) = false;  // the keyboard sent 0xf0: the next code is of a key that goes up
 };
 
 }  // namespace atl::devices

@@ -44,10 +44,63 @@ TEST_F(I8042Test, OutputPortHoldsA20AndResetsWhenBitZeroFalls) {
   EXPECT_EQ(system.resets, 1);
 }
 
-TEST_F(I8042Test, BytesToTheAbsentKeyboardTimeOut) {
+TEST_F(I8042Test, KeyboardAnswersItsReset) {
   data(0xff);
-  EXPECT_EQ(status() & 0x41, 0x41);
-  EXPECT_EQ(data(), 0xfe);
+  EXPECT_EQ(data(), 0xfa);
+  EXPECT_TRUE(keyboard.level);
+  EXPECT_EQ(data(), 0xaa);
+  EXPECT_EQ(status() & 1, 0);
+}
+
+TEST_F(I8042Test, KeysArriveTranslatedToScanCodeSetOne) {
+  controller.key(0x1e, true);
+  EXPECT_EQ(data(), 0x1e);
+  controller.key(0x1e, false);
+  EXPECT_EQ(data(), 0x9e);
+  controller.key(0xcb, true);  // left
+  EXPECT_EQ(data(), 0xe0);
+  EXPECT_EQ(data(), 0x4b);
+  controller.key(0xcb, false);
+  EXPECT_EQ(data(), 0xe0);
+  EXPECT_EQ(data(), 0xcb);
+  EXPECT_EQ(status() & 1, 0);
+}
+
+TEST_F(I8042Test, WithoutTranslationKeysAreOfSetTwo) {
+  command(0x60);
+  data(0x01);
+  controller.key(0x1e, true);
+  controller.key(0x1e, false);
+  for (int byte : {0x1c, 0xf0, 0x1c}) EXPECT_EQ(data(), byte);
+}
+
+TEST_F(I8042Test, DisabledKeyboardHoldsItsKeysBack) {
+  command(0xad);
+  controller.key(0x1e, true);
+  EXPECT_EQ(status() & 1, 0);
+  command(0xae);
+  EXPECT_EQ(data(), 0x1e);
+}
+
+TEST_F(I8042Test, FloodOfKeysIsBounded) {
+  for (int i = 0; i < 10000; ++i) controller.key(0x1e, i % 2 == 0);
+  int bytes = 0;
+  for (; status() & 1; ++bytes) data();
+  EXPECT_LE(bytes, 256);
+}
+
+TEST_F(I8042Test, MouseTurnsItsWheelOnByKnocks) {
+  auto to_mouse = [&](u8 byte) {
+    command(0xd4);
+    data(byte);
+    return data();
+  };
+  for (u8 byte : {0xf3, 200, 0xf3, 100, 0xf3, 80, 0xf2}) EXPECT_EQ(to_mouse(byte), 0xfa);
+  EXPECT_EQ(data(), 3);
+  EXPECT_EQ(to_mouse(0xf4), 0xfa);
+  controller.move(5, -3, 1, 1);
+  EXPECT_TRUE(mouse.level);
+  for (int byte : {0x09, 5, 3, 1}) EXPECT_EQ(data(), byte);
 }
 
 TEST_F(I8042Test, MouseBytesRaiseInterruptTwelve) {

@@ -141,7 +141,7 @@ void PciFunction::map(unsigned index, std::optional<u64> address) {
   if (mapped.address) space.remove(mapped.region);
   mapped = {};
   if (!address) return;
-  auto region = space.add({.name = name_, .base = *address, .size = bar.size, .device = bar.device, .events = bar.events});
+  auto region = space.add({.name = name_, .base = *address, .size = bar.size, .device = bar.device, .ram = bar.ram, .events = bar.events});
   if (region) mapped = {address, *region};
 }
 

@@ -38,7 +38,8 @@ struct PciBar {
   Kind kind = Kind::None;
   bool prefetchable = false;
   u64 size = 0;                          // a power of two; at least 16 (memory) or 4 (I/O)
-  memory::BusDevice* device = nullptr;
+  memory::BusDevice* device = nullptr;   // or
+  std::shared_ptr<memory::RamBlock> ram;  // memory of the device that the guest reaches directly
   std::vector<memory::IoEvent> events;
 };
 
