@@ -11,72 +11,17 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "base/sockets.h"
 #include "control/chardev/channel.h"
 #include "control/chardev/chardev.h"
 
 namespace atl::control {
 namespace {
 
-struct AddressListDeleter {
-  void operator()(addrinfo* list) const { ::freeaddrinfo(list); }
-};
-using AddressList = std::unique_ptr<addrinfo, AddressListDeleter>;
-
 std::string address_text(const ChardevConfig& config) {
   if (!config.path.empty()) return "unix:" + config.path;
   if (config.fd >= 0) return fmt::format("fd:{}", config.fd);
   return fmt::format("tcp:{}:{}", config.host, config.port);
-}
-
-Result<sockaddr_un> unix_address(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path)
-    return Error(ErrorKind::Invalid, fmt::format("UNIX socket path '{}' is too long: at most {} bytes", path,
-                                                 sizeof address.sun_path - 1));
-  path.copy(address.sun_path, path.size());
-  return address;
-}
-
-Result<Fd> make_socket(int family) {
-  Fd fd(::socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!fd) return os_error("create a socket");
-  return fd;
-}
-
-Result<AddressList> resolve(const ChardevConfig& config) {
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = config.server ? AI_PASSIVE : 0;
-  addrinfo* list = nullptr;
-  const char* host = config.host.empty() ? (config.server ? nullptr : "localhost") : config.host.c_str();
-  if (int err = ::getaddrinfo(host, config.port.c_str(), &hints, &list); err != 0)
-    return Error(ErrorKind::Invalid,
-                 fmt::format("address resolution failed for {}:{}: {}", config.host, config.port, ::gai_strerror(err)));
-  return AddressList(list);
-}
-
-Result<Fd> listen_unix(const std::string& path) {
-  sockaddr_un address = TRY(unix_address(path));
-  Fd fd = TRY(make_socket(AF_UNIX));
-  ::unlink(path.c_str());  // a socket that an earlier run left behind
-  if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) < 0)
-    return os_error(fmt::format("Failed to bind socket to {}", path));
-  if (::listen(fd.get(), 8) < 0) return os_error("listen on " + path);
-  return fd;
-}
-
-Result<Fd> listen_tcp(const ChardevConfig& config) {
-  AddressList list = TRY(resolve(config));
-  int err = EADDRNOTAVAIL;
-  for (addrinfo* a = list.get(); a; a = a->ai_next) {
-    Fd fd = TRY(make_socket(a->ai_family));
-    int one = 1;
-    ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (::bind(fd.get(), a->ai_addr, a->ai_addrlen) == 0 && ::listen(fd.get(), 8) == 0) return fd;
-    err = errno;
-  }
-  return os_error(fmt::format("Failed to listen on {}", address_text(config)), err);
 }
 
 // Waits for the outcome of a connect() on a non-blocking socket.
@@ -102,7 +47,7 @@ Result<Fd> connect_socket(const ChardevConfig& config) {
     if (err != 0) return os_error(fmt::format("Failed to connect to '{}'", config.path), err);
     return fd;
   }
-  AddressList list = TRY(resolve(config));
+  AddressList list = TRY(resolve_tcp(config.host, config.port, false));
   int err = EADDRNOTAVAIL;
   for (addrinfo* a = list.get(); a; a = a->ai_next) {
     Fd fd = TRY(make_socket(a->ai_family));
@@ -167,7 +112,7 @@ class SocketChardev final : public Chardev {
  private:
   Status open_server() {
     if (config_.fd >= 0) listener_ = TRY(adopt_socket(config_.fd));
-    else if (config_.is_tcp()) listener_ = TRY(listen_tcp(config_));
+    else if (config_.is_tcp()) listener_ = TRY(listen_tcp(config_.host, config_.port));
     else listener_ = TRY(listen_unix(config_.path));
     owns_path_ = !config_.path.empty();
     listen();
