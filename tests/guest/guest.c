@@ -124,7 +124,10 @@ u32 run_user(const void* code, size_t size, u64 rdi, u64 rsi, u64 rflags) {
     map_page(USER_DATA, (u64)data_page, kP | kU | kW);
     map_page(USER_STACK, (u64)stack_page, kP | kU | kW);
   }
-  for (size_t i = 0; i < size; i++) code_page[i] = ((const u8*)code)[i];
+  for (size_t i = 0; i < size; i++) {
+    u8 byte = ((const u8*)code)[i];
+    if (code_page[i] != byte) code_page[i] = byte; /* unchanged code may stay translated */
+  }
   u64 frame[7] = {USER_CODE, 0x2b, rflags, USER_STACK + 4096 - 64, 0x23, rdi, rsi};
   return catch_call(go_user, (u64)frame);
 }
