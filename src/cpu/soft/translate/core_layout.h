@@ -18,6 +18,10 @@ inline constexpr i32 kVectorsLive = offsetof(Core, vectors_live);
 
 constexpr i32 gpr(unsigned n) { return static_cast<i32>(offsetof(Core, gpr) + 8 * n); }
 constexpr i32 slot(unsigned n) { return static_cast<i32>(offsetof(Core, slots) + 8 * n); }
+/// Slot 0 is for a moment only, the others hold host addresses of windows.
+inline constexpr unsigned kWindowSlots = std::tuple_size_v<decltype(Core::slots)> - 1;
+constexpr i32 window(unsigned n) { return slot(n + 1); }
+
 constexpr i32 segment_base(unsigned n) { return static_cast<i32>(offsetof(Core, seg) + sizeof(Segment) * n + offsetof(Segment, base)); }
 
 /// The data entries of a TLB set: entry 0's field; the others follow at kTlbStride.

@@ -12,6 +12,7 @@ bool in_page(i32 offset) { return offset >= 0 && offset < static_cast<i32>(kPage
 }  // namespace
 
 void Emitter::target_rip(i32 target) {
+  take_scratch();
   a_.load(8, kScratch0, core(layout::kPageRip));
   if (target != 0 || !long_code_) a_.lea(word(), kScratch0, {.base = kScratch0, .disp = target});
 }
@@ -151,8 +152,8 @@ void Emitter::emit_call(const Insn& insn) {
 
 void Emitter::emit_ret(const Insn& insn) {
   ensure_memory();
-  check_stack(kRsp, 0, false);
-  a_.load(word(), kScratch0, {kScratch0});
+  HostMemory at = reach_stack(kRsp, 0, false);
+  a_.load(word(), kScratch0, at);
   move_stack(static_cast<i32>(word() + (insn.imm & 0xffff)));
   look_up_jump();
 }
@@ -161,9 +162,11 @@ void Emitter::emit_indirect(const Insn& insn) {
   ensure_memory();
   bool call = insn.kind == Kind::CallIndirect;
   if (insn.mem.present) {
-    check(insn.mem, false);
-    a_.load(word(), kScratch0, {kScratch0});
+    HostMemory at = reach(insn.mem, false, accesses().operand);
+    take_scratch();
+    a_.load(word(), kScratch0, at);
   } else {
+    take_scratch();
     load_guest(kScratch0, insn.rm.reg);
   }
   if (call) {
@@ -180,6 +183,7 @@ void Emitter::emit_call_out(const Insn& insn) {
   a_.bind(resume_);
   add_site({.at = a_.here(), .offset = insn.offset, .op = insn.op, .vectors = s_.vectors}, resume_, !insn.ends);
   s_ = {.host = true, .memory = true, .vectors = s_.vectors};
+  take_scratch();
 }
 
 }  // namespace atl::soft::translate

@@ -36,6 +36,7 @@ bool byte_needs_rex(const Field& f, u8 host) { return f.used() && f.size == 1 &&
 /// The host register for a field; one that must travel through `scratch` is loaded.
 u8 Emitter::bring(const Insn& insn, const Field& field, u8 scratch) {
   if (!remote(insn, field)) return field_host(field);
+  if (scratch == kScratch0) take_scratch();
   if (keeps_old_value(insn, field)) load_guest(scratch, field.reg);
   return scratch;
 }
@@ -57,7 +58,7 @@ void Emitter::emit_operation(const Insn& insn) {
   u8 reg_scratch = without_rex(insn) ? kScratch0 : kScratch1;
   if (insn.reg.used()) reg = bring(insn, insn.reg, reg_scratch);
   if (insn.vex.used()) vvvv = bring(insn, insn.vex, other);
-  Place rm = Place::of(HostMemory{kScratch0});
+  Place rm = Place::of(operand_);
   if (insn.open_rm) rm = Place::of(insn.vector_rm);
   if (insn.rm.used()) rm = rm_scratch || !in_memory(insn.rm.reg) ? Place::of(bring(insn, insn.rm, kScratch0)) : guest_place(insn.rm.reg);
   Encoding enc = insn.enc;
@@ -80,11 +81,11 @@ void Emitter::emit_operation(const Insn& insn) {
 }
 
 void Emitter::emit_copy(const Insn& insn, u16 live_after) {
-  bool checks = insn.mem.present;
   bool vectors = insn.kind == Kind::Vector;
-  settle_recipe(insn, live_after, checks || vectors);
+  bool checks = insn.mem.present && clobbers(accesses().operand);
+  settle_recipe(insn, live_after, checks || (vectors && !s_.vectors));
   if (vectors) ensure_vectors();
-  if (checks) check(insn.mem, insn.mem.write);
+  if (insn.mem.present) operand_ = reach(insn.mem, insn.mem.write, accesses().operand);
   bool keeps_some = insn.flags_change && (live_after & ~insn.flags_killed);
   if (insn.flags_read || keeps_some) ensure_host();
   emit_operation(insn);
@@ -95,6 +96,7 @@ void Emitter::emit_copy(const Insn& insn, u16 live_after) {
 void Emitter::ensure_vectors() {
   if (s_.vectors) return;
   before_clobber();
+  take_scratch();
   s_.vectors = true;
   a_.alu_imm(AluOp::Cmp, 1, Place::of(core(layout::kVectorsLive)), 0);
   Label live = a_.new_label();
@@ -103,6 +105,7 @@ void Emitter::ensure_vectors() {
 }
 
 void Emitter::emit_lea(const Insn& insn) {
+  take_scratch();
   u8 to = in_memory(insn.reg.reg) || insn.reg.size == 2 ? u8{kScratch0} : kHostOf[insn.reg.reg];
   unsigned size = long_code_ && !insn.mem.narrow && insn.reg.size == 8 ? 8 : 4;
   HostMemory parts = address_parts(insn.mem);

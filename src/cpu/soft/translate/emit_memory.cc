@@ -53,9 +53,19 @@ void Emitter::emit_address(const MemoryOperand& m) {
   a_.alu(AluOp::Add, word(), kScratch0, Place::of(core(layout::segment_base(m.segment))));
 }
 
-void Emitter::check(const MemoryOperand& m, bool write) {
-  before_clobber();
-  HostOffset retry = a_.here();
+const InsnAccesses& Emitter::accesses() const {
+  static constexpr InsnAccesses kNoWindows;
+  const Version& version = versions_[version_];
+  return version.plain ? kNoWindows : windows_[version.block]->accesses[index_];
+}
+
+bool Emitter::clobbers(const Access& access) const {
+  return access.window == kNoWindow || windows_[versions_[version_].block]->windows[access.window].first == index_;
+}
+
+/// Host address of `size` bytes at `m` to scratch 0; flags and scratch 1 are lost.
+void Emitter::look_up(const MemoryOperand& m, i64 size, bool write, const Aside& miss) {
+  take_scratch();
   emit_address(m);
   if (host_.bmi2) {
     a_.rotate_right(kScratch1, kScratch0, kEntryShift);
@@ -65,20 +75,48 @@ void Emitter::check(const MemoryOperand& m, bool write) {
   }
   a_.alu_imm(AluOp::And, 4, Place::of(kScratch1), kEntryMask);
   a_.alu(AluOp::Xor, 8, kScratch0, Place::of(HostMemory{kHostRsp, kScratch1, 0, layout::tlb_tag(tlb_set_, write)}));
-  a_.alu_imm(AluOp::Cmp, 8, Place::of(kScratch0), static_cast<i32>(kPageSize) - m.size);
-  bool resumes = !insn_->terminal();
-  a_.jump_if(kAbove, aside({.kind = Aside::Kind::Miss, .state = s_, .insn = insn_, .retry = retry, .resume = resume_,
-                            .resumes = resumes, .write = write}));
+  a_.alu_imm(AluOp::Cmp, 8, Place::of(kScratch0), static_cast<i32>(static_cast<i64>(kPageSize) - size));
+  a_.jump_if(kAbove, aside(miss));
   a_.alu(AluOp::Add, 8, kScratch0, Place::of(HostMemory{kHostRsp, kScratch1, 0, layout::tlb_host(tlb_set_)}));
 }
 
-void Emitter::check_stack(u8 reg, i32 disp, bool write) {
+/// The window's lowest address, by way of the operand's.
+void Emitter::open_window(const MemoryOperand& m, const Access& access) {
+  const u16 block = versions_[version_].block;
+  const Window& window = windows_[block]->windows[access.window];
+  MemoryOperand lowest = m;
+  lowest.disp += window.low - access.offset;
+  look_up(lowest, window.high - window.low, window.write,
+          {.kind = Aside::Kind::Plain, .state = s_, .insn = insn_, .block = block, .index = static_cast<u16>(index_)});
+  a_.store(8, core(layout::window(access.window)), kScratch0);
+  in_scratch_ = access.window;
+}
+
+HostMemory Emitter::reach(const MemoryOperand& m, bool write, const Access& access) {
+  if (access.window == kNoWindow) {
+    before_clobber();
+    look_up(m, m.size, write, {.kind = Aside::Kind::Miss, .state = s_, .insn = insn_, .retry = a_.here(), .resume = resume_,
+                               .resumes = !insn_->terminal(), .write = write});
+    return {kScratch0};
+  }
+  if (clobbers(access)) {
+    before_clobber();
+    open_window(m, access);
+  } else if (in_scratch_ != access.window) {
+    a_.load(8, kScratch0, core(layout::window(access.window)));
+    in_scratch_ = access.window;
+  }
+  const Window& window = windows_[versions_[version_].block]->windows[access.window];
+  return {.base = kScratch0, .disp = static_cast<i32>(access.offset - window.low)};
+}
+
+HostMemory Emitter::reach_stack(u8 reg, i32 disp, bool write) {
   MemoryOperand m;
   m.present = true;
   m.base = reg;
   m.size = static_cast<u8>(word());
   m.disp = disp;
-  check(m, write);
+  return reach(m, write, accesses().stack);
 }
 
 }  // namespace atl::soft::translate

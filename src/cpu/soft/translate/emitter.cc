@@ -18,11 +18,11 @@ constexpr HostOffset kLargeCode = 48 * 1024;
 Emitter::Emitter(const Request& request, const SourceRegion& region, HostFeatures host)
     : request_(request), region_(region), host_(host),
       long_code_(static_cast<CodeSize>(request.mode & 3) == CodeSize::k64),
-      tlb_set_(request.mode >> kModeSetShift & 3), versions_of_(region.blocks.size()) {}
+      tlb_set_(request.mode >> kModeSetShift & 3), versions_of_(region.blocks.size()), windows_(region.blocks.size()) {}
 
 Draft Emitter::run() {
   for (u16 b = 0; b < region_.blocks.size(); ++b)
-    if (region_.blocks[b].enterable) new_version(b, {});
+    if (region_.blocks[b].enterable) new_version({.block = b});
   next_version_ = versions_of_[region_.block_at(request_.entry)].front();
   size_t done = 0;
   while (next_version_ != kNoVersion || !pending_.empty() || done < asides_.size()) {
@@ -62,11 +62,20 @@ State Emitter::wanted_state(u16 block, State state) const {
   return state;
 }
 
-size_t Emitter::new_version(u16 block, const State& state) {
-  versions_.push_back({block, state, a_.new_label(), false});
-  versions_of_[block].push_back(versions_.size() - 1);
+size_t Emitter::new_version(const Version& version) {
+  versions_.push_back(version);
+  versions_.back().label = a_.new_label();
   pending_.push_back(versions_.size() - 1);
+  if (!version.plain) versions_of_[version.block].push_back(versions_.size() - 1);
   return versions_.size() - 1;
+}
+
+size_t Emitter::plain_version(u16 block, u16 first, const State& state) {
+  for (size_t v = 0; v < versions_.size(); ++v) {
+    const Version& known = versions_[v];
+    if (known.plain && known.block == block && known.first == first && known.state == state) return v;
+  }
+  return new_version({.block = block, .first = first, .plain = true, .state = state});
 }
 
 /// kNoVersion: the state must become the plain one first.
@@ -81,33 +90,56 @@ size_t Emitter::find_version(u16 block, const State& state) {
   if (best != kNoVersion) return best;
   bool plain = wanted == State{};
   bool crowded = known.size() >= kMaxVersions || a_.here() > kLargeCode;
-  return crowded && !plain ? kNoVersion : new_version(block, wanted);
+  return crowded && !plain ? kNoVersion : new_version({.block = block, .state = wanted});
 }
 
-void Emitter::emit_block(size_t index) {
-  const Block& block = region_.blocks[versions_[index].block];
-  versions_[index].emitted = true;
-  s_ = versions_[index].state;
-  a_.bind(versions_[index].label);
-  std::array<u16, kMaxInsns + 1> live;
-  live[block.count] = block.live_out;
-  for (unsigned i = block.count; i-- > 0;) live[i] = live_before(region_.insn(block, i), live[i + 1]);
-  for (unsigned i = 0; i < block.count; ++i) emit_insn(region_.insn(block, i), live[i + 1]);
+/// Whether the runtime may look at the flags before the instruction: not for accesses in a window that was checked before.
+bool Emitter::observes(const Insn& insn, unsigned index) const {
+  if (versions_[version_].plain || insn.traps || !insn.observes()) return insn.observes();
+  if (insn.kind != Kind::Copy && insn.kind != Kind::Push && insn.kind != Kind::Pop && insn.kind != Kind::Leave) return true;
+  const Windows& w = *windows_[versions_[version_].block];
+  auto fails = [&](const Access& access, bool used) {
+    return used && (access.window == kNoWindow || w.windows[access.window].first == index);
+  };
+  const InsnAccesses& a = w.accesses[index];
+  return fails(a.operand, insn.mem.present) || fails(a.stack, insn.kind != Kind::Copy);
+}
+
+void Emitter::find_live(const Block& block) {
+  live_[block.count] = block.live_out;
+  for (unsigned i = block.count; i-- > 0;) {
+    const Insn& insn = region_.insn(block, i);
+    live_[i] = observes(insn, i) ? kArithmetic : static_cast<u16>((live_[i + 1] & ~insn.flags_killed) | insn.flags_read);
+  }
+}
+
+void Emitter::emit_block(size_t version) {
+  version_ = version;
+  const u16 number = versions_[version].block;
+  const Block& block = region_.blocks[number];
+  versions_[version].emitted = true;
+  s_ = versions_[version].state;
+  a_.bind(versions_[version].label);
+  if (!windows_[number]) windows_[number] = find_windows(region_, block, long_code_);
+  in_scratch_ = kNoWindow;
+  find_live(block);
+  for (index_ = versions_[version].first; index_ < block.count; ++index_) emit_insn(region_.insn(block, index_), live_[index_ + 1]);
   if (!region_.insn(block, block.count - 1u).terminal()) fall_through(block);
 }
 
 void Emitter::emit_insn(const Insn& insn, u16 live_after) {
   insn_ = &insn;
   resume_ = a_.new_label();
+  resumes_here_ = false;
   switch (insn.kind) {
     case Kind::CallOut: emit_call_out(insn); break;
     case Kind::Copy:
     case Kind::Vector: emit_copy(insn, live_after); break;
     case Kind::Nop: break;
     case Kind::Lea: settle_recipe(insn, live_after, false); emit_lea(insn); break;
-    case Kind::Push: settle_recipe(insn, live_after, true); emit_push(insn); break;
-    case Kind::Pop: settle_recipe(insn, live_after, true); emit_pop(insn); break;
-    case Kind::Leave: settle_recipe(insn, live_after, true); emit_leave(insn); break;
+    case Kind::Push: emit_push(insn, live_after); break;
+    case Kind::Pop: emit_pop(insn, live_after); break;
+    case Kind::Leave: emit_leave(insn, live_after); break;
     case Kind::Jmp: transfer(insn.target, insn.target <= insn.offset); break;
     case Kind::Jcc: emit_jcc(insn); break;
     case Kind::Loop: settle_recipe(insn, live_after, false); emit_loop(insn); break;
@@ -118,12 +150,14 @@ void Emitter::emit_insn(const Insn& insn, u16 live_after) {
     case Kind::CallIndirect: emit_indirect(insn); break;
   }
   if (!a_.bound(resume_)) a_.bind(resume_);
+  if (resumes_here_) take_scratch();
 }
 
 // -- what stands aside ---------------------------------------------------------------------------------------------------------
 
 Label Emitter::aside(Aside what) {
   what.label = a_.new_label();
+  resumes_here_ |= what.resumes;
   asides_.push_back(what);
   return what.label;
 }
@@ -134,6 +168,7 @@ void Emitter::emit_aside(const Aside& what) {
   insn_ = what.insn;
   switch (what.kind) {
     case Aside::Kind::Miss: return emit_miss(what);
+    case Aside::Kind::Plain: return a_.jump(versions_[plain_version(what.block, what.index, s_)].label);
     case Aside::Kind::Trap: return emit_trap(what);
     case Aside::Kind::LoadVectors: return emit_load_vectors(what);
     case Aside::Kind::Branch: return transfer(what.target, what.target <= insn_->offset);
@@ -180,7 +215,7 @@ void Emitter::jump_thunk(Thunk thunk) { draft_.fixups.push_back({a_.jump_field()
 /// Versions that take nothing for granted are entries: of each block the first such.
 void Emitter::emit_entries() {
   for (const Version& v : versions_) {
-    if (v.state != State{}) continue;
+    if (v.plain || v.state != State{}) continue;
     HostOffset far = a_.here();
     a_.alu_imm(AluOp::And, 8, Place::of(kScratch0), -static_cast<i32>(kPageSize));
     a_.store(8, core(layout::kPageRip), kScratch0);

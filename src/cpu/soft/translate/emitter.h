@@ -3,13 +3,19 @@
 // A block is emitted once for each state that control comes in with (State): where the guest's flags are at that moment, and
 // whether vectors are live. The version that takes nothing for granted can be entered from outside.
 //
+// Accesses near each other share one check (window.h). Where that fails, because the window crosses a page's end or the page
+// needs care, control goes on in a plain version of the rest of the block, in which each access is checked by itself.
+//
 // Flags. An address check destroys the host's flags. What they were must stay recoverable: from Core::cc, or by a Recipe, a
 // comparison or addition whose operands are still in their registers and that can be done again, out of line where the runtime
 // wants the flags, or in line for an instruction that reads them.
 #pragma once
 
+#include <optional>
+
 #include "cpu/soft/translate/assembler.h"
 #include "cpu/soft/translate/region.h"
+#include "cpu/soft/translate/window.h"
 
 namespace atl::soft::translate {
 
@@ -56,6 +62,8 @@ class Emitter {
  private:
   struct Version {
     u16 block = 0;
+    u16 first = 0;           // instruction of the block
+    bool plain = false;      // without windows
     State state;
     Label label = 0;
     bool emitted = false;
@@ -64,7 +72,7 @@ class Emitter {
 
   /// Code that is put behind everything else.
   struct Aside {
-    enum class Kind : u8 { Miss, Trap, LoadVectors, Branch, Leave } kind = Kind::Miss;
+    enum class Kind : u8 { Miss, Plain, Trap, LoadVectors, Branch, Leave } kind = Kind::Miss;
     Label label = 0;          // its start
     State state;
     const Insn* insn = nullptr;
@@ -73,6 +81,7 @@ class Emitter {
     Label resume = 0;         // Miss, Trap, LoadVectors: behind the instruction
     bool resumes = false, write = false;
     u16 op = 0;               // Trap: index into Draft::ops
+    u16 block = 0, index = 0; // Plain: where the rest begins
     i32 target = 0;           // Branch, Leave: from the page's start
   };
 
@@ -81,7 +90,10 @@ class Emitter {
   void emit_block(size_t version);
   void emit_insn(const Insn& insn, u16 live_after);
   size_t find_version(u16 block, const State& state);
-  size_t new_version(u16 block, const State& state);
+  size_t new_version(const Version& version);
+  size_t plain_version(u16 block, u16 first, const State& state);
+  void find_live(const Block& block);
+  bool observes(const Insn& insn, unsigned index) const;
   State wanted_state(u16 block, State state) const;
   Label aside(Aside what);
   void emit_aside(const Aside& what);
@@ -109,11 +121,16 @@ class Emitter {
   // emit_memory.cc
   void emit_address(const MemoryOperand& m);                                   // linear address to scratch 0
   HostMemory address_parts(const MemoryOperand& m);
-  void check(const MemoryOperand& m, bool write);                              // host address to scratch 0
-  void check_stack(u8 reg, i32 disp, bool write);                              // the same for a word at [reg + disp]
+  HostMemory reach(const MemoryOperand& m, bool write, const Access& access);  // uses scratch 0
+  HostMemory reach_stack(u8 reg, i32 disp, bool write);                        // a word at [reg + disp]
+  void look_up(const MemoryOperand& m, i64 size, bool write, const Aside& miss);
+  void open_window(const MemoryOperand& m, const Access& access);
+  const InsnAccesses& accesses() const;
+  bool clobbers(const Access& access) const;                                   // whether it needs a check
 
   // emit_copy.cc
   void emit_copy(const Insn& insn, u16 live_after);
+  void take_scratch() { in_scratch_ = kNoWindow; }  // scratch 0 gets another use
   void ensure_vectors();
   void emit_lea(const Insn& insn);
   void emit_operation(const Insn& insn);
@@ -123,9 +140,9 @@ class Emitter {
   void put_back(const Insn& insn, const Field& field, u8 host);
 
   // emit_stack.cc
-  void emit_push(const Insn& insn);
-  void emit_pop(const Insn& insn);
-  void emit_leave(const Insn& insn);
+  void emit_push(const Insn& insn, u16 live_after);
+  void emit_pop(const Insn& insn, u16 live_after);
+  void emit_leave(const Insn& insn, u16 live_after);
   void emit_push_return(const Insn& insn);
   void move_stack(i32 bytes);
 
@@ -165,10 +182,17 @@ class Emitter {
   Assembler a_;
   Draft draft_;
   State s_;
+  size_t version_ = kNoVersion;      // that is being emitted
+  unsigned index_ = 0;               // in the block
   const Insn* insn_ = nullptr;
   Label resume_ = 0;                 // behind the instruction that is being emitted
+  bool resumes_here_ = false;        // somebody may jump to it
   std::vector<Version> versions_;
   std::vector<std::vector<size_t>> versions_of_;   // by block
+  std::array<u16, kMaxInsns + 1> live_;         // flags, before each instruction of the block
+  std::vector<std::optional<Windows>> windows_; // by block
+  u8 in_scratch_ = kNoWindow;                   // the window whose host address scratch 0 holds
+  HostMemory operand_;                          // where the instruction's memory operand is
   std::vector<size_t> pending_;
   size_t next_version_ = kNoVersion;            // to be emitted right behind this one
   bool inline_ = false;                         // in the middle of a block: no version can come right behind

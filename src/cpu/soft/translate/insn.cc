@@ -148,9 +148,23 @@ bool note_register(const ZydisDecodedOperand& o, Insn& insn) {
   return true;
 }
 
-u8 address_register(ZydisRegister reg) {
-  auto general = general_register(reg);
-  return general ? general->number : kNone;
+/// Base and index as SDM vol. 2, tables 2-2 and 2-3, have them (Zydis 4.0 sees R13 where REX.B meets "no base").
+void note_address(const Source& s, MemoryOperand& m) {
+  const auto& raw = s.in.raw;
+  bool vex = s.in.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
+  u8 x = s.long_code && (vex ? !raw.vex.X : raw.rex.X) ? 8 : 0, b = s.long_code && (vex ? !raw.vex.B : raw.rex.B) ? 8 : 0;
+  if (!raw.modrm.offset) return;
+  if (raw.modrm.rm != 4) {
+    bool no_base = raw.modrm.mod == 0 && raw.modrm.rm == 5;
+    m.rip = no_base && s.long_code;
+    if (!no_base) m.base = raw.modrm.rm | b;
+    return;
+  }
+  if (u8 index = raw.sib.index | x; index != 4) {
+    m.index = index;
+    m.scale = raw.sib.scale;
+  }
+  if (raw.modrm.mod != 0 || raw.sib.base != 5) m.base = raw.sib.base | b;
 }
 
 bool note_segment(const ZydisDecodedOperand& o, const Source& s, bool flat_fs_gs, Insn& insn) {
@@ -171,12 +185,9 @@ bool note_memory(const ZydisDecodedOperand& o, const Source& s, bool flat_fs_gs,
   m.size = static_cast<u8>(o.size / 8);
   m.read = o.actions & ZYDIS_OPERAND_ACTION_MASK_READ;
   m.write = o.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
-  m.disp = o.mem.disp.has_displacement ? o.mem.disp.value : 0;
-  m.rip = o.mem.base == ZYDIS_REGISTER_RIP || o.mem.base == ZYDIS_REGISTER_EIP;
+  m.disp = s.in.raw.disp.value;
+  note_address(s, m);
   if (m.rip) m.disp += insn.end();
-  m.base = address_register(o.mem.base);
-  m.index = address_register(o.mem.index);
-  m.scale = static_cast<u8>(o.mem.scale == 8 ? 3 : o.mem.scale >> 1);
   if (m.rip && m.narrow) return false;
   if (s.in.raw.modrm.offset && m.disp != static_cast<i32>(m.disp)) return false;
   for (u8 r : {m.base, m.index})
@@ -314,6 +325,7 @@ void turn_short_forms(const Source& s, Insn& insn) {
 }
 
 bool finish_copy(const Source& s, Insn& insn) {
+  if (insn.mnemonic == ZYDIS_MNEMONIC_PAUSE && s.in.raw.rex.B) return false;  // XCHG of R8 and rAX
   if (is_bit_string(insn) || insn.mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B) return false;
   if (s.primary() && (s.in.opcode & 0xfc) == 0xa0) turn_moffs(insn);
   turn_short_forms(s, insn);
