@@ -4,6 +4,7 @@
 #include <nettle/cbc.h>
 #include <nettle/nettle-meta.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/endian.h"
@@ -146,6 +147,12 @@ void SectorCipher::encrypt(u64 first_sector, std::span<const u8> from, u8* to) c
 void SectorCipher::decrypt(u64 first_sector, std::span<const u8> from, u8* to) const {
   for (u64 at = 0; at < from.size(); at += kSectorBytes)
     decrypt_sector(first_sector + at / kSectorBytes, from.data() + at, to + at);
+}
+
+Result<SectorCipher> qcow_aes_cipher(std::string_view password) {
+  KeyBytes key(16);
+  std::memcpy(key.data(), password.data(), std::min(password.size(), key.size()));
+  return SectorCipher::create({.cipher = "aes-128", .chaining = Chaining::Cbc, .iv = IvKind::Plain64, .iv_hash = {}}, key);
 }
 
 }  // namespace atl::block::crypto

@@ -61,4 +61,7 @@ class SectorCipher {
   Context essiv_;
 };
 
+/// The old encryption of qcow and qcow2 images: AES-128-CBC, keyed with the password's first 16 bytes, IVs from guest sectors.
+Result<SectorCipher> qcow_aes_cipher(std::string_view password);
+
 }  // namespace atl::block::crypto

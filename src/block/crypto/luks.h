@@ -61,6 +61,8 @@ struct LuksCreateOptions {
 /// Options as text, each name behind `prefix` ("encrypt." for qcow2): key-secret, cipher-alg, cipher-mode, ivgen-alg,
 /// ivgen-hash-alg, hash-alg, iter-time.
 Result<LuksCreateOptions> luks_create_options(const Graph& graph, const Json& options, std::string_view prefix);
+/// The same without the password, for who wants to know sizes only.
+Result<LuksCreateOptions> luks_cipher_options(const Json& options, std::string_view prefix);
 /// What luks_header_bytes() will be.
 Result<u64> luks_header_bytes(const LuksCreateOptions& options);
 

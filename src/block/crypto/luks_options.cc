@@ -1,6 +1,8 @@
 // Options of creating and amending LUKS headers, in QEMU's spelling; and what amending does with the key slots.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/strings.h"
 #include "block/crypto/luks_detail.h"
 
@@ -136,11 +138,17 @@ Task<Status> deactivate(Node& file, u64 base, LuksHeader& header, Change change)
 
 Result<LuksCreateOptions> luks_create_options(const Graph& graph, const Json& options, std::string_view prefix) {
   Texts texts(options, prefix);
-  LuksCreateOptions out;
   auto secret = texts.get("key-secret");
   if (!secret || secret->empty())
     return bad(fmt::format("Parameter '{}' is required for cipher", texts.full("key-secret")));
+  LuksCreateOptions out = TRY(luks_cipher_options(options, prefix));
   out.password = TRY(graph.secret(*secret));
+  return out;
+}
+
+Result<LuksCreateOptions> luks_cipher_options(const Json& options, std::string_view prefix) {
+  Texts texts(options, prefix);
+  LuksCreateOptions out;
   out.cipher.cipher = texts.get("cipher-alg", "aes-256");
   out.cipher.chaining = TRY(parse_chaining(texts.get("cipher-mode", "xts")));
   out.cipher.iv = TRY(parse_iv_kind(texts.get("ivgen-alg", "plain64")));

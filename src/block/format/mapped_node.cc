@@ -46,8 +46,11 @@ class MappedNode final : public Node {
   Task<Status> write_data(u64 offset, std::span<const iovec> data);
   Task<Result<u64>> write_existing(u64 offset, std::span<const iovec> data);
   Task<Result<u64>> write_new(u64 offset, std::span<const iovec> data);
+  Task<Status> recompress(ClusterMap::Cluster cluster, u64 offset, std::span<const iovec> data);
+  Task<Status> write_new_cluster(ClusterMap::Cluster cluster, u64 offset, std::span<const iovec> data);
   Task<Status> copy(u64 offset, u64 end, u64 cluster, Place place);
-  Task<Status> zero_run(Run run, u64 offset, u32 flags);
+  Task<Result<u64>> zero_some(u64 offset, u64 end, u32 flags);
+  Task<Status> store_zeroes(u64 offset, u64 size);
   Task<Status> begin_writing();
 
   std::unique_ptr<ClusterMap> map_;
@@ -226,29 +229,45 @@ Task<Result<u64>> MappedNode::write_new(u64 offset, std::span<const iovec> data)
   CO_TRY(std::move(status));
   Result<u64> meanwhile = co_await write_existing(offset, data);  // somebody may have been faster
   if (!meanwhile || *meanwhile) co_return meanwhile;
-  const u64 cluster = offset - offset % map_->cluster_bytes();
+  const ClusterMap::Cluster cluster = map_->cluster_of(offset);
   Result<Run> before = co_await map_->find(offset, iovec_bytes(data));
   if (CO_TRY(std::move(before)).unprepared) {
-    status = co_await map_->prepare(cluster);
+    status = co_await map_->prepare(cluster.start);
     CO_TRY(std::move(status));
     co_return co_await write_existing(offset, data);
   }
-  const u64 cluster_end = cluster + map_->cluster_bytes();
-  const u64 bytes = std::min(iovec_bytes(data), cluster_end - offset);
-  Result<Place> found = co_await map_->allocate(cluster);
-  const Place place = CO_TRY(std::move(found));
-  status = co_await copy(cluster, offset, cluster, place);
-  CO_TRY(std::move(status));
+  const u64 bytes = std::min(iovec_bytes(data), cluster.end - offset);
   auto part = iovec_slice(data, 0, bytes);
-  status = co_await write_growing(*place.file, place.at + (offset - cluster), std::span<const iovec>(part));
-  CO_TRY(std::move(status));
-  status = co_await copy(offset + bytes, cluster_end, cluster, place);
-  CO_TRY(std::move(status));
-  status = co_await map_->link(cluster, place);
+  if (map_->compresses(offset))
+    status = co_await recompress(cluster, offset, part);
+  else
+    status = co_await write_new_cluster(cluster, offset, part);
   CO_TRY(std::move(status));
   if (map_->wants_flush()) status = co_await map_->flush();
   CO_TRY(std::move(status));
   co_return bytes;
+}
+
+/// The data, and around it what the cluster holds, compressed anew.
+Task<Status> MappedNode::recompress(ClusterMap::Cluster cluster, u64 offset, std::span<const iovec> data) {
+  std::vector<u8> bytes(std::min(cluster.end, align_up(map_->size_bytes(), kSectorBytes)) - cluster.start);
+  iovec whole{bytes.data(), bytes.size()};
+  Status status = co_await read_locked(cluster.start, {&whole, 1});
+  CO_TRY(std::move(status));
+  iovec_copy_from(data, std::span(bytes).subspan(offset - cluster.start, iovec_bytes(data)));
+  co_return co_await map_->write_compressed(cluster.start, {&whole, 1});
+}
+
+Task<Status> MappedNode::write_new_cluster(ClusterMap::Cluster cluster, u64 offset, std::span<const iovec> data) {
+  Result<Place> found = co_await map_->allocate(cluster.start);
+  const Place place = CO_TRY(std::move(found));
+  Status status = co_await copy(cluster.start, offset, cluster.start, place);
+  CO_TRY(std::move(status));
+  status = co_await write_growing(*place.file, place.at + (offset - cluster.start), data);
+  CO_TRY(std::move(status));
+  status = co_await copy(offset + iovec_bytes(data), cluster.end, cluster.start, place);
+  CO_TRY(std::move(status));
+  co_return co_await map_->link(cluster.start, place);
 }
 
 /// What the guest sees at [offset, end) into the new place of its cluster, where that does not read the same already.
@@ -278,14 +297,15 @@ Task<Status> MappedNode::copy(u64 offset, u64 end, u64 cluster, Place place) {
 
 Task<Status> MappedNode::write_compressed(u64 offset, std::span<const iovec> data) {
   CO_TRY(check_write(offset, iovec_bytes(data)));
-  if (offset % map_->cluster_bytes())
+  if (offset != map_->cluster_of(offset).start)
     co_return Error(ErrorKind::Invalid, fmt::format("compressed data at {} do not start a cluster", offset), EINVAL);
-  const u64 size = iovec_bytes(data), cluster = map_->cluster_bytes();
+  const u64 size = iovec_bytes(data);
   co_await lock_.exclusive();
   Status status = co_await begin_writing();
-  for (u64 done = 0; status && done < size; done += cluster) {
-    auto part = iovec_slice(data, done, cluster);
+  for (u64 done = 0; status && done < size;) {
+    auto part = iovec_slice(data, done, map_->cluster_of(offset + done).end - (offset + done));
     status = co_await map_->write_compressed(offset + done, part);
+    done += iovec_bytes(part);
     if (status && map_->wants_flush()) status = co_await map_->flush();
   }
   lock_.release();
@@ -296,39 +316,42 @@ Task<Status> MappedNode::write_compressed(u64 offset, std::span<const iovec> dat
 
 Task<Status> MappedNode::write_zeroes(u64 offset, u64 size, u32 flags) {
   CO_TRY(check_write(offset, size));
-  const u64 end = offset + size, disk_end = map_->size_bytes();
   Status status;
-  while (status && offset < end) {
-    const u64 in_cluster = offset % map_->cluster_bytes();
-    const u64 cluster_end = offset - in_cluster + map_->cluster_bytes();
-    const bool whole = in_cluster == 0 && (end >= cluster_end || end >= disk_end);
+  for (const u64 end = offset + size; status && offset < end;) {
     co_await lock_.exclusive();
-    Result<Run> found = co_await find_run(offset, end - offset);
-    Run run;
-    if (found) run = *found;
-    status = found ? Status{} : Status(std::move(found).error());
-    if (status && !reads_zero(run)) {
-      run.bytes = std::min({run.bytes, end - offset, cluster_end - offset});
-      status = co_await begin_writing();
-      if (status && whole && map_->has_zero_clusters())
-        status = co_await map_->zero_cluster(offset);
-      else if (status && run.kind == Run::Data)
-        status = co_await run.file->write_zeroes(run.at, run.bytes, flags & ~u32{kFua});
-      else if (status)
-        status = co_await zero_run(run, offset, flags);
-      if (status && map_->wants_flush()) status = co_await map_->flush();
-    }
+    Result<u64> done = co_await zero_some(offset, end, flags);
+    if (done && map_->wants_flush()) status = co_await map_->flush();
     lock_.release();
-    offset += run.bytes;
+    offset += CO_TRY(std::move(done));
   }
   if (status && (flags & kFua)) status = co_await flush();
   co_return status;
 }
 
+/// One run, or one cluster of it where something must be done; gives the bytes that read as zeroes now.
+Task<Result<u64>> MappedNode::zero_some(u64 offset, u64 end, u32 flags) {
+  Result<Run> found = co_await find_run(offset, end - offset);
+  Run run = CO_TRY(std::move(found));
+  if (reads_zero(run)) co_return run.bytes;
+  Status status = co_await begin_writing();
+  CO_TRY(std::move(status));
+  const ClusterMap::Cluster cluster = map_->cluster_of(offset);
+  const bool whole = offset == cluster.start && end >= std::min(cluster.end, map_->size_bytes());
+  run.bytes = std::min(run.bytes, cluster.end - offset);
+  if (run.kind == Run::Data && !run.unprepared)
+    status = co_await run.file->write_zeroes(run.at, run.bytes, flags & ~u32{kFua});
+  else if (whole && run.kind != Run::Data && map_->has_zero_clusters())
+    status = co_await map_->zero_cluster(offset);
+  else
+    status = co_await store_zeroes(offset, run.bytes);
+  CO_TRY(std::move(status));
+  co_return run.bytes;
+}
+
 /// Zeroes into a cluster that has no place yet, under the lock.
-Task<Status> MappedNode::zero_run(Run run, u64 offset, u32) {
-  for (u64 done = 0; done < run.bytes;) {
-    auto zeroes = iovec_zeroes(run.bytes - done);
+Task<Status> MappedNode::store_zeroes(u64 offset, u64 size) {
+  for (u64 done = 0; done < size;) {
+    auto zeroes = iovec_zeroes(size - done);
     Result<u64> written = co_await write_new(offset + done, zeroes);
     done += CO_TRY(std::move(written));
   }

@@ -39,7 +39,14 @@ class ClusterMap {
   virtual ~ClusterMap() = default;
   virtual const char* driver() const = 0;
   virtual u64 size_bytes() const = 0;
-  virtual u64 cluster_bytes() const = 0;
+  virtual u64 allocation_unit() const = 0;
+  struct Cluster {
+    u64 start = 0, end = 0;
+  };
+  virtual Cluster cluster_of(u64 offset) const {
+    const u64 start = offset - offset % allocation_unit();
+    return {start, start + allocation_unit()};
+  }
   virtual std::vector<Child> files() const = 0;
   virtual Image* image() = 0;
 
@@ -56,9 +63,12 @@ class ClusterMap {
   virtual Task<Status> link(u64 offset, Place place);
   /// Makes an unprepared run one that may be written in place.
   virtual Task<Status> prepare(u64 offset);
-  /// Whether zero_cluster() works. Else zeroes are stored.
+  /// Whether zero_cluster() works, for clusters without data of their own. Elsewhere zeroes are stored.
   virtual bool has_zero_clusters() const { return false; }
   virtual Task<Status> zero_cluster(u64 offset);
+  /// Whether all that is written at `offset` must be compressed.
+  virtual bool compresses(u64) const { return false; }
+  /// The cluster that starts at `offset`, or what the disk has of it.
   virtual Task<Status> write_compressed(u64 offset, std::span<const iovec> data);
   virtual bool wants_flush() const { return false; }   // too many changes wait in memory
   /// Data, then tables, onto stable storage.

@@ -110,6 +110,7 @@ class VdiMap final : public ClusterMap, public Image {
   const char* driver() const override { return "vdi"; }
   u64 size_bytes() const override { return align_up(header_.disk_bytes, kSectorBytes); }
   u64 cluster_bytes() const override { return header_.block_bytes; }
+  u64 allocation_unit() const override { return cluster_bytes(); }
   std::vector<Child> files() const override { return {{"file", file_}}; }
   Image* image() override { return this; }
   Task<Result<Run>> find(u64 offset, u64 limit) override;

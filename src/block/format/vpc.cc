@@ -43,7 +43,7 @@ class FixedVpcMap final : public ClusterMap, public Image {
   FixedVpcMap(NodePtr file, u64 size_bytes) : file_(std::move(file)), size_(size_bytes) {}
   const char* driver() const override { return "vpc"; }
   u64 size_bytes() const override { return size_; }
-  u64 cluster_bytes() const override { return kMiB; }
+  u64 allocation_unit() const override { return kMiB; }
   std::vector<Child> files() const override { return {{"file", file_}}; }
   Image* image() override { return this; }
   Task<Result<Run>> find(u64 offset, u64 limit) override {
@@ -63,6 +63,7 @@ class DynamicVpcMap final : public ClusterMap, public Image {
   const char* driver() const override { return "vpc"; }
   u64 size_bytes() const override { return size_; }
   u64 cluster_bytes() const override { return header_.block_bytes; }
+  u64 allocation_unit() const override { return cluster_bytes(); }
   std::vector<Child> files() const override { return {{"file", file_}}; }
   Image* image() override { return this; }
   Task<Result<Run>> find(u64 offset, u64 limit) override;
