@@ -19,6 +19,7 @@ import time
 
 import compute
 import jobs
+import throughput
 from vmm import BUILD, GUESTS, SOFT, VMM, kernel_args
 
 
@@ -233,7 +234,7 @@ def bench_compute(quick):
 
 
 ROWS = {"start": bench_start, "memory": bench_memory, "blk": bench_blk, "net": bench_net, "pio": bench_pio, "smp": bench_smp,
-        "boot": bench_boot, "compute": bench_compute}
+        "boot": bench_boot, "fio": throughput.disk, "iperf": throughput.net, "compute": bench_compute}
 
 
 def check_names(parser, what, names, known):

@@ -5,7 +5,6 @@ A figure is CPU time: the process's own natively, the whole VMM's in a VM, for w
 
 import math
 import subprocess
-import tempfile
 
 import jobs
 from vmm import GUESTS, SOFT, Guest
@@ -40,17 +39,8 @@ def run_native(names, size):
 
 
 def run_guest(who, names, size, timeout=1800):
-    with tempfile.NamedTemporaryFile("w") as file:
-        text = jobs.script(names, size)
-        file.write(text + "exit\n" + "#" * (4096 - (len(text) + 5) % 4096))
-        file.flush()
-        guest = Guest(*SOFT[who], file.name)
-        try:
-            return parse(guest.lines(timeout), guest.cpu_seconds)
-        except (RuntimeError, TimeoutError) as error:
-            raise RuntimeError(f"{who}: {error}:\n{guest.tail.decode(errors='replace')}") from error
-        finally:
-            guest.end()
+    with Guest(who, jobs.script(names, size)) as guest:
+        return parse(guest.lines(timeout), guest.cpu_seconds)
 
 
 def cost(result, reference):

@@ -4,6 +4,7 @@ import os
 import select
 import signal
 import subprocess
+import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -34,15 +35,30 @@ def kernel_args(command, append=""):
 class Guest:
     """A VM that runs a bash script in the tree of packages, and whose serial port we read line by line.
 
-    The tree is a read-only disk, the script another."""
+    The tree is /dev/vda, read-only, the script /dev/vdb."""
 
-    def __init__(self, program, accelerator, script_path, memory=1024, extra=(), before=()):
+    def __init__(self, who, script, memory=1024, extra=(), before=()):
+        program, accelerator = SOFT[who]
+        self.who, self.tail = who, b""
+        self.script = tempfile.NamedTemporaryFile("w")
+        self.script.write(script + "exit\n" + "#" * (-len(script) % 512))
+        self.script.flush()
         command = "mount -t ext4 -o ro,noload /dev/vda /mnt; mount -t devtmpfs dev /mnt/dev; chroot /mnt bash /dev/vdb"
         args = [*before, VMM[program], "-accel", accelerator, "-m", str(memory), *kernel_args(command)]
-        for index, path in enumerate((GUESTS + "/bench.raw", script_path)):
+        for index, path in enumerate((GUESTS + "/bench.raw", self.script.name)):
             args += ["-drive", f"file={path},format=raw,if=none,id=d{index},readonly=on", "-device", f"virtio-blk-pci,drive=d{index}"]
         self.process = subprocess.Popen([*args, *extra], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        self.tail = b""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self.process.stdout.close()
+        self.script.close()
+        if kind in (RuntimeError, TimeoutError):
+            raise RuntimeError(f"{self.who}: {error}:\n{self.tail.decode(errors='replace')}") from error
 
     def cpu_seconds(self):
         return cpu_seconds(self.process.pid)
@@ -61,8 +77,3 @@ class Guest:
             *complete, rest = (rest + chunk).split(b"\n")
             for line in complete:
                 yield line.decode(errors="replace").strip()
-
-    def end(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        self.process.stdout.close()
