@@ -57,6 +57,8 @@ struct alignas(64) ExtendedState {
   std::array<u8, 1088> xsave{};  // legacy region 512, header 64, AVX 256, padding
 };
 
+inline constexpr u64 kNoShadow = u64{1} << 62;  // no RIP
+
 struct Core {
   // -- registers -------------------------------------------------------------------------------------------------------
   // First in the structure: Op's register numbers index a file of 18 words, of which the last two are not registers.
@@ -96,7 +98,8 @@ struct Core {
   std::atomic<u32> attention{0};
   Fault fault;                 // valid while a handler returns nullptr because of it
   bool fault_pending = false;
-  bool interrupt_shadow = false;     // for one instruction after STI, MOV SS, POP SS
+  bool interrupt_shadow = false;     // for one instruction after MOV SS, POP SS, and after STI once an interrupt waits
+  u64 shadow_rip = kNoShadow;        // STI was executed before the instruction here: no interrupt may come between
   bool nmi_masked = false;
   MpState mp_state = MpState::Runnable;
   u8 sipi_vector = 0;

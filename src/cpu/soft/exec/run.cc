@@ -47,9 +47,18 @@ bool attend_nmi(Core& core) {
   return deliver_nmi(core);
 }
 
+/// STI sets no shadow, only notes where it ends, so that nothing has to be done as long as no interrupt waits.
+bool begin_shadow(Core& core) {
+  if (core.rip != core.shadow_rip) return false;
+  core.shadow_rip = kNoShadow;
+  core.interrupt_shadow = true;
+  attend_stepping(core);
+  return true;
+}
+
 /// False: triple fault.
 bool attend_interrupt(Core& core) {
-  if (!(core.other_flags & kIF) || core.interrupt_shadow) return true;
+  if (!(core.other_flags & kIF) || core.interrupt_shadow || begin_shadow(core)) return true;
   int vector = take_interrupt(core);
   if (vector < 0) return true;
   ++core.stats.interrupts;

@@ -125,55 +125,107 @@ bool scas_one(Core& core, const Op&, Pointers& at) {
 
 // -- many elements at once ---------------------------------------------------------------------------------------------------
 
-/// Host memory for up to `wanted` elements from `offset` upwards: in one page, inside the segment, not past the address
-/// size's wrap. No elements: go one by one.
-template <class T>
-HostRun element_run(Core& core, u8 seg, u64 offset, Access access, u8 addrsize, u64 wanted) {
-  u64 linear = 0;
+/// Elements that lie in one page of RAM, from the first one on in the direction of DF. Count 0: go one by one.
+struct Elements {
+  u8* host = nullptr;   // of the one with the lowest address
+  u64 count = 0;
+};
+
+/// The linear address if it needs no checks but the page's.
+bool plain_linear(const Core& core, u8 seg, u64 offset, u64& linear) {
   if (core.code_size == CodeSize::k64) {
     linear = offset + (seg == kFs || seg == kGs ? core.seg[seg].base : 0);
-  } else {
-    if (!core.flat_data || (seg != kDs && seg != kEs && seg != kSs)) return {};
-    linear = offset;
+    return true;
   }
+  linear = offset;
+  return core.flat_data && (seg == kDs || seg == kEs || seg == kSs);
+}
+
+/// Up to `wanted` elements from `offset`: in one page, inside the segment, not past the address size's wrap.
+template <class T>
+Elements elements(Core& core, u8 seg, u64 offset, Access access, u8 addrsize, u64 wanted, bool backward) {
+  u64 linear = 0;
+  if (!plain_linear(core, seg, offset, linear)) return {};
   HostRun run = host_run(core, linear, access);
-  u64 to_wrap = address_mask(addrsize) - offset;
-  run.bytes = std::min({run.bytes, to_wrap, wanted * sizeof(T)});
-  run.bytes -= run.bytes % sizeof(T);
-  return run;
+  if (!run.host || run.bytes < sizeof(T)) return {};
+  if (!backward) return {run.host, std::min({run.bytes, address_mask(addrsize) - offset, wanted * sizeof(T)}) / sizeof(T)};
+  const u64 below = std::min(linear & (kPageSize - 1), offset);
+  const u64 count = std::min(below / sizeof(T) + 1, wanted);
+  return {run.host - (count - 1) * sizeof(T), count};
+}
+
+template <class T>
+void move_element(u8* to, const u8* from, u64 index) {
+  T value;
+  std::memcpy(&value, from + index * sizeof(T), sizeof(T));
+  std::memcpy(to + index * sizeof(T), &value, sizeof(T));
+}
+
+/// The same number of elements of both, in the direction of DF.
+template <class T>
+void cut(Elements& elements, u64 count, bool backward) {
+  if (backward) elements.host += (elements.count - count) * sizeof(T);
+  elements.count = count;
 }
 
 /// Elements moved; 0: none could be. Overlapping runs keep the order of single moves.
 template <class T>
 u64 movs_run(Core& core, const Op& op, Pointers& at, u64 wanted) {
-  HostRun from = element_run<T>(core, op.seg, at.offset(kRsi), Access::Read, op.addrsize, wanted);
-  HostRun to = element_run<T>(core, kEs, at.offset(kRdi), Access::Write, op.addrsize, wanted);
-  u64 bytes = std::min(from.bytes, to.bytes);
-  if (!from.host || !to.host || bytes == 0) return 0;
-  bool apart = to.host + bytes <= from.host || from.host + bytes <= to.host;
-  if (apart) {
-    std::memcpy(to.host, from.host, bytes);
-  } else {
-    for (u64 i = 0; i < bytes; i += sizeof(T)) {
-      T value;
-      std::memcpy(&value, from.host + i, sizeof(T));
-      std::memcpy(to.host + i, &value, sizeof(T));
-    }
-  }
-  return bytes / sizeof(T);
+  const bool backward = at.backward();
+  Elements from = elements<T>(core, op.seg, at.offset(kRsi), Access::Read, op.addrsize, wanted, backward);
+  Elements to = elements<T>(core, kEs, at.offset(kRdi), Access::Write, op.addrsize, wanted, backward);
+  const u64 count = std::min(from.count, to.count), bytes = count * sizeof(T);
+  if (count == 0) return 0;
+  cut<T>(from, count, backward);
+  cut<T>(to, count, backward);
+  const bool apart = to.host + bytes <= from.host || from.host + bytes <= to.host;
+  if (apart) std::memcpy(to.host, from.host, bytes);
+  else if (backward) for (u64 i = count; i-- > 0;) move_element<T>(to.host, from.host, i);
+  else for (u64 i = 0; i < count; ++i) move_element<T>(to.host, from.host, i);
+  return count;
 }
 
 template <class T>
 u64 stos_run(Core& core, const Op& op, Pointers& at, u64 wanted) {
-  HostRun to = element_run<T>(core, kEs, at.offset(kRdi), Access::Write, op.addrsize, wanted);
-  if (!to.host || to.bytes == 0) return 0;
-  auto value = static_cast<T>(core.gpr[kRax]);
-  if constexpr (sizeof(T) == 1) {
-    std::memset(to.host, value, to.bytes);
-  } else {
-    for (u64 i = 0; i < to.bytes; i += sizeof(T)) std::memcpy(to.host + i, &value, sizeof(T));
-  }
-  return to.bytes / sizeof(T);
+  const Elements to = elements<T>(core, kEs, at.offset(kRdi), Access::Write, op.addrsize, wanted, at.backward());
+  const auto value = static_cast<T>(core.gpr[kRax]);
+  constexpr auto kOnes = static_cast<T>(0x0101010101010101);
+  if (value == static_cast<T>((value & 0xff) * kOnes)) std::memset(to.host, value & 0xff, to.count * sizeof(T));
+  else for (u64 i = 0; i < to.count; ++i) std::memcpy(to.host + i * sizeof(T), &value, sizeof(T));
+  return to.count;
+}
+
+template <class T>
+T element(const u8* host, u64 index) {
+  T value;
+  std::memcpy(&value, host + index * sizeof(T), sizeof(T));
+  return value;
+}
+
+/// Upwards only. Ends behind the first pair whose equality is not what REP asks for, with the flags of that comparison.
+template <class T, class Left>
+u64 compare_run(Core& core, const Op& op, const u8* right, u64 count, Left left) {
+  const bool while_equal = op.rep == 0xf3;
+  u64 done = 0;
+  while (done < count && (left(done) == element<T>(right, done)) == while_equal) ++done;
+  if (done < count) ++done;
+  if (done != 0) compare(core, left(done - 1), element<T>(right, done - 1));
+  return done;
+}
+
+template <class T>
+u64 cmps_run(Core& core, const Op& op, Pointers& at, u64 wanted) {
+  if (at.backward()) return 0;
+  const Elements a = elements<T>(core, op.seg, at.offset(kRsi), Access::Read, op.addrsize, wanted, false);
+  const Elements b = elements<T>(core, kEs, at.offset(kRdi), Access::Read, op.addrsize, wanted, false);
+  return compare_run<T>(core, op, b.host, std::min(a.count, b.count), [&](u64 i) { return element<T>(a.host, i); });
+}
+
+template <class T>
+u64 scas_run(Core& core, const Op& op, Pointers& at, u64 wanted) {
+  if (at.backward()) return 0;
+  const Elements b = elements<T>(core, kEs, at.offset(kRdi), Access::Read, op.addrsize, wanted, false);
+  return compare_run<T>(core, op, b.host, b.count, [&](u64) { return static_cast<T>(core.gpr[kRax]); });
 }
 
 enum class String : u8 { Movs, Cmps, Stos, Lods, Scas };
@@ -191,17 +243,17 @@ bool one(Core& core, const Op& op, Pointers& at) {
 /// As many elements as go at once, with the pointers and RCX moved. False: none.
 template <String K, class T>
 bool many(Core& core, const Op& op, Pointers& at) {
-  if constexpr (K == String::Movs || K == String::Stos) {
-    if (at.backward()) return false;
-    u64 done = K == String::Movs ? movs_run<T>(core, op, at, at.count()) : stos_run<T>(core, op, at, at.count());
-    if (done == 0) return false;
-    if (K == String::Movs) at.step(kRsi, sizeof(T), done);
-    at.step(kRdi, sizeof(T), done);
-    at.add(kRcx, u64{0} - done);
-    return true;
-  } else {
-    return false;
-  }
+  const u64 wanted = at.count();
+  u64 done = 0;
+  if constexpr (K == String::Movs) done = movs_run<T>(core, op, at, wanted);
+  if constexpr (K == String::Stos) done = stos_run<T>(core, op, at, wanted);
+  if constexpr (K == String::Cmps) done = cmps_run<T>(core, op, at, wanted);
+  if constexpr (K == String::Scas) done = scas_run<T>(core, op, at, wanted);
+  if (done == 0) return false;
+  if (K == String::Movs || K == String::Cmps) at.step(kRsi, sizeof(T), done);
+  at.step(kRdi, sizeof(T), done);
+  at.add(kRcx, u64{0} - done);
+  return true;
 }
 
 /// REPE goes on while ZF = 1, REPNE while ZF = 0.
@@ -220,8 +272,8 @@ bool repeat(Core& core, const Op& op) {
     if (stepping || !many<K, T>(core, op, at)) {
       if (!one<K, T>(core, op, at)) return false;
       at.add(kRcx, ~u64{0});
-      if (compared_enough<K>(core, op)) return true;
     }
+    if (compared_enough<K>(core, op)) return true;
     if (at.count() != 0 && (must_pause(core) || turn == kMostTurns)) {
       core.next_rip = core.rip;
       return true;

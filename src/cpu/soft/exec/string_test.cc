@@ -49,6 +49,53 @@ TEST_F(StringTest, BackwardCopyFollowsTheDirectionFlag) {
   EXPECT_EQ(core.gpr[kRsi], kFrom - 1);
 }
 
+TEST_F(StringTest, BackwardCopyAcrossPagesKeepsOverlappingBytes) {
+  for (u64 i = 0; i < 9000; ++i) m.ram()[kFrom + i] = static_cast<u8>(i * 7 + i / 256);
+  std::vector<u8> before(m.ram() + kFrom, m.ram() + kFrom + 8000);
+  point(kFrom + 7992, kFrom + 7992 + 40, 1000);
+  core.set_rflags(kDF | 2);
+  m.code({0xf3, 0x48, 0xa5});  // rep movsq, upwards into itself
+  ASSERT_TRUE(m.step());
+  EXPECT_EQ(std::memcmp(m.ram() + kFrom + 40, before.data(), 8000), 0);
+  EXPECT_EQ(core.gpr[kRcx], 0u);
+  EXPECT_EQ(core.gpr[kRsi], kFrom - 8);
+  EXPECT_EQ(core.gpr[kRdi], kFrom + 32);
+}
+
+TEST_F(StringTest, BackwardStoreFillsDownwards) {
+  point(0, kTo + 0x1ffe, 0x1000);
+  core.gpr[kRax] = 0x1234;
+  core.set_rflags(kDF | 2);
+  m.code({0xf3, 0x66, 0xab});  // rep stosw
+  ASSERT_TRUE(m.step());
+  EXPECT_EQ(m.peek<u16>(kTo), 0x1234);
+  EXPECT_EQ(m.peek<u16>(kTo + 0x1ffe), 0x1234);
+  EXPECT_EQ(m.peek<u16>(kTo + 0x2000), 0);
+  EXPECT_EQ(core.gpr[kRdi], kTo - 2);
+}
+
+TEST_F(StringTest, CompareStopsPastTheDifferenceWithItsFlags) {
+  for (u64 i = 0; i < 6000; ++i) m.ram()[kFrom + i] = m.ram()[kTo + i] = static_cast<u8>(i);
+  m.ram()[kTo + 5000] = static_cast<u8>(m.ram()[kFrom + 5000] + 1);
+  point(kFrom, kTo, 6000);
+  m.code({0xf3, 0xa6});  // repe cmpsb
+  ASSERT_TRUE(m.step());
+  EXPECT_EQ(core.gpr[kRsi], kFrom + 5001);
+  EXPECT_EQ(core.gpr[kRdi], kTo + 5001);
+  EXPECT_EQ(core.gpr[kRcx], 999u);
+  EXPECT_FALSE(core.rflags() & kZF);
+  EXPECT_TRUE(core.rflags() & kCF);
+}
+
+TEST_F(StringTest, CompareOfEqualBytesEndsWithTheCount) {
+  point(kFrom, kTo, 5000);
+  m.code({0xf3, 0xa6});
+  ASSERT_TRUE(m.step());
+  EXPECT_EQ(core.gpr[kRcx], 0u);
+  EXPECT_EQ(core.gpr[kRdi], kTo + 5000);
+  EXPECT_TRUE(core.rflags() & kZF);
+}
+
 TEST_F(StringTest, FaultLeavesExactRegisters) {
   constexpr u64 kHole = u64{1} << 30;  // the page tables map one GiB
   point(0, kHole - 16, 5);             // two elements fit

@@ -139,7 +139,18 @@ void write_target(Core& core, const Target& target, const void* data, unsigned s
   core.leave_block = true;
 }
 
+/// What fast_host() is for accesses of another set than the current code's.
+u8* host_in_set(Core& core, TlbSet set, u64 linear, unsigned size, Access access) {
+  const TlbEntry& entry = core.tlb.at(set, linear);
+  const u64 offset = linear ^ (access == Access::Write ? entry.write : entry.read);
+  return offset <= kPageSize - size ? reinterpret_cast<u8*>(entry.host + offset) : nullptr;
+}
+
 bool read_in_set(Core& core, TlbSet set, u64 linear, void* out, unsigned size) {
+  if (const u8* host = host_in_set(core, set, linear, size, Access::Read)) [[likely]] {
+    copy_bytes(out, host, size);
+    return true;
+  }
   Pieces pieces;
   if (!resolve_pieces(core, linear, size, Access::Read, set, pieces)) return false;
   read_target(core, pieces.first, out, pieces.first_size);
@@ -148,6 +159,10 @@ bool read_in_set(Core& core, TlbSet set, u64 linear, void* out, unsigned size) {
 }
 
 bool write_in_set(Core& core, TlbSet set, u64 linear, const void* data, unsigned size) {
+  if (u8* host = host_in_set(core, set, linear, size, Access::Write)) [[likely]] {
+    copy_bytes(host, data, size);
+    return true;
+  }
   Pieces pieces;
   if (!resolve_pieces(core, linear, size, Access::Write, set, pieces)) return false;
   write_target(core, pieces.first, data, pieces.first_size);

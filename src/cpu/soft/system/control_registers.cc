@@ -58,10 +58,7 @@ bool may_write_cr4(const Core& core, u64 value) {
   return !sets_pcide || (core.long_mode && !(core.cr3 & 0xfff));
 }
 
-u64 physical_mask(const Core& core) {
-  u32 bits = core.cpuid->query(0x80000008, 0).eax & 0xff;
-  return (u64{1} << (bits < 32 || bits > 52 ? 36 : bits)) - 1;
-}
+u64 physical_mask(const Core& core) { return (u64{1} << core.tlb.physical_bits) - 1; }
 
 bool write_cr8(Core& core, u64 value) {
   if (value > 15) return bad_value(core);

@@ -19,13 +19,6 @@ bool is_data(BreakOn kind) { return kind == BreakOn::Write || kind == BreakOn::A
 /// Breakpoints are aligned to their length whatever the low bits say.
 u64 start(const Core& core, unsigned number) { return core.dr[number] & ~(length(core, number) - 1); }
 
-bool has_instruction_breakpoint(const Core& core) {
-  if (!(core.dr7 & 0xff)) return false;
-  for (unsigned i = 0; i < 4; ++i)
-    if (enabled(core, i) && break_on(core, i) == BreakOn::Execute) return true;
-  return false;
-}
-
 bool watches(const DebugRequest::Point& point, bool write) {
   using Kind = DebugRequest::Point::Kind;
   return point.kind == Kind::Access || (point.kind == Kind::Write && write);
@@ -61,8 +54,15 @@ bool raise_debug(Core& core, u64 dr6, bool trap) {
 
 }  // namespace
 
+bool has_instruction_breakpoint(const Core& core) {
+  if (!(core.dr7 & 0xff)) return false;
+  for (unsigned i = 0; i < 4; ++i)
+    if (enabled(core, i) && break_on(core, i) == BreakOn::Execute) return true;
+  return false;
+}
+
 bool needs_stepping(const Core& core) {
-  return (core.other_flags & (kTF | kRF)) || core.interrupt_shadow || has_instruction_breakpoint(core);
+  return (core.other_flags & kTF) || core.interrupt_shadow || has_instruction_breakpoint(core);
 }
 
 void attend_stepping(Core& core) {

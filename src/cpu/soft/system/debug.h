@@ -9,7 +9,8 @@
 
 namespace atl::soft {
 
-/// TF, RF, an interrupt shadow or an enabled instruction breakpoint. The run loop drops kAttendMode once this is false.
+bool has_instruction_breakpoint(const Core& core);
+/// TF, an interrupt shadow or an enabled instruction breakpoint. The run loop drops kAttendMode once this is false.
 bool needs_stepping(const Core& core);
 /// Sets kAttendMode if needs_stepping(). After anything that changed flags, DR7 or the shadow.
 void attend_stepping(Core& core);

@@ -1,4 +1,5 @@
 // PUSHF, POPF, CLI, STI, CLAC and STAC (SDM vol. 2). Without VME and PVI, which CPUID does not offer.
+#include "cpu/soft/mmu/access.h"
 #include "cpu/soft/system/debug.h"
 #include "cpu/soft/system/instructions.h"
 #include "cpu/soft/system/mode.h"
@@ -12,10 +13,11 @@ bool may_change_if(Core& core) { return core.cpl <= iopl(core) || core.raise(kGP
 /// PUSHF and POPF are sensitive to IOPL in virtual-8086 mode only.
 bool may_move_flags(Core& core) { return !v86_mode(core) || iopl(core) == 3 || core.raise(kGP, 0); }
 
+/// The decoder knows whether the instruction exists.
 bool set_ac(Core& core, bool on) {
-  bool exists = core.cpuid->query(7, 0).ebx & 1u << 20;
-  if (core.cpl != 0 || !exists) return core.raise(kUD);
-  set_flags(core, on ? core.rflags() | kAC : core.rflags() & ~u64{kAC});
+  if (core.cpl != 0) return core.raise(kUD);
+  core.other_flags = on ? core.other_flags | kAC : core.other_flags & ~u64{kAC};
+  update_access_set(core);
   return true;
 }
 
@@ -47,8 +49,10 @@ bool sys_cli(Core& core, const Op&) {
 
 bool sys_sti(Core& core, const Op&) {
   if (!may_change_if(core)) return false;
-  if (!(core.other_flags & kIF)) core.interrupt_shadow = true;
-  set_flags(core, core.rflags() | kIF);
+  if (core.other_flags & kIF) return true;
+  core.other_flags |= kIF;
+  core.shadow_rip = core.next_rip;
+  attend_enabled_interrupts(core);
   return true;
 }
 

@@ -1,4 +1,5 @@
 #include "cpu/soft/system/debug.h"
+#include "cpu/soft/system/mode.h"
 #include "cpu/soft/system/io_permission.h"
 #include "cpu/soft/system/test_tables.h"
 
@@ -35,14 +36,26 @@ TEST_F(Flags, UserCannotChangeIoplAndIf) {
   EXPECT_EQ(c().rflags(), 2u | kDF);
 }
 
-TEST_F(Flags, StiOpensAnInterruptShadowOnlyWhenItEnables) {
+TEST_F(Flags, StiNotesWhereItsShadowEndsOnlyWhenItEnables) {
   c().set_rflags(2);
-  ASSERT_TRUE(m.call(sys_sti, {}));
-  EXPECT_TRUE(c().interrupt_shadow);
-  EXPECT_TRUE(c().attention & kAttendInterrupt);
-  c().interrupt_shadow = false;
-  ASSERT_TRUE(m.call(sys_sti, {}));
+  c().rip = 0x1000;
+  ASSERT_TRUE(m.call(sys_sti, {}, 1));
+  EXPECT_EQ(c().shadow_rip, 0x1001u);
   EXPECT_FALSE(c().interrupt_shadow);
+  EXPECT_EQ(c().attention, 0u) << "nothing waits";
+  c().shadow_rip = kNoShadow;
+  ASSERT_TRUE(m.call(sys_sti, {}, 1));
+  EXPECT_EQ(c().shadow_rip, kNoShadow);
+}
+
+TEST_F(Flags, ResumeFlagIsKeptOnlyForInstructionBreakpoints) {
+  set_flags(c(), 2 | kRF);
+  EXPECT_FALSE(c().other_flags & kRF);
+  EXPECT_FALSE(needs_stepping(c()));
+  c().dr7 = 0x400 | 2;  // an instruction breakpoint
+  set_flags(c(), 2 | kRF);
+  EXPECT_TRUE(c().other_flags & kRF);
+  EXPECT_TRUE(needs_stepping(c()));
 }
 
 TEST_F(Flags, CliNeedsIopl) {

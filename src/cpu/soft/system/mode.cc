@@ -1,5 +1,6 @@
 #include "cpu/soft/system/mode.h"
 
+#include "cpu/soft/irq/local_apic.h"
 #include "cpu/soft/mmu/access.h"
 #include "cpu/soft/system/debug.h"
 
@@ -16,7 +17,13 @@ CodeSize code_size_of(const Core& core) {
   return core.seg[kCs].db() ? CodeSize::k32 : CodeSize::k16;
 }
 
+u64 forget_resume(const Core& core, u64 flags) { return has_instruction_breakpoint(core) ? flags : flags & ~u64{kRF}; }
+
 }  // namespace
+
+void attend_enabled_interrupts(Core& core) {
+  if (interrupt_pending(core)) core.attention.fetch_or(kAttendInterrupt, std::memory_order_relaxed);
+}
 
 void update_mode(Core& core) {
   core.long_mode = core.efer & kEferLMA;
@@ -29,10 +36,12 @@ void update_mode(Core& core) {
 }
 
 void set_flags(Core& core, u64 value) {
-  u64 raised = value & ~core.other_flags;
+  const u64 changed = value ^ core.other_flags;
+  // RF stops instruction breakpoints only; without them the next instruction would clear it unseen.
+  if (value & kRF) value = forget_resume(core, value);
   core.set_rflags(value);
-  update_access_set(core);
-  if (raised & kIF) core.attention.fetch_or(kAttendInterrupt, std::memory_order_relaxed);
+  if (changed & kAC) update_access_set(core);
+  if (changed & value & kIF) attend_enabled_interrupts(core);
   attend_stepping(core);
 }
 

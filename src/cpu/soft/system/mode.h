@@ -14,6 +14,8 @@ inline u8 iopl(const Core& core) { return core.other_flags >> 12 & 3; }
 
 /// Sets RFLAGS and what follows from AC, TF, RF and IF. Who changes RFLAGS.VM calls update_mode() afterwards.
 void set_flags(Core& core, u64 value);
+/// After IF was set: makes the run loop deliver an interrupt that has been waiting. Those that come later tell it themselves.
+void attend_enabled_interrupts(Core& core);
 /// What POPF or IRET writes: `value` where the current privilege (and `opsize`) lets it, the old flags elsewhere.
 /// RF is taken from `value` only if `with_rf`.
 u64 merge_flags(const Core& core, u64 value, unsigned opsize, bool with_rf);

@@ -83,6 +83,7 @@ void clear_events(Core& core) {
   core.leave_block = false;
   core.nmi_masked = false;
   core.interrupt_shadow = false;
+  core.shadow_rip = kNoShadow;
 }
 
 /// Events that an accelerator had begun to inject start over: their instruction has not run, or they fault again.
@@ -90,6 +91,7 @@ void import_events(Core& core, const PendingEvents& events) {
   clear_events(core);
   core.nmi_masked = events.nmi_masked;
   core.interrupt_shadow = events.interrupt_shadow;
+  core.shadow_rip = kNoShadow;
   core.attention.fetch_and(~kPendingEvents);
   if (events.nmi_pending || events.nmi_injected) core.attention.fetch_or(kAttendNmi);
   attend_stepping(core);
@@ -139,7 +141,7 @@ void export_state(const Core& core, VcpuState& state) {
   state.events = {};
   state.events.nmi_pending = core.attention.load() & kAttendNmi;
   state.events.nmi_masked = core.nmi_masked;
-  state.events.interrupt_shadow = core.interrupt_shadow;
+  state.events.interrupt_shadow = core.interrupt_shadow || core.rip == core.shadow_rip;
   state.mp_state = core.mp_state;
   state.msrs = export_msrs(core);
   if (!core.apic) return;
