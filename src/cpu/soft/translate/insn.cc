@@ -372,7 +372,7 @@ bool enough_scratch(const Insn& insn) {
 bool finish(const Source& s, Insn& insn) {
   switch (insn.kind) {
     case Kind::Copy: return finish_copy(s, insn);
-    case Kind::Vector: return true;
+    case Kind::Vector: return s.long_code || s.in.operand_count_visible != 0;  // VZEROUPPER clears eight registers only
     case Kind::Nop: insn.mem = {}; return true;
     case Kind::Lea: insn.mem.segment = kNone; return insn.mem.present;
     case Kind::Push: case Kind::Pop: case Kind::Leave: case Kind::Ret: return finish_stack(s, insn);
