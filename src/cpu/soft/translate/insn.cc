@@ -230,8 +230,9 @@ void note_encoding(const Source& s, Insn& insn) {
   insn.has_modrm = raw.modrm.offset != 0;
   insn.open_rm = insn.has_modrm && raw.modrm.mod == 3;
   bool r = e.vex ? !raw.vex.R : raw.rex.R != 0, b = e.vex ? !raw.vex.B : raw.rex.B != 0;
-  insn.digit = static_cast<u8>(raw.modrm.reg | (s.long_code && r ? 8 : 0));
-  insn.vector_rm = static_cast<u8>(raw.modrm.rm | (s.long_code && b ? 8 : 0));
+  bool wide_numbers = s.long_code && insn.kind == Kind::Vector;
+  insn.digit = static_cast<u8>(raw.modrm.reg | (wide_numbers && r ? 8 : 0));
+  insn.vector_rm = static_cast<u8>(raw.modrm.rm | (wide_numbers && b ? 8 : 0));
 }
 
 void note_immediate(const Source& s, Insn& insn) {
