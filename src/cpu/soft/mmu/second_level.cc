@@ -48,8 +48,11 @@ const SecondLevel::Entry* SecondLevel::find_entry(u64 linear, u32 epoch) const {
 }
 
 bool SecondLevel::find(u16 space, u64 linear, PageMapping& out) const {
-  const Entry* entry = find_entry(linear, epochs_[space]);
-  if (!entry) entry = find_entry(linear, global_epoch_);
+  // Kernels, up there, have global pages.
+  const u32 local = epochs_[space];
+  const bool high = linear >> 63;
+  const Entry* entry = find_entry(linear, high ? global_epoch_ : local);
+  if (!entry) entry = find_entry(linear, high ? local : global_epoch_);
   if (!entry) return false;
   out = decode(entry->value, linear);
   return true;

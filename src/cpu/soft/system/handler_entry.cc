@@ -51,8 +51,8 @@ bool read_gate(Core& core, const Event& event, Descriptor& gate) {
   const u32 offset = event.vector * bytes;
   if (offset + bytes - 1 > core.idtr.limit) return core.raise(kGP, gate_error(event));
   u64 linear = core.long_mode ? core.idtr.base + offset : static_cast<u32>(core.idtr.base + offset);
-  if (!system_read(core, linear, &gate.raw, 8)) return false;
-  if (core.long_mode && !system_read(core, linear + 8, &gate.high, 8)) return false;
+  static_assert(offsetof(Descriptor, high) == offsetof(Descriptor, raw) + 8);
+  if (!system_read(core, linear, &gate.raw, bytes)) return false;
   gate.high &= 0xffffffff;
   if (gate.s() || !known_gate(core, gate.type())) return core.raise(kGP, gate_error(event));
   if (software(event) && gate.dpl() < core.cpl) return core.raise(kGP, gate_error(event));
@@ -146,6 +146,22 @@ bool long_stack(Core& core, const Descriptor& gate, u8 cpl, u64& sp) {
   return true;
 }
 
+/// The frame in one write if its page holds it all; else by pushes, whose faults name the right address.
+bool push_long_frame(Core& core, const Event& event, u64 return_rip, u8 cpl, u64& sp) {
+  const u64 frame[] = {event.error, return_rip, core.seg[kCs].selector, saved_flags(core, event), core.gpr[kRsp], core.seg[kSs].selector};
+  const unsigned skipped = event.has_error ? 0 : 1, bytes = sizeof frame - skipped * 8;
+  const u64 top = (sp & ~u64{15}) - bytes;
+  if ((top & (kPageSize - 1)) <= kPageSize - bytes && is_canonical(top)) [[likely]] {
+    sp = top;
+    return write_as(core, cpl == 3, top, frame + skipped, bytes);
+  }
+  StackCursor stack(core, null_segment(0), sp & ~u64{15}, cpl, true);
+  if (!stack.push(core.seg[kSs].selector, 8) || !stack.push(core.gpr[kRsp], 8)) return false;
+  if (!push_return(core, event, return_rip, stack, 8)) return false;
+  sp = stack.sp();
+  return true;
+}
+
 bool enter_long(Core& core, const Event& event, u64 return_rip) {
   Descriptor gate;
   Target target;
@@ -153,12 +169,10 @@ bool enter_long(Core& core, const Event& event, u64 return_rip) {
   if (!read_gate(core, event, gate) || !find_target(core, gate, target)) return false;
   if (!long_stack(core, gate, target.cpl, sp)) return false;
   Segment ss = target.cpl < core.cpl ? null_segment(target.cpl, target.cpl) : core.seg[kSs];
-  StackCursor stack(core, null_segment(0), sp & ~u64{15}, target.cpl, true);
-  if (!stack.push(core.seg[kSs].selector, 8) || !stack.push(core.gpr[kRsp], 8)) return false;
-  if (!push_return(core, event, return_rip, stack, 8)) return false;
+  if (!push_long_frame(core, event, return_rip, target.cpl, sp)) return false;
   if (!is_canonical(gate.gate_offset())) return core.raise(kGP, 0);
   core.seg[kSs] = ss;
-  core.gpr[kRsp] = stack.sp();
+  core.gpr[kRsp] = sp;
   start_handler(core, gate, target, gate.gate_offset());
   return true;
 }

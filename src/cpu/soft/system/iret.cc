@@ -1,4 +1,5 @@
 // IRET in every mode (SDM vol. 2, IRET/IRETD/IRETQ).
+#include "cpu/soft/exec/address.h"
 #include "cpu/soft/mmu/access.h"
 #include "cpu/soft/system/far_return.h"
 #include "cpu/soft/system/instructions.h"
@@ -87,13 +88,31 @@ bool iret_protected(Core& core, const Op& op) {
   return true;
 }
 
+/// IRETQ: the whole frame in one read if its page holds it.
+bool iret_long(Core& core, const Op& op) {
+  struct {
+    u64 rip, cs, flags, rsp, ss;
+  } frame;
+  const u64 sp = core.gpr[kRsp];
+  if ((sp & (kPageSize - 1)) > kPageSize - sizeof frame || !is_canonical(sp)) return iret_protected(core, op);
+  if (!read_as(core, core.cpl == 3, sp, &frame, sizeof frame)) return false;
+  ReturnTarget target = {.selector = static_cast<u16>(frame.cs), .rip = frame.rip};
+  Segment ss;
+  if (!check_return_code(core, target) || !check_return_stack(core, static_cast<u16>(frame.ss), target, ss)) return false;
+  set_return_stack(core, ss, frame.rsp, target.code.l());
+  const u64 flags = returned_flags(core, {.flags = frame.flags}, 8);
+  finish_return(core, target);
+  set_flags(core, flags);
+  return true;
+}
+
 }  // namespace
 
 bool sys_iret(Core& core, const Op& op) {
   bool done = false;
   if (!selector_mode(core)) done = iret_real(core, op);
   else if (core.other_flags & kNT) done = iret_task(core);
-  else done = iret_protected(core, op);
+  else done = op.opsize == 8 && code64(core) ? iret_long(core, op) : iret_protected(core, op);
   if (done) core.nmi_masked = false;
   return done;
 }
