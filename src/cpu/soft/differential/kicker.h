@@ -1,9 +1,10 @@
-// A thread that interrupts a runner at random points of time, as a device or a timer would.
+// Interrupts a runner at random points of time, as a device would: a timer's signal on the runner's own thread.
 #pragma once
 
-#include <atomic>
-#include <thread>
+#include <signal.h>
+#include <time.h>
 
+#include "base/check.h"
 #include "cpu/soft/differential/random.h"
 #include "cpu/soft/differential/soft_runner.h"
 
@@ -11,36 +12,24 @@ namespace atl::soft::differential {
 
 class Kicker {
  public:
-  explicit Kicker(SoftRunner& runner) : runner_(runner), thread_([this] { work(); }) {}
-  ~Kicker() {
-    ending_ = true;
-    wanted_ = true;
-    wanted_.notify_one();
-    thread_.join();
-  }
+  /// On the thread that runs `runner`, which has a signal stack.
+  explicit Kicker(SoftRunner& runner);
+  ~Kicker() { ::timer_delete(timer_); }
   Kicker(const Kicker&) = delete;
   Kicker& operator=(const Kicker&) = delete;
 
   /// Interrupts once, up to some microseconds from now.
-  void ask() {
-    if (!wanted_.exchange(true)) wanted_.notify_one();
-  }
+  void ask() { set(1 + static_cast<long>(random_.below(u64{1} << (10 + random_.below(6))))); }
+  void stop() { set(0); }
 
  private:
-  void work() {
-    Random random(1);
-    for (;;) {
-      wanted_.wait(false);
-      if (ending_) return;
-      for (u64 turns = random.below(400); turns > 0; --turns) __builtin_ia32_pause();
-      wanted_ = false;
-      runner_.interrupt();
-    }
+  void set(long nanoseconds) {
+    itimerspec when{.it_interval = {}, .it_value = {.tv_sec = 0, .tv_nsec = nanoseconds}};
+    CHECK(::timer_settime(timer_, 0, &when, nullptr) == 0);
   }
 
-  SoftRunner& runner_;
-  std::atomic<bool> wanted_{false}, ending_{false};
-  std::thread thread_;
+  Random random_{1};
+  timer_t timer_ = nullptr;
 };
 
 }  // namespace atl::soft::differential

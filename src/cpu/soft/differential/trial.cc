@@ -45,8 +45,10 @@ std::vector<std::string> Trial::run(const Program& program, const Memory& memory
   totals_.instructions += interpreter_.instructions() - before;
   totals_.faults += on_host_.vector != kNoFault;
   std::vector<std::string> lines = differences(c, on_host_, interpreted_);
-  if (lines.empty()) lines = compare_translated(c, memory);
+  if (!lines.empty()) return lines;
+  lines = compare_translated(c, memory);
   if (lines.empty() && kicker_) lines = compare_interrupted(c, memory);
+  translator_.finish(c);
   return lines;
 }
 
@@ -62,12 +64,12 @@ std::vector<std::string> Trial::compare_translated(const Case& c, const Memory& 
     lines = differences(c, interpreted_, translated_, kTranslated);
     if (!lines.empty()) lines.push_back("(in the second run of the same translation)");
   }
-  translator_.finish(c);
   return lines;
 }
 
 std::vector<std::string> Trial::compare_interrupted(const Case& c, const Memory& memory) {
-  translator_.start(c, memory);
+  if (c.self_modifying) translator_.start(c, memory);
+  else translator_.again(c, memory);
   states_.clear();
   kicker_->ask();
   while (!translator_.resume()) {
@@ -75,8 +77,8 @@ std::vector<std::string> Trial::compare_interrupted(const Case& c, const Memory&
     translator_.snapshot(states_.emplace_back());
     kicker_->ask();
   }
+  kicker_->stop();
   translator_.snapshot(translated_);
-  translator_.finish(c);
   std::vector<std::string> lines = differences(c, interpreted_, translated_, kTranslated);
   if (!lines.empty()) lines.push_back("(after interruptions)");
   else if (!states_.empty()) lines = find_states(c, memory);
