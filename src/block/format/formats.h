@@ -8,6 +8,7 @@
 namespace atl::block {
 
 Task<Result<NodePtr>> open_vdi_node(NodePtr file, MappedOptions options);
+Task<Result<NodePtr>> open_vhdx_node(NodePtr file, MappedOptions options);
 /// Those with a backing file record it; replace_child("backing") sets it.
 Task<Result<NodePtr>> open_qed_node(NodePtr file, MappedOptions options);
 /// `password` opens encrypted images; nothing leaves them closed.
@@ -26,6 +27,13 @@ class VmdkExtents {
   virtual Task<Result<NodePtr>> open(std::string name) = 0;
 };
 Task<Result<NodePtr>> open_vmdk_node(NodePtr file, VmdkExtents& opener, MappedOptions options);
+
+Task<Result<NodePtr>> open_bochs_node(NodePtr file, MappedOptions options);
+Task<Result<NodePtr>> open_cloop_node(NodePtr file, MappedOptions options);
+Task<Result<NodePtr>> open_dmg_node(NodePtr file, MappedOptions options);
+/// The driver's open() of a format that cannot be written and has no options.
+Task<Result<NodePtr>> open_read_only_format(Graph& graph, Json options, OpenMode mode, std::string node_name, const char* driver,
+                                            Task<Result<NodePtr>> (*open)(NodePtr file, MappedOptions options));
 
 /// Opens the backing file that the image records, or that the options tell instead, and puts `node` on it.
 Task<Status> attach_backing(Graph& graph, OptionReader& reader, Node& node, const Node& file, OpenMode mode);
