@@ -10,6 +10,11 @@ class DetectZeroesNode final : public FilterNode {
  public:
   DetectZeroesNode(NodePtr node, DetectZeroes how) : FilterNode(std::move(node)), how_(how) {}
 
+  NodeInfo info() const override {
+    NodeInfo info = file_->info();
+    info.detect_zeroes = how_ == DetectZeroes::Unmap ? "unmap" : "on";
+    return info;
+  }
   Task<Status> write(u64 offset, std::span<const iovec> data, u32 flags) override {
     if (!iovec_is_zero(data)) return file_->write(offset, data, flags);
     return write_zeroes(offset, iovec_bytes(data), flags);

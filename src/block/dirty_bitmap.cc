@@ -66,7 +66,11 @@ std::optional<DirtyBitmap::Run> DirtyBitmap::next_dirty(u64 offset, u64 limit) c
 }
 
 void DirtyBitmap::merge(const DirtyBitmap& other) {
-  for (u64 at = 0; auto run = other.next_dirty(at); at = run->offset + run->bytes) set(run->offset, run->bytes);
+  auto run = other.next_dirty(0);
+  while (run) {
+    set(run->offset, run->bytes);
+    run = other.next_dirty(run->offset + run->bytes);
+  }
 }
 
 void DirtyBitmap::resize(u64 size_bytes) {

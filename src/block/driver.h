@@ -12,26 +12,12 @@
 
 #include "block/image.h"
 #include "block/node.h"
+#include "block/open_mode.h"
 
 namespace atl::block {
-
-/// How a node is to be opened, besides its driver's own options; children inherit it where their options do not differ.
-struct OpenMode {
-  bool readonly = false;
-  bool auto_readonly = false;
-  bool cache_direct = false, cache_no_flush = false;
-  bool discard = false;
-  bool locking = true;
-  bool no_backing = false;      // leave the backing file closed: reads of what the image does not hold give zeroes
-  bool check = false;           // opened to be checked or repaired: damage that can be repaired does not refuse
-  bool no_io = false;           // only the header is wanted: no secret is needed, locks are not taken (qemu-img -U)
-  bool no_probe = false;        // a tree without "driver" is a protocol: what formats want of their "file". Graph sets it
-  AioMode aio = AioMode::IoUring;
-  bool probed = false;          // the driver was guessed from the first bytes
-  // Kept by Graph: how deep in the tree we are, and the images that led here along backing files.
-  u32 depth = 0;
-  std::vector<std::string> ancestors;
-};
+namespace nbd {
+class TlsCredentials;  // nbd/tls.h
+}
 
 inline constexpr u64 kProbeBytes = 2048;
 
@@ -130,6 +116,15 @@ class Graph {
   void remove_throttle_group(const std::string& name) { throttle_groups_.erase(name); }
   std::shared_ptr<ThrottleGroup> throttle_group(const std::string& name) const;
 
+  /// `-object tls-creds-x509` and `tls-creds-psk`, by id.
+  void add_tls_credentials(std::string id, std::shared_ptr<const nbd::TlsCredentials> credentials) {
+    tls_credentials_[std::move(id)] = std::move(credentials);
+  }
+  std::shared_ptr<const nbd::TlsCredentials> tls_credentials(const std::string& id) const {
+    auto found = tls_credentials_.find(id);
+    return found == tls_credentials_.end() ? nullptr : found->second;
+  }
+
   /// All nodes that live, named by their user or not.
   std::vector<NodePtr> all_nodes() const;
 
@@ -150,6 +145,7 @@ class Graph {
   };
   std::map<const Node*, Watched> watched_;
   std::map<std::string, std::shared_ptr<ThrottleGroup>> throttle_groups_;
+  std::map<std::string, std::shared_ptr<const nbd::TlsCredentials>> tls_credentials_;
 };
 
 /// The options that a name stands for: {"driver": "file", "filename": ...}, or whatever "json:{...}" holds.

@@ -27,6 +27,7 @@ struct NodeInfo {
   u32 request_alignment = 1;   // bytes; 512 or 4096 with O_DIRECT
   bool can_discard = false;
   bool cache_direct = false, cache_no_flush = false;
+  const char* detect_zeroes = "off";
 };
 
 enum WriteFlags : u32 {

@@ -35,7 +35,7 @@ struct JobInfo {
 };
 
 struct JobEvent {
-  enum Kind : u8 { StatusChange, Ready, Pending, Completed, Cancelled, Failed } kind;
+  enum Kind : u8 { StatusChange, Ready, Pending, Completed, Cancelled } kind;
   JobInfo job;
 };
 
