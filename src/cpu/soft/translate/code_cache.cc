@@ -192,19 +192,20 @@ bool CodeCache::try_empty() {
 /// The mutex is held: false while the memory is full and somebody is still in there.
 bool CodeCache::ready() { return !closed_.load(std::memory_order_relaxed) || try_empty(); }
 
-CodeCache::Outcome CodeCache::translate(GuestAddr gpa, Mode mode, u32 version, const u8* memory) {
+CodeCache::Outcome CodeCache::translate(GuestAddr gpa, Mode mode, u32 version, const u8* memory, const u8* next) {
   std::unique_lock lock(mutex_, std::try_to_lock);
   PageCode* page = make_page_code(gpa);
   if (!lock || !page || !translator_ || !ready()) return Outcome::Busy;
   if (page->forbidden.load(std::memory_order_relaxed)) return Outcome::Refused;
   const u16 offset = gpa & (kPageSize - 1);
   if (page->version.load() == version && find_node(*page, offset, mode)) return Outcome::Ready;
-  std::array<u8, kPageSize> copy;
+  std::array<u8, kPageSize + kTail> copy;
   std::memcpy(copy.data(), memory, kPageSize);
+  if (next) std::memcpy(copy.data() + kPageSize, next, kTail);
   if (vm_.code.version(gpa) != version) return Outcome::Busy;
   std::bitset<kPageSize> seen;
   for (unsigned i = 0; i < kPageSize; ++i) seen[i] = page->seen[i / 64].load(std::memory_order_relaxed) >> i % 64 & 1;
-  auto draft = translator_->translate({.page = copy, .gpa = gpa & ~(kPageSize - 1), .entry = offset, .mode = mode, .seen = &seen});
+  auto draft = translator_->translate({.page = std::span(copy).first(next ? copy.size() : kPageSize), .gpa = gpa & ~(kPageSize - 1), .entry = offset, .mode = mode, .seen = &seen});
   if (draft) return add_locked(*page, gpa, mode, version, *draft);
   stats_.refused.fetch_add(1, std::memory_order_relaxed);
   return Outcome::Refused;

@@ -85,8 +85,8 @@ class CodeCache final : public CodePages::Listener {
     Refused,   // not this one
   };
   /// Translates the code at `gpa`. `version` is that of its page when it was settled: writes since have raised it; `page` is the
-  /// page's memory. Not between enter() and leave().
-  Outcome translate(GuestAddr gpa, Mode mode, u32 version, const u8* page);
+  /// page's memory, `next` that of the page behind it in the linear address space, or none. Not between enter() and leave().
+  Outcome translate(GuestAddr gpa, Mode mode, u32 version, const u8* page, const u8* next = nullptr);
   /// The second half of translate(), for code from elsewhere.
   Outcome add(GuestAddr gpa, Mode mode, u32 version, Draft draft);
 

@@ -32,6 +32,11 @@ constexpr i32 tlb(unsigned set, size_t field) {
 constexpr i32 tlb_tag(unsigned set, bool write) { return tlb(set, write ? offsetof(TlbEntry, write) : offsetof(TlbEntry, read)); }
 constexpr i32 tlb_host(unsigned set) { return tlb(set, offsetof(TlbEntry, host)); }
 
+inline constexpr u32 kFetchStride = sizeof(FetchEntry);
+constexpr i32 fetch(bool user, size_t field) {
+  return static_cast<i32>(offsetof(Core, tlb) + offsetof(Tlb, fetch_entries) + sizeof(FetchEntry) * Tlb::kFetchEntries * user + field);
+}
+
 constexpr i32 jump_table(Mode mode) { return static_cast<i32>(offsetof(Core, jump_cache) + sizeof(JumpTable) * mode); }
 
 }  // namespace atl::soft::translate::layout

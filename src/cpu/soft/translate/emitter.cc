@@ -131,6 +131,7 @@ void Emitter::emit_insn(const Insn& insn, u16 live_after) {
   insn_ = &insn;
   resume_ = a_.new_label();
   resumes_here_ = false;
+  if (insn.straddles()) guard_tail(insn);
   switch (insn.kind) {
     case Kind::CallOut: emit_call_out(insn); break;
     case Kind::Copy:
@@ -215,12 +216,13 @@ void Emitter::jump_thunk(Thunk thunk) { draft_.fixups.push_back({a_.jump_field()
 /// Versions that take nothing for granted are entries: of each block the first such.
 void Emitter::emit_entries() {
   for (const Version& v : versions_) {
-    if (v.plain || v.state != State{}) continue;
+    const Block& block = region_.blocks[v.block];
+    if (v.plain || v.state != State{} || region_.insn(block, 0).straddles()) continue;
     HostOffset far = a_.here();
     a_.alu_imm(AluOp::And, 8, Place::of(kScratch0), -static_cast<i32>(kPageSize));
     a_.store(8, core(layout::kPageRip), kScratch0);
     a_.jump(v.label);
-    draft_.entries.push_back({region_.blocks[v.block].start, far, a_.position(v.label)});
+    draft_.entries.push_back({block.start, far, a_.position(v.label)});
   }
   std::ranges::sort(draft_.entries, {}, &Entry::offset);
 }

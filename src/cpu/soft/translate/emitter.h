@@ -166,6 +166,10 @@ class Emitter {
   void look_up_jump();                          // scratch 0: linear address
   bool branch_directly(const Insn& insn);
 
+  // emit_straddle.cc
+  void guard_tail(const Insn& insn);
+  void compare_bytes(u16 offset, size_t count, Label differ);
+
   unsigned word() const { return long_code_ ? 8 : 4; }   // size of addresses and of stack slots
   static bool in_memory(u8 guest) { return kHostOf[guest] == kInMemory; }
   static HostMemory core(i32 disp) { return {.disp = disp}; }

@@ -48,7 +48,7 @@ constexpr Row kRows[] = {
     copy(ZYDIS_MNEMONIC_SAHF, Feature::LahfLm),
     // ordering
     copy(ZYDIS_MNEMONIC_LFENCE, Feature::Sse2), copy(ZYDIS_MNEMONIC_MFENCE, Feature::Sse2),
-    copy(ZYDIS_MNEMONIC_SFENCE, Feature::Sse), copy(ZYDIS_MNEMONIC_PAUSE),
+    copy(ZYDIS_MNEMONIC_SFENCE, Feature::Sse),
     {ZYDIS_MNEMONIC_VZEROUPPER, Kind::Vector, Feature::Avx}, {ZYDIS_MNEMONIC_VZEROALL, Kind::Vector, Feature::Avx},
     // control flow and the rest
     {ZYDIS_MNEMONIC_LEA, Kind::Lea}, {ZYDIS_MNEMONIC_LEAVE, Kind::Leave}, {ZYDIS_MNEMONIC_JMP, Kind::Jmp},
@@ -326,12 +326,10 @@ void turn_short_forms(const Source& s, Insn& insn) {
 }
 
 bool finish_copy(const Source& s, Insn& insn) {
-  if (insn.mnemonic == ZYDIS_MNEMONIC_PAUSE && s.in.raw.rex.B) return false;  // XCHG of R8 and rAX
   if (is_bit_string(insn) || insn.mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B) return false;
   if (s.primary() && (s.in.opcode & 0xfc) == 0xa0) turn_moffs(insn);
   turn_short_forms(s, insn);
   if (insn.mnemonic == ZYDIS_MNEMONIC_MOVNTI) insn.enc.map = 0, insn.enc.opcode = 0x89;
-  if (insn.mnemonic == ZYDIS_MNEMONIC_PAUSE) insn.enc.rep = 0xf3;
   if (is_shift(insn) && insn.enc.map == 0 && insn.digit == 6) insn.digit = 4;  // an alias of SHL
   if (insn.enc.map == 0 && insn.enc.opcode == 0x82) insn.enc.opcode = 0x80;
   insn.traps = insn.mnemonic == ZYDIS_MNEMONIC_DIV || insn.mnemonic == ZYDIS_MNEMONIC_IDIV;
@@ -385,7 +383,7 @@ bool finish(const Source& s, Insn& insn) {
 }  // namespace
 
 bool Insn::observes() const {
-  return kind == Kind::CallOut || traps || kind == Kind::Vector || (mem.present && kind != Kind::Lea) || kind == Kind::Push ||
+  return straddles() || kind == Kind::CallOut || traps || kind == Kind::Vector || (mem.present && kind != Kind::Lea) || kind == Kind::Push ||
          kind == Kind::Pop || kind == Kind::Leave || kind == Kind::Call || kind == Kind::Ret || kind == Kind::JmpIndirect ||
          kind == Kind::CallIndirect;
 }

@@ -82,6 +82,7 @@ struct Insn {
   ZydisMnemonic mnemonic = ZYDIS_MNEMONIC_INVALID;
 
   u16 end() const { return static_cast<u16>(offset + length); }
+  bool straddles() const { return end() > kPageSize; }
   /// Whether control never goes on to the next instruction from here by itself.
   bool terminal() const {
     switch (kind) {

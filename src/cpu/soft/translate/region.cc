@@ -27,7 +27,8 @@ class Explorer {
     add_leader(request_.entry);
     enterable_.set(request_.entry);
     for (size_t i = 0; i < pending_.size(); ++i) follow(pending_[i]);
-    if (insn_at_[request_.entry] == kNoInsn) return Error(ErrorKind::Unsupported, "the instruction leaves its page");
+    u16 first = insn_at_[request_.entry];
+    if (first == kNoInsn || region_.insns[first].straddles()) return Error(ErrorKind::Unsupported, "the instruction leaves its page");
     form_blocks();
     return {};
   }
@@ -117,7 +118,7 @@ class Explorer {
     Block block;
     block.start = start;
     block.first = static_cast<u16>(region_.order.size());
-    block.enterable = enterable_.test(start);
+    block.enterable = enterable_.test(start) && !region_.insns[insn_at_[start]].straddles();
     u16 offset = start;
     for (;;) {
       const Insn& insn = region_.insns[insn_at_[offset]];

@@ -27,6 +27,13 @@ bool fill(Core& core, u64 linear, Access access) {
   return allowed && hits(core, linear, access);
 }
 
+/// Memory of the page behind core.rip's if code there has been run lately, else nullptr.
+const u8* next_page(Core& core) {
+  const u64 linear = (core.rip & ~(kPageSize - 1)) + kPageSize;
+  const FetchEntry& entry = core.tlb.fetch_at(core.user(), linear);
+  return entry.tag == linear ? entry.host : nullptr;
+}
+
 bool undisturbed(const Core& core) {
   return core.attention.load(std::memory_order_relaxed) == 0 && core.mp_state == MpState::Runnable && core.debug_hits == 0;
 }
@@ -66,7 +73,7 @@ CodeCache::Outcome Runtime::translate(u32 version) {
     core_.fault_pending = false;
     return CodeCache::Outcome::Refused;
   }
-  return cache_.translate(page.gpa | (core_.rip & (kPageSize - 1)), core_.translate_mode, version, page.host);
+  return cache_.translate(page.gpa | (core_.rip & (kPageSize - 1)), core_.translate_mode, version, page.host, next_page(core_));
 }
 
 // -- finding -----------------------------------------------------------------------------------------------------------------

@@ -21,9 +21,14 @@ struct HostFeatures {
   static HostFeatures detect();
 };
 
+/// So many bytes of the next page can belong to an instruction.
+inline constexpr size_t kTail = 14;
+
 /// A region: code of one guest page, reached from `entry` by direct branches.
 struct Request {
-  std::span<const u8> page;          // the page's bytes, a copy that nobody changes; 4,096 of them
+  std::span<const u8> page;          // the page's bytes, a copy that nobody changes: 4,096, or kTail more if the page behind it
+                                     //   in the linear address space is known. An instruction that reaches there is translated
+                                     //   too; it looks each time whether those bytes are still mapped and the same
   GuestAddr gpa = 0;                 // of the page
   u16 entry = 0;                     // offset in the page
   Mode mode = 0;
