@@ -1,5 +1,7 @@
 #include "cpu/soft/accelerator.h"
 
+#include <fmt/format.h>
+
 #include <charconv>
 
 #include "base/archive.h"
@@ -80,17 +82,19 @@ class SoftMachine final : public Vm {
   Result<std::vector<u8>> save_irqchip() override;
   Status restore_irqchip(std::span<const u8> state) override;
   std::string describe_irqchip(std::string_view what) override;
-  Counters counters() const override { return {}; }
+  Counters counters() const override { return translations_ ? translations_->counters() : Counters{}; }
 
  private:
   SoftMachine() : follower_(vm_) {}
   void visit(Archive& archive);
+  void print_stats() const;
 
   SoftVm vm_;
   MapFollower follower_;
   std::unique_ptr<translate::CodeCache> translations_;
   std::unique_ptr<InterruptChips> chips_;
   std::vector<std::unique_ptr<CoreParts>> cores_;
+  bool stats_ = false;
 };
 
 Result<std::unique_ptr<Vm>> SoftMachine::create(const VmOptions& options, const SoftOptions& translate) {
@@ -100,6 +104,7 @@ Result<std::unique_ptr<Vm>> SoftMachine::create(const VmOptions& options, const 
   vm.ports = options.ports;
   vm.cores.resize(options.max_vcpus);
   machine->cores_.resize(options.max_vcpus);
+  machine->stats_ = translate.stats;
   machine->chips_ = TRY(InterruptChips::create(vm, options.irqchip));
   if (translate.translation != Translation::Off) {
     machine->translations_ = TRY(translate::CodeCache::create(vm, translate));
@@ -110,7 +115,17 @@ Result<std::unique_ptr<Vm>> SoftMachine::create(const VmOptions& options, const 
   return std::unique_ptr<Vm>(std::move(machine));
 }
 
+void SoftMachine::print_stats() const {
+  auto print = [](std::string_view owner, const Counters& counters) {
+    for (const auto& [name, value] : counters) fmt::print(stderr, "{} {} {}\n", owner, name, value);
+  };
+  print("vm", counters());
+  for (const auto& parts : cores_)
+    if (parts) print(fmt::format("vcpu{}", parts->core.index), SoftVcpu(parts->core).counters());
+}
+
 SoftMachine::~SoftMachine() {
+  if (stats_) print_stats();
   vm_.memory->set_listener(nullptr);
   vm_.memory->set_write_observer(nullptr);
   if (chips_) chips_->timers().stop();

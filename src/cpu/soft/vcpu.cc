@@ -58,7 +58,7 @@ std::optional<GuestAddr> SoftVcpu::translate(u64 linear) {
 Counters SoftVcpu::counters() const {
   auto read = [](u64& counter) { return std::atomic_ref(counter).load(std::memory_order_relaxed); };
   auto& s = core_.stats;
-  return {{"instructions", read(s.instructions)},
+  Counters counters = {{"instructions", read(s.instructions)},
           {"blocks_decoded", read(s.blocks_decoded)},
           {"exceptions", read(s.exceptions)},
           {"irq_injections", read(s.interrupts)},
@@ -68,6 +68,8 @@ Counters SoftVcpu::counters() const {
           {"halt_exits", read(s.halts)},
           {"tlb_flush", read(s.tlb_flushes)},
           {"code_invalidations", read(s.code_invalidations)}};
+  if (core_.translation) core_.translation->add_counters(counters);
+  return counters;
 }
 
 }  // namespace atl::soft

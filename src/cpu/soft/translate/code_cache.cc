@@ -59,6 +59,16 @@ CodeCache::~CodeCache() {
   if (perf_map_) std::fclose(perf_map_);
 }
 
+cpu::Counters CodeCache::counters() const {
+  return {{"translations", stats_.translations.load()},
+          {"translations_refused", stats_.refused.load()},
+          {"translated_instructions", stats_.guest_instructions.load()},
+          {"translated_bytes", stats_.code_bytes.load()},
+          {"translation_links", stats_.links.load()},
+          {"translation_invalidations", stats_.invalidations.load()},
+          {"translation_flushes", stats_.flushes.load()}};
+}
+
 void CodeCache::set_cpuid(const CpuidTable& cpuid) {
   if (!translator_) translator_.emplace(cpuid, HostFeatures::detect());
 }

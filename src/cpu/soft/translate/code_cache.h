@@ -101,6 +101,7 @@ class CodeCache final : public CodePages::Listener {
     std::atomic<u64> translations{0}, refused{0}, guest_instructions{0}, code_bytes{0}, links{0}, invalidations{0}, flushes{0};
   };
   const Stats& stats() const { return stats_; }
+  cpu::Counters counters() const;
 
  private:
   struct Node {

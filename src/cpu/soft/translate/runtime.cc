@@ -215,6 +215,22 @@ const void* Runtime::deliver() {
   return go_on();
 }
 
+void Runtime::add_counters(cpu::Counters& out) const {
+  auto add = [&](const char* name, const u64& counter) {
+    out.emplace_back(name, std::atomic_ref(const_cast<u64&>(counter)).load(std::memory_order_relaxed));
+  };
+  add("translated_entries", stats_.entries);
+  add("translated_lookups", stats_.lookups);
+  add("translated_lookup_failures", stats_.lookup_failures);
+  add("translated_tlb_misses", stats_.misses);
+  add("translated_tlb_fills", stats_.fills);
+  add("translated_singles", stats_.singles);
+  add("translated_callouts", stats_.callouts);
+  add("translated_vectors_refused", stats_.vectors_refused);
+  add("translated_exceptions", stats_.exceptions);
+  add("translated_changes", stats_.changes);
+}
+
 // -- thunks' side ------------------------------------------------------------------------------------------------------------
 
 extern "C" {

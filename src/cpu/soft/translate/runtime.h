@@ -35,6 +35,8 @@ class Runtime {
         changes = 0;
   };
   const Stats& stats() const { return stats_; }
+  /// Any thread.
+  void add_counters(cpu::Counters& out) const;
 
  private:
   struct Place {
