@@ -257,7 +257,8 @@ bool is_shift_by_cl(const Insn& insn) {
 
 bool is_zero_shift(const Insn& insn) {
   if (insn.enc.map == 0 && insn.enc.opcode >= 0xd0) return false;
-  return (insn.imm & (insn.enc.wide ? 63 : 31)) == 0;
+  bool is_byte = insn.enc.map == 0 && insn.enc.opcode == 0xc0;  // REX.W means nothing to it
+  return (insn.imm & (insn.enc.wide && !is_byte ? 63 : 31)) == 0;
 }
 
 /// Flags that the manual calls undefined may stay as they are, on some hosts, so what they were must be there. Not so here.
