@@ -147,8 +147,8 @@ class Builder {
 
   /// mov counter, n; body; sub counter, 1; jg body. Loops do not nest: they share the counter.
   void add_loop() {
-    u8 turns = static_cast<u8>(random_.percent(80) ? 1 + random_.below(12) : 1 + random_.below(120));
-    add_move(roles_.counter, turns);
+    u64 most = random_.percent(60) ? 12 : random_.percent(70) ? 120 : 20000;
+    add_move(roles_.counter, static_cast<u32>(1 + random_.below(most)));
     int head = count();
     auto body = static_cast<int>(1 + random_.below(6));
     for (int i = 0; i < body; ++i) random_.percent(8) ? add_patch() : random_.percent(85) ? add_plain() : add_conditional();
