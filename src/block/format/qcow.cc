@@ -275,7 +275,7 @@ Task<Status> create_qcow(Graph&, NodePtr file, std::string, Json options) {
   Status status = co_await file->resize(align_up(h.l1_offset + h.l1_entries() * 8, kSectorBytes), Preallocation::Off);
   CO_TRY(std::move(status));
   std::vector<u8> bytes = build(h);
-  bytes.insert(bytes.end(), backing.begin(), backing.end());
+  for (char c : backing) bytes.push_back(static_cast<u8>(c));
   status = co_await write_growing(*file, 0, std::span<const u8>(bytes));
   CO_TRY(std::move(status));
   co_return co_await file->flush();

@@ -18,10 +18,11 @@ Result<Address> read_address(OptionReader& reader) {
   Address address;
   address.path = TRY(reader.string("server.path", ""));
   if (address.path.empty()) address.path = TRY(reader.string("path", ""));
-  std::string type = TRY(reader.string("server.type", address.path.empty() ? "inet" : "unix"));
-  if (type != "inet" && type != "unix") return invalid(fmt::format("NBD server type '{}' is not supported", type));
-  if (type == "unix" && address.path.empty()) return invalid("an NBD server on a Unix socket needs 'server.path'");
-  if (type == "unix") return address;
+  auto type = reader.string("server.type", address.path.empty() ? "inet" : "unix");
+  if (!type) return std::move(type).error();
+  if (*type != "inet" && *type != "unix") return invalid(fmt::format("NBD server type '{}' is not supported", *type));
+  if (*type == "unix" && address.path.empty()) return invalid("an NBD server on a Unix socket needs 'server.path'");
+  if (*type == "unix") return address;
   std::string host = TRY(reader.string("server.host", "")), port = TRY(reader.string("server.port", ""));
   if (host.empty()) host = TRY(reader.string("host", ""));
   if (port.empty()) port = TRY(reader.string("port", std::to_string(kDefaultPort)));

@@ -48,8 +48,7 @@ class Reader {
 
 template <class T>
 void append(std::vector<u8>& to, T value) {
-  to.resize(to.size() + sizeof(T));
-  store_be<T>(to.data() + to.size() - sizeof(T), value);
+  for (int shift = 8 * (static_cast<int>(sizeof(T)) - 1); shift >= 0; shift -= 8) to.push_back(static_cast<u8>(value >> shift));
 }
 
 void append_text(std::vector<u8>& to, std::string_view text) { to.insert(to.end(), text.begin(), text.end()); }
@@ -59,9 +58,9 @@ void append_text(std::vector<u8>& to, std::string_view text) { to.insert(to.end(
 // --- messages ---
 
 Task<Status> Session::reply(u32 option, u32 type, std::vector<u8> data) {
-  std::vector<u8> bytes(20);
+  std::vector<u8> bytes(20 + data.size());
   Encoder(bytes.data()).put(kReplyMagic).put(option).put(type).put(static_cast<u32>(data.size()));
-  bytes.insert(bytes.end(), data.begin(), data.end());
+  std::ranges::copy(data, bytes.begin() + 20);
   co_return co_await channel_.write_all(bytes);
 }
 
