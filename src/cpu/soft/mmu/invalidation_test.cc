@@ -1,4 +1,6 @@
 // What stays and what goes in both levels of the TLB and the walk cache (SDM vol. 3, 5.10.4).
+#include <random>
+
 #include "cpu/soft/system/control_registers.h"
 #include "cpu/soft/system/test_tables.h"
 
@@ -177,6 +179,67 @@ TEST_F(Invalidation, SecondLevelGivesNoWriteTagBeforeThePageIsDirty) {
   EXPECT_EQ(fast_host(c(), page(1), 4, Access::Write), nullptr);
   ASSERT_TRUE(write_mem<u32>(c(), page(1), 1));
   EXPECT_TRUE(m.pte(1) & 0x40);
+}
+
+/// Pages that are remapped all the time; what a read may find is what was mapped since the translation was last invalidated.
+class RandomInvalidation : public Invalidation {
+ protected:
+  static constexpr u32 kSpaces = 3, kRemapped = 8, kGlobalPages = 3, kFrames = 32, kFirstFrame = 16;
+
+  RandomInvalidation() {
+    for (u32 f = 0; f < kFrames; ++f) m.poke<u32>(page(kFirstFrame + f), f);
+    for (u32 p = 0; p < kRemapped; ++p) remap(p, p);
+    flush_tlb(c(), false);
+    for (u32 s = 0; s < kSpaces; ++s) forget_space(s);
+    for (u32 p = 0; p < kRemapped; ++p) forget_page(0, p);
+  }
+  void remap(u32 number, u32 frame) {
+    m.pte(number, page(kFirstFrame + frame) | kP | (number < kGlobalPages ? kG : 0));
+    now[number] = frame;
+    for (auto& space : allowed) space[number] |= 1u << frame;
+  }
+  void forget_page(u32 space, u32 number) {
+    for (u32 s = 0; s < kSpaces; ++s)
+      if (s == space || number < kGlobalPages) allowed[s][number] = 1u << now[number];
+  }
+  void forget_space(u32 space) {
+    for (u32 p = kGlobalPages; p < kRemapped; ++p) forget_page(space, p);
+  }
+  void invalidate(u32 type, u32 space, u32 number) {
+    ASSERT_TRUE(invpcid(type, space, page(number)));
+    if (type == 0 && number >= kGlobalPages) forget_page(space, number);
+    if (type == 1) forget_space(space);
+    for (u32 s = 0; type >= 2 && s < kSpaces; ++s) forget_space(s);
+    for (u32 p = 0; type == 2 && p < kGlobalPages; ++p) forget_page(0, p);
+  }
+  void switch_to(u32 space, bool keep) {
+    ASSERT_TRUE(go_to(static_cast<u16>(space), keep));
+    current = space;
+    if (!keep) forget_space(space);
+  }
+  void check(u32 number) {
+    u32 found = ~0u;
+    ASSERT_TRUE(read_mem(c(), page(number), found));
+    ASSERT_TRUE(allowed[current][number] >> found & 1) << "page " << number << " frame " << found << ", now " << now[number];
+  }
+  std::array<std::array<u32, kRemapped>, kSpaces> allowed{};
+  std::array<u32, kRemapped> now{};
+  u32 current = 0;
+};
+
+TEST_F(RandomInvalidation, NoTranslationOutlivesItsInvalidation) {
+  std::mt19937 random(20261121);
+  for (unsigned i = 0; i < 100'000 && !HasFatalFailure(); ++i) {
+    const u32 number = random() % kRemapped, space = random() % kSpaces;
+    switch (random() % 16) {
+      case 0: case 1: remap(number, random() % kFrames); break;
+      case 2: flush_tlb_page(c(), page(number)); forget_page(current, number); break;
+      case 3: invalidate(random() % 4, space, number); break;
+      case 4: case 5: switch_to(space, true); break;
+      case 6: switch_to(space, false); break;
+      default: check(number);
+    }
+  }
 }
 
 TEST_F(Invalidation, EmptyTagsAreHitByNoAddress) {
