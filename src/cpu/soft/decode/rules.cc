@@ -408,7 +408,11 @@ bool build_nop(Build& build) {
 }
 
 /// With REX.B the opcode is XCHG of R8 and rAX, whatever the prefix.
-bool build_pause(Build& build) { return build.long_code() && build.in.raw.rex.B ? build_xchg(build) : build_nop(build); }
+bool build_pause(Build& build) {
+  if (build.long_code() && build.in.raw.rex.B) return build_xchg(build);
+  run_function(build, sys_pause);
+  return true;
+}
 
 bool build_smsw(Build& build) {
   set_operands(build, E);

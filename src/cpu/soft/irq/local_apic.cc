@@ -1,5 +1,7 @@
 #include "cpu/soft/irq/local_apic.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <bit>
 
@@ -178,6 +180,11 @@ bool LocalApic::set_base_msr(u64 value) {
   base_ = (value & ~kApicBaseBsp) | (before & kApicBaseBsp);
   if (before & kApicBaseEnable && !(mode & kApicBaseEnable)) reset(true);
   return true;
+}
+
+void LocalApic::note_pause() {
+  constexpr u32 kPausesBeforeYield = 256;  // some ten microseconds of spinning
+  if (++pauses_ % kPausesBeforeYield == 0 && vm_.cores.size() > 1) ::sched_yield();
 }
 
 // -- request and service bits ----------------------------------------------------------------------------------------------

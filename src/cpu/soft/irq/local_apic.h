@@ -71,6 +71,9 @@ class LocalApic final : private TimerQueue::Client {
   bool x2apic_mode() const;
   u32 id() const;
 
+  /// PAUSE. A vCPU that spins for long lets others have the host's CPU: what it waits for may be one of them. Own thread.
+  void note_pause();
+
   // -- HLT: the own thread waits for its timer itself ----------------------------------------------------------------------
   void set_asleep(bool asleep) { asleep_.store(asleep, std::memory_order_seq_cst); }
   bool asleep() const { return asleep_.load(std::memory_order_seq_cst); }
@@ -133,6 +136,7 @@ class LocalApic final : private TimerQueue::Client {
   std::atomic<u32> pending_errors_{0};
   std::atomic<u8> sipi_vector_{0};
   std::atomic<bool> asleep_{false};
+  u32 pauses_ = 0;
 
   mutable Mutex timer_mutex_;
   u64 deadline_ns_ GUARDED_BY(timer_mutex_) = TimerQueue::kNever;  // guest time of the next expiry

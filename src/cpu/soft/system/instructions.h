@@ -81,6 +81,7 @@ bool sys_invd(Core& core, const Op& op);
 bool sys_wbinvd(Core& core, const Op& op);
 bool sys_invlpg(Core& core, const Op& op);
 bool sys_invpcid(Core& core, const Op& op);
+bool sys_pause(Core& core, const Op& op);
 bool sys_hlt(Core& core, const Op& op);      // leaves core.mp_state == Halted and kAttendMode set
 bool sys_monitor(Core& core, const Op& op);
 bool sys_mwait(Core& core, const Op& op);

@@ -130,6 +130,11 @@ bool sys_invpcid(Core& core, const Op& op) {
   return invalidate(core, type, descriptor);
 }
 
+bool sys_pause(Core& core, const Op&) {
+  if (core.apic) core.apic->note_pause();
+  return true;
+}
+
 bool sys_hlt(Core& core, const Op&) {
   if (!require_cpl0(core)) return false;
   core.mp_state = MpState::Halted;
