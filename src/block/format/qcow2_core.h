@@ -102,6 +102,7 @@ class Core {
   Result<WorkerPool*> workers();
 
   Loop& loop;
+  Node* self = nullptr;      // the node that this is the inside of
   NodePtr file, data, backing;  // `data` is `file`, or the external data file
   Header header;
   Options options;
@@ -113,6 +114,7 @@ class Core {
   AsyncLock tables;
   RangeLock ranges;
   std::optional<Cipher> cipher;
+  std::optional<crypto::LuksHeader> luks;   // for `info`
   std::unique_ptr<Bitmaps> bitmaps;
   bool prepared = false;     // prepare_for_writing() has been done
   bool broken = false;       // corruption was found: no more writes

@@ -84,7 +84,8 @@ Task<Status> write_first_refcounts(Node& file, const Geometry& g) {
 
 Task<Status> make_l1(Core& core, u64 size_bytes) {
   const Geometry& g = core.geometry();
-  const u64 entries = g.l1_entries(size_bytes), clusters = std::max<u64>(1, g.clusters(8 * entries));
+  const u64 entries = g.l1_entries(size_bytes), clusters = g.clusters(8 * entries);
+  if (clusters == 0) co_return Status{};
   Result<Place> got = co_await core.refcounts.allocate(clusters, clusters);
   const Place place = CO_TRY(std::move(got));
   core.header.l1_offset = place.offset;
@@ -158,29 +159,30 @@ Task<Status> create_qcow2(Loop& loop, NodePtr file, NodePtr data_file, Qcow2Crea
 
 namespace qcow2 {
 
+/// In the order in which qemu-img says what it does.
 std::vector<CreateOption> create_options() {
   return {
-      {"backing_file", CreateOption::Text, "File name of a base image"},
-      {"backing_fmt", CreateOption::Text, "Image format of the base image"},
-      {"cluster_size", CreateOption::Size, "qcow2 cluster size", "65536"},
-      {"compat", CreateOption::Text, "Compatibility level (v2 [0.10] or v3 [1.1])"},
-      {"compression_type", CreateOption::Text, "Compression method used for image cluster compression", "zlib"},
-      {"data_file", CreateOption::Text, "File name of an external data file"},
-      {"data_file_raw", CreateOption::Flag, "The external data file must stay valid as a raw image"},
+      {"encrypt.format", CreateOption::Text, "Encrypt the image, format choices: 'luks'"},
+      {"encrypt.key-secret", CreateOption::Text, "ID of secret providing qcow AES key or LUKS passphrase"},
       {"encrypt.cipher-alg", CreateOption::Text, "Name of encryption cipher algorithm"},
       {"encrypt.cipher-mode", CreateOption::Text, "Name of encryption cipher mode"},
-      {"encrypt.format", CreateOption::Text, "Encrypt the image, format choices: 'luks'"},
-      {"encrypt.hash-alg", CreateOption::Text, "Name of encryption hash algorithm"},
-      {"encrypt.iter-time", CreateOption::Number, "Time to spend in PBKDF in milliseconds"},
       {"encrypt.ivgen-alg", CreateOption::Text, "Name of IV generator algorithm"},
       {"encrypt.ivgen-hash-alg", CreateOption::Text, "Name of IV generator hash algorithm"},
-      {"encrypt.key-secret", CreateOption::Text, "ID of secret providing qcow AES key or LUKS passphrase"},
+      {"encrypt.hash-alg", CreateOption::Text, "Name of encryption hash algorithm"},
+      {"encrypt.iter-time", CreateOption::Number, "Time to spend in PBKDF in milliseconds"},
       {"encryption", CreateOption::Flag, "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)"},
+      {"cluster_size", CreateOption::Size, "qcow2 cluster size", "65536"},
       {"extended_l2", CreateOption::Flag, "Extended L2 tables", "off"},
-      {"lazy_refcounts", CreateOption::Flag, "Postpone refcount updates", "off"},
       {"preallocation", CreateOption::Text, "Preallocation mode (allowed values: off, metadata, falloc, full)"},
-      {"refcount_bits", CreateOption::Number, "Width of a reference count entry in bits", "16"},
+      {"compression_type", CreateOption::Text, "Compression method used for image cluster compression", "zlib"},
       {"size", CreateOption::Size, "Virtual disk size"},
+      {"compat", CreateOption::Text, "Compatibility level (v2 [0.10] or v3 [1.1])"},
+      {"backing_file", CreateOption::Text, "File name of a base image"},
+      {"backing_fmt", CreateOption::Text, "Image format of the base image"},
+      {"data_file", CreateOption::Text, "File name of an external data file"},
+      {"data_file_raw", CreateOption::Flag, "The external data file must stay valid as a raw image"},
+      {"lazy_refcounts", CreateOption::Flag, "Postpone refcount updates", "off"},
+      {"refcount_bits", CreateOption::Number, "Width of a reference count entry in bits", "16"},
   };
 }
 

@@ -188,6 +188,8 @@ Result<Header> parse_header(std::span<const u8> bytes, bool for_check) {
   }
   std::vector<u8> names;
   TRY(parse_extensions(bytes, header_bytes, end, header, names));
+  // A program that does not know bitmaps has written: they are out of date.
+  if (!(header.autoclear & kBitmapsValid)) header.bitmaps.reset();
   TRY(check_features(header, names));
   TRY(check_values(header));
   TRY(check_tables(header, for_check));

@@ -14,6 +14,7 @@ namespace atl::block::qcow2 {
 ImageNode::ImageNode(Loop& loop, NodePtr file, NodePtr data, NodePtr backing, Header header, Options options, Graph* graph)
     : core_(loop, std::move(file), std::move(data), std::move(header), std::move(options)), graph_(graph) {
   core_.backing = std::move(backing);
+  core_.self = this;
 }
 
 void ImageNode::start_cleaning() {
@@ -152,7 +153,8 @@ Task<Status> ImageNode::flush() {
 }
 
 Task<Status> ImageNode::close() {
-  if (!core_.options.readonly && core_.prepared && !core_.broken) {
+  const bool changed = core_.prepared || (core_.bitmaps && core_.bitmaps->changed());
+  if (!core_.options.readonly && changed && !core_.broken) {
     co_await core_.tables.exclusive();
     Status status = co_await core_.data->flush();
     if (status && core_.bitmaps) status = co_await core_.bitmaps->store();

@@ -38,8 +38,22 @@ class ImageNode final : public Node, public Image {
   bool corrupt() const override { return core_.broken || (core_.header.incompatible & kCorrupt); }
   std::string backing_file() const override { return core_.header.backing_file; }
   std::string backing_format() const override { return core_.header.backing_format; }
+  Task<Result<CheckReport>> check(Repair repair, Progress progress) override;
   Task<Status> make_empty() override;
   Task<Status> change_backing(std::string file, std::string format) override;
+  Task<Status> amend(Json options, bool force, Progress progress) override;
+  Task<Result<std::vector<SnapshotInfo>>> snapshots() override;
+  Task<Status> create_snapshot(SnapshotInfo snapshot) override;
+  Task<Status> apply_snapshot(std::string id_or_name) override;
+  Task<Status> delete_snapshot(std::string id_or_name) override;
+  Task<Result<NodePtr>> open_snapshot(std::string id_or_name) override;
+  Task<Result<std::vector<BitmapInfo>>> bitmaps() override;
+  Task<Status> add_bitmap(BitmapInfo bitmap) override;
+  Task<Status> remove_bitmap(std::string name) override;
+  Task<Status> clear_bitmap(std::string name) override;
+  Task<Status> enable_bitmap(std::string name, bool enabled) override;
+  Task<Result<BitmapRun>> bitmap_run(std::string name, u64 offset, u64 bytes) override;
+  Task<Status> set_bitmap(std::string name, u64 offset, u64 bytes) override;
 
  private:
   Status check_write(u64 offset, u64 size) const;

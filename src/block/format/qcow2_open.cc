@@ -71,17 +71,24 @@ Status check_writable(const Header& header, const std::string& name) {
   return {};
 }
 
+/// The LUKS header is read even where no secret is needed: `info` tells about it.
+Task<Status> read_luks(Core& core) {
+  if (core.header.encryption != kLuks) co_return Status{};
+  if (!core.header.crypto)
+    co_return Error(ErrorKind::Invalid, "the qcow2 header does not tell where the LUKS header is", EINVAL);
+  Result<crypto::LuksHeader> read = co_await crypto::read_luks_header(*core.file, core.header.crypto->offset);
+  core.luks = CO_TRY(std::move(read));
+  co_return Status{};
+}
+
 Task<Status> unlock(Core& core, std::string password) {
   if (core.header.encryption == kAes) {
     core.cipher = CO_TRY(Cipher::create_aes(password));
     co_return Status{};
   }
-  if (!core.header.crypto) co_return Error(ErrorKind::Invalid, core.name + ": the qcow2 header does not tell where the LUKS header is", EINVAL);
-  Result<crypto::LuksHeader> read = co_await crypto::read_luks_header(*core.file, core.header.crypto->offset);
-  crypto::LuksHeader header = CO_TRY(std::move(read));
-  Result<crypto::KeyBytes> unlocked = co_await crypto::unlock_luks(*core.file, core.header.crypto->offset, header, password);
+  Result<crypto::KeyBytes> unlocked = co_await crypto::unlock_luks(*core.file, core.header.crypto->offset, *core.luks, password);
   crypto::KeyBytes key = CO_TRY(std::move(unlocked));
-  core.cipher = CO_TRY(Cipher::create_luks(std::move(header), key, std::move(password)));
+  core.cipher = CO_TRY(Cipher::create_luks(*core.luks, key, std::move(password)));
   co_return Status{};
 }
 
@@ -105,6 +112,8 @@ Task<Result<std::shared_ptr<ImageNode>>> open_image(Graph* graph, Loop& loop, No
   auto node = std::make_shared<ImageNode>(loop, std::move(file), std::move(data), std::move(backing), std::move(header),
                                           std::move(options), graph);
   Status status = co_await node->core().load();
+  CO_TRY(std::move(status).context(name));
+  status = co_await read_luks(node->core());
   CO_TRY(std::move(status).context(name));
   if (node->encrypted() && password) {
     status = co_await unlock(node->core(), std::move(*password));

@@ -172,6 +172,7 @@ Task<Status> resize_disk(Core& core, u64 size_bytes, Preallocation how) {
     co_return Error(ErrorKind::Unsupported, "Preallocation of an image with a backing file needs extended L2 entries", ENOTSUP);
   co_await core.tables.exclusive();
   Status status = co_await core.prepare_for_writing();
+  if (status && core.bitmaps) status = co_await core.bitmaps->resize(size_bytes);
   core.tables.release();
   CO_TRY(std::move(status));
   if (size_bytes < old_size) {
