@@ -42,7 +42,7 @@ class CopyOnReadNode final : public FilterNode {
 
  private:
   Task<Status> guarded(u64 offset, u64 bytes, Task<Status> change) {
-    co_await guard_.before_write(offset, bytes);
+    static_cast<void>(co_await guard_.before_write(offset, bytes));
     Status status = co_await std::move(change);
     guard_.written(offset, bytes);
     co_return status;
@@ -90,7 +90,7 @@ Task<Result<u64>> CopyOnReadNode::read_run(u64 offset, std::span<const iovec> ou
   u64 bytes = std::min(status.bytes, size);
   if (!status.allocated) {
     bytes = std::min(bytes, kPieceBytes);
-    co_await guard_.lock(offset, bytes);
+    static_cast<void>(co_await guard_.lock(offset, bytes));
     Status kept = co_await keep(offset, bytes);
     guard_.unlock(offset, bytes);
     CO_TRY(std::move(kept));

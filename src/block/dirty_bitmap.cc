@@ -46,6 +46,7 @@ bool DirtyBitmap::get(u64 offset) const {
 }
 
 std::optional<DirtyBitmap::Run> DirtyBitmap::next_dirty(u64 offset, u64 limit) const {
+  if (offset >= size_bytes_) return std::nullopt;
   u64 bit = offset / granularity_;
   const u64 end = bits();
   while (bit < end) {

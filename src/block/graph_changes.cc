@@ -18,7 +18,7 @@ void collect(const Node& node, std::set<const Node*>& found) {
 
 Task<Status> Graph::drain() {
   std::vector<Root*> roots = roots_;
-  for (Root* root : roots) co_await root->drain();
+  for (Root* root : roots) static_cast<void>(co_await root->drain());
   co_return Status{};
 }
 

@@ -123,54 +123,54 @@ void Root::check_threshold(u64 end) {
 Task<Status> Root::read(u64 offset, std::span<const iovec> out) {
   Pass pass(*this);
   if (drains_) [[unlikely]]
-    co_await pass.enter();
+    static_cast<void>(co_await pass.enter());
   else
     pass.begin();
   const u64 bytes = iovec_bytes(out);
-  if (throttle_) co_await throttle_request(false, bytes);
+  if (throttle_) static_cast<void>(co_await throttle_request(false, bytes));
   co_return co_await account(stats_.read, bytes, node_->read(offset, out));
 }
 
 Task<Status> Root::write(u64 offset, std::span<const iovec> data, u32 flags) {
   Pass pass(*this);
   if (drains_) [[unlikely]]
-    co_await pass.enter();
+    static_cast<void>(co_await pass.enter());
   else
     pass.begin();
   const u64 bytes = iovec_bytes(data);
-  if (throttle_) co_await throttle_request(true, bytes);
+  if (throttle_) static_cast<void>(co_await throttle_request(true, bytes));
   co_return co_await change(stats_.write, offset, bytes, node_->write(offset, data, flags));
 }
 
 Task<Status> Root::write_zeroes(u64 offset, u64 size, u32 flags) {
   Pass pass(*this);
-  co_await pass.enter();
-  if (throttle_) co_await throttle_request(true, size);
+  static_cast<void>(co_await pass.enter());
+  if (throttle_) static_cast<void>(co_await throttle_request(true, size));
   co_return co_await change(stats_.write, offset, size, node_->write_zeroes(offset, size, flags));
 }
 
 Task<Status> Root::discard(u64 offset, u64 size) {
   Pass pass(*this);
-  co_await pass.enter();
+  static_cast<void>(co_await pass.enter());
   co_return co_await change(stats_.unmap, offset, size, node_->discard(offset, size));
 }
 
 Task<Status> Root::write_compressed(u64 offset, std::span<const iovec> data) {
   Pass pass(*this);
-  co_await pass.enter();
+  static_cast<void>(co_await pass.enter());
   const u64 bytes = iovec_bytes(data);
   co_return co_await change(stats_.write, offset, bytes, node_->write_compressed(offset, data));
 }
 
 Task<Status> Root::flush() {
   Pass pass(*this);
-  co_await pass.enter();
+  static_cast<void>(co_await pass.enter());
   co_return co_await account(stats_.flush, 0, node_->flush());
 }
 
 Task<Status> Root::resize(u64 size_bytes, Preallocation how) {
   Pass pass(*this);
-  co_await pass.enter();
+  static_cast<void>(co_await pass.enter());
   Status status = co_await node_->resize(size_bytes, how);
   if (status && on_resized) on_resized();
   co_return status;

@@ -184,7 +184,7 @@ Task<Status> BackupJob::settle() {
 }
 
 Task<Status> BackupJob::undo() {
-  co_await graph_.drain();
+  static_cast<void>(co_await graph_.drain());
   watch_.end();
   graph_.resume();
   if (o_.bitmap_mode != BackupOptions::BitmapMode::Always) restore_bitmap();

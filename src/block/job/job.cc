@@ -194,7 +194,7 @@ CopyOptions Job::copy_options(Node& source, Node& target) {
 // --- the course of a job ---
 
 Task<Status> Job::settle_drained() {
-  co_await graph_.drain();
+  static_cast<void>(co_await graph_.drain());
   Status status = co_await settle();
   graph_.resume();
   co_return status;
@@ -246,7 +246,7 @@ Status Jobs::check(const Job& job) const {
 
 Task<Status> Jobs::add(Graph& graph, std::shared_ptr<Job> job, Job::Listener listener) {
   CO_TRY(check(*job));
-  co_await graph.drain();
+  static_cast<void>(co_await graph.drain());
   Status attached = co_await job->attach();
   graph.resume();
   CO_TRY(std::move(attached));

@@ -66,7 +66,7 @@ Task<Status> MirrorJob::work() {
     if (!dirty_.is_clean()) continue;
     become_ready();
     if (wants_completion()) break;
-    co_await nap(kNapNs);
+    static_cast<void>(co_await nap(kNapNs));
   }
   if (is_cancelled()) co_return Status{};
   CO_TRY(std::move(status));

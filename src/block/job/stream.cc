@@ -78,7 +78,7 @@ Task<Status> StreamJob::work() {
 }
 
 Task<Result<u64>> StreamJob::copy_up(u64 offset, u64 bytes) {
-  co_await guard_.lock(offset, bytes);
+  static_cast<void>(co_await guard_.lock(offset, bytes));
   Result<u64> copied = co_await copy_locked(offset, bytes);
   guard_.unlock(offset, bytes);
   co_return copied;
