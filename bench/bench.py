@@ -248,8 +248,10 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--size", type=float, help="of compute jobs: about the seconds that each takes natively")
     parser.add_argument("--who", default=",".join(compute.RUNNERS), help="whom the compute table compares with native (default: %(default)s)")
+    parser.add_argument("--accel", default=SOFT["atoll"][1], help="what Atoll runs on in the compute table (default: %(default)s)")
     parser.add_argument("rows", nargs="*", metavar="ROW", help=" ".join(ROWS))
     args = parser.parse_args()
+    SOFT["atoll"] = ("atoll", args.accel)
     if args.rows[:1] == ["compute"]:
         names, runners = args.rows[1:], args.who.split(",")
         check_names(parser, "job", names, jobs.JOBS)

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <signal.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -16,7 +17,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr unsigned kMostSeconds = 60;  // for 64 programs
+constexpr time_t kMostSeconds = 60;  // of CPU time, for 64 programs
 
 void print_lines(const std::vector<std::string>& lines) {
   for (const std::string& line : lines) fmt::print("  {}\n", line);
@@ -46,15 +47,18 @@ std::atomic<u64>& current_index() {
 }
 
 /// A program that never ends on one of the engines is a difference as well.
-void watch() {
-  struct sigaction action {};
-  action.sa_handler = [](int) {
-    char text[96];
-    auto written = fmt::format_to_n(text, sizeof text, "program {} or one of the next 63 does not end\n", current_index().load());
-    static_cast<void>(!::write(1, text, written.size));
-    ::_exit(1);
-  };
-  ::sigaction(SIGALRM, &action, nullptr);
+void give_up(int) {
+  char text[96];
+  auto written = fmt::format_to_n(text, sizeof text, "program {} or one of the next 63 does not end\n", current_index().load());
+  static_cast<void>(!::write(1, text, written.size));
+  ::_exit(1);
+}
+
+void watch(u64 index) {
+  current_index() = index;
+  itimerval limit{.it_interval = {}, .it_value = {.tv_sec = kMostSeconds, .tv_usec = 0}};
+  ::signal(SIGPROF, give_up);
+  ::setitimer(ITIMER_PROF, &limit, nullptr);
 }
 
 }  // namespace
@@ -66,10 +70,9 @@ bool run_sequences(const SequenceOptions& options, NativeRunner& native) {
   auto start = Clock::now();
   auto end = start + std::chrono::seconds(options.seconds);
   u64 differing = 0, done = 0;
-  watch();
   for (u64 i = options.first; done < options.sequences && differing < options.stop_after; ++i, ++done) {
     if (done % 64 == 0 && Clock::now() >= end) break;
-    if (done % 64 == 0) ::alarm(kMostSeconds), current_index() = i;
+    if (done % 64 == 0) watch(i);
     Program program = generator.make(i, memory);
     std::vector<std::string> lines = trial.run(program, memory);
     if (lines.empty()) continue;

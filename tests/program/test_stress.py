@@ -4,6 +4,7 @@ Some seconds in CI; ATOLL_STRESS_SECONDS=600 for the long run (scripts/test-long
 
 import os
 import subprocess
+import threading
 import time
 import unittest
 
@@ -43,6 +44,9 @@ class Stress(unittest.TestCase):
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
         self.addCleanup(process.stdout.close)
+        deadline = threading.Timer(6 * seconds + 240, process.kill)
+        deadline.start()
+        self.addCleanup(deadline.cancel)
         samples, text = [], ""
         for line in process.stdout:
             now, line = time.monotonic(), line.decode(errors="replace").strip()
