@@ -24,6 +24,17 @@ void Emitter::poll(i32 target) {
   a_.jump_if(kNotEqual, aside({.kind = Aside::Kind::Leave, .state = s_, .insn = insn_, .target = target}));
 }
 
+/// In a block that ends with a branch backwards: polls before `insn` if the host's flags are of no more use there, which at the
+/// branch itself they are.
+void Emitter::poll_early(const Insn& insn) {
+  bool recoverable = (s_.memory || s_.recipe) && !stale_;
+  bool kills = insn.flags_killed == kArithmetic && !insn.flags_read;
+  bool checks = insn.kind == Kind::Copy && insn.mem.present && clobbers(accesses().operand);
+  if (!recoverable || insn.branches() || !(kills || checks)) return;
+  poll(insn.offset);
+  poll_due_ = false;
+}
+
 void Emitter::look_up_jump() {
   s_.host = false;
   a_.alu_imm(AluOp::Cmp, 4, Place::of(core(layout::kAttention)), 0);
@@ -76,7 +87,7 @@ void Emitter::enter_block(u16 block) {
 
 void Emitter::transfer(i32 target, bool backward) {
   if (!in_page(target)) return leave_direct(target);
-  if (backward) poll(target);
+  if (backward && poll_due_) poll(target);
   u16 block = region_.block_at(static_cast<u16>(target));
   if (block == kNoBlock) link(static_cast<u16>(target));
   else enter_block(block);
@@ -88,7 +99,7 @@ void Emitter::fall_through(const Block& block) {
 
 /// Whether the branch can go straight to a version of its target: nothing to do on the way.
 bool Emitter::branch_directly(const Insn& insn) {
-  if (!in_page(insn.target) || insn.target <= insn.offset) return false;
+  if (!in_page(insn.target) || poll_due_) return false;
   u16 block = region_.block_at(static_cast<u16>(insn.target));
   if (block == kNoBlock) return false;
   size_t version = find_version(block, s_);
@@ -100,7 +111,7 @@ bool Emitter::branch_directly(const Insn& insn) {
 void Emitter::emit_jcc(const Insn& insn) {
   ensure_host();
   if (branch_directly(insn)) return;
-  bool loop = insn.target <= insn.offset && in_page(insn.target) && region_.block_at(static_cast<u16>(insn.target)) != kNoBlock;
+  bool loop = insn.loops() && region_.block_at(static_cast<u16>(insn.target)) != kNoBlock;
   if (!loop) {
     a_.jump_if(insn.cond, aside({.kind = Aside::Kind::Branch, .state = s_, .insn = insn_, .target = insn.target}));
     return;
@@ -183,6 +194,7 @@ void Emitter::emit_call_out(const Insn& insn) {
   a_.bind(resume_);
   add_site({.at = a_.here(), .offset = insn.offset, .op = insn.op, .vectors = s_.vectors}, resume_, !insn.ends);
   s_ = {.host = true, .memory = true, .vectors = s_.vectors};
+  stale_ = false;
   take_scratch();
 }
 

@@ -116,9 +116,11 @@ void Emitter::note_flags(const Insn& insn) {
     s_.host = true;
     s_.memory = false;
     s_.recipe = recipe_of(insn);
+    stale_ = false;
   } else if (s_.recipe && s_.recipe.uses(insn.writes)) {
     s_.recipe = {};
-    if (!s_.host) s_.memory = true;  // if it was not settled, nobody looks at the flags any more
+    if (s_.host || s_.memory) return;
+    s_.memory = stale_ = true;  // as it was not settled, nobody looks at the flags any more
   }
 }
 

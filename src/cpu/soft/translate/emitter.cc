@@ -123,6 +123,8 @@ void Emitter::emit_block(size_t version) {
   if (!windows_[number]) windows_[number] = find_windows(region_, block, long_code_);
   in_scratch_ = kNoWindow;
   find_live(block);
+  poll_due_ = region_.insn(block, block.count - 1u).loops();
+  stale_ = block.live_in == 0 && versions_[version].first == 0;
   for (index_ = versions_[version].first; index_ < block.count; ++index_) emit_insn(region_.insn(block, index_), live_[index_ + 1]);
   if (!region_.insn(block, block.count - 1u).terminal()) fall_through(block);
 }
@@ -131,6 +133,7 @@ void Emitter::emit_insn(const Insn& insn, u16 live_after) {
   insn_ = &insn;
   resume_ = a_.new_label();
   resumes_here_ = false;
+  if (poll_due_) poll_early(insn);
   if (insn.straddles()) guard_tail(insn);
   switch (insn.kind) {
     case Kind::CallOut: emit_call_out(insn); break;
@@ -158,6 +161,7 @@ void Emitter::emit_insn(const Insn& insn, u16 live_after) {
 
 Label Emitter::aside(Aside what) {
   what.label = a_.new_label();
+  what.poll = poll_due_;
   resumes_here_ |= what.resumes;
   asides_.push_back(what);
   return what.label;
@@ -172,7 +176,7 @@ void Emitter::emit_aside(const Aside& what) {
     case Aside::Kind::Plain: return a_.jump(versions_[plain_version(what.block, what.index, s_)].label);
     case Aside::Kind::Trap: return emit_trap(what);
     case Aside::Kind::LoadVectors: return emit_load_vectors(what);
-    case Aside::Kind::Branch: return transfer(what.target, what.target <= insn_->offset);
+    case Aside::Kind::Branch: poll_due_ = what.poll; return transfer(what.target, what.target <= insn_->offset);
     case Aside::Kind::Leave:
       ensure_memory();
       target_rip(what.target);

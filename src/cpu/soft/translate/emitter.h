@@ -80,6 +80,7 @@ class Emitter {
     Label back = 0;           // LoadVectors: where the instruction goes on
     Label resume = 0;         // Miss, Trap, LoadVectors: behind the instruction
     bool resumes = false, write = false;
+    bool poll = false;        // Branch: backwards, and not polled yet
     u16 op = 0;               // Trap: index into Draft::ops
     u16 block = 0, index = 0; // Plain: where the rest begins
     i32 target = 0;           // Branch, Leave: from the page's start
@@ -162,6 +163,7 @@ class Emitter {
   void leave_direct(i32 target);                // to another page
   void link(u16 target);
   void poll(i32 target);
+  void poll_early(const Insn& insn);
   void target_rip(i32 target);                  // linear address of an offset to scratch 0
   void look_up_jump();                          // scratch 0: linear address
   bool branch_directly(const Insn& insn);
@@ -199,6 +201,8 @@ class Emitter {
   HostMemory operand_;                          // where the instruction's memory operand is
   std::vector<size_t> pending_;
   size_t next_version_ = kNoVersion;            // to be emitted right behind this one
+  bool poll_due_ = false;                       // the block ends with a branch backwards
+  bool stale_ = false;                          // nobody needs the flags any more: s_ says that they are in memory, and they are not
   bool inline_ = false;                         // in the middle of a block: no version can come right behind
   std::vector<Aside> asides_;
   std::vector<std::pair<size_t, Label>> resumes_;  // indexes of sites that go on at a label

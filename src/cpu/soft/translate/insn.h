@@ -82,6 +82,8 @@ struct Insn {
   ZydisMnemonic mnemonic = ZYDIS_MNEMONIC_INVALID;
 
   u16 end() const { return static_cast<u16>(offset + length); }
+  /// A branch or call backwards in the page.
+  bool loops() const { return (branches() || kind == Kind::Call) && target >= 0 && target <= offset; }
   bool straddles() const { return end() > kPageSize; }
   /// Whether control never goes on to the next instruction from here by itself.
   bool terminal() const {
