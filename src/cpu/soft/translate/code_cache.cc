@@ -178,10 +178,13 @@ void CodeCache::close() {
 bool CodeCache::try_empty() {
   for (const Core* core : vm_.cores)
     if (core && core->in_translation.load(std::memory_order_seq_cst)) return false;
-  for (PageCode& page : page_codes_) {
-    page.version.store(0, std::memory_order_relaxed);
-    for (auto& list : page.lists) list.store(nullptr, std::memory_order_relaxed);
-    page.open.clear();
+  {
+    std::lock_guard lock(table_mutex_);  // note_start() may add pages meanwhile
+    for (PageCode& page : page_codes_) {
+      page.version.store(0, std::memory_order_relaxed);
+      for (auto& list : page.lists) list.store(nullptr, std::memory_order_relaxed);
+      page.open.clear();
+    }
   }
   region_count_.store(0, std::memory_order_release);
   regions_.clear();

@@ -160,12 +160,12 @@ class CodeCache final : public CodePages::Listener {
   std::atomic<u32> region_count_{0};
   Stats stats_;
 
-  std::mutex mutex_;   // everything below; never waited for by a running vCPU
-  std::mutex table_mutex_;
+  std::mutex table_mutex_;  // for adding pages
+  std::deque<PageCode> page_codes_;
+  std::mutex mutex_;   // everything below, and the pages' contents; never waited for by a running vCPU
   std::optional<Translator> translator_;
   std::deque<Region> regions_;
   std::deque<Node> nodes_;
-  std::deque<PageCode> page_codes_;
   u64 used_ = 0, kept_bytes_ = 0;
   std::FILE* perf_map_ = nullptr;
 };
