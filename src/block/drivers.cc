@@ -13,7 +13,7 @@ extern const Driver kHttpDriver, kHttpsDriver, kFtpDriver, kFtpsDriver, kSshDriv
 extern const Driver kSheepdogDriver, kTftpDriver, kRbdDriver, kGlusterDriver;
 extern const Driver kRawDriver, kQcow2Driver;
 extern const Driver kVdiDriver, kVpcDriver, kVmdkDriver, kLuksDriver, kQedDriver, kQcowDriver, kParallelsDriver;
-extern const Driver kVhdxDriver, kBochsDriver, kCloopDriver, kDmgDriver;
+extern const Driver kVhdxDriver, kBochsDriver, kCloopDriver, kDmgDriver, kVvfatDriver;
 
 const std::vector<const Driver*>& drivers() {
   static const std::vector<const Driver*> list = {
@@ -22,7 +22,7 @@ const std::vector<const Driver*>& drivers() {
       &kHttpDriver, &kHttpsDriver, &kFtpDriver, &kFtpsDriver, &kSshDriver, &kIscsiDriver, &kNfsDriver,
       &kSheepdogDriver, &kTftpDriver, &kRbdDriver, &kGlusterDriver,
       &kVdiDriver, &kVpcDriver, &kVmdkDriver, &kLuksDriver, &kQedDriver, &kQcowDriver, &kParallelsDriver,
-      &kVhdxDriver, &kBochsDriver, &kCloopDriver, &kDmgDriver,
+      &kVhdxDriver, &kBochsDriver, &kCloopDriver, &kDmgDriver, &kVvfatDriver,
   };
   return list;
 }
