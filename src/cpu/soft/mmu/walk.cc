@@ -79,7 +79,11 @@ class Walker {
         continue;
       }
       u64 offset = (u64{1} << shift) - 1;
-      out = {(table.at & ~offset) | (linear_ & offset), static_cast<u8>(shift), table.user, table.writable, table.executable, true, false};
+      out = {.gpa = (table.at & ~offset) | (linear_ & offset),
+             .page_shift = static_cast<u8>(shift),
+             .user = table.user,
+             .writable = table.writable,
+             .executable = table.executable};
       return take_leaf(entry, out);
     }
   }

@@ -148,7 +148,8 @@ bool long_stack(Core& core, const Descriptor& gate, u8 cpl, u64& sp) {
 
 /// The frame in one write if its page holds it all; else by pushes, whose faults name the right address.
 bool push_long_frame(Core& core, const Event& event, u64 return_rip, u8 cpl, u64& sp) {
-  const u64 frame[] = {event.error, return_rip, core.seg[kCs].selector, saved_flags(core, event), core.gpr[kRsp], core.seg[kSs].selector};
+  const u64 frame[] = {event.error,    return_rip, core.seg[kCs].selector, saved_flags(core, event),
+                       core.gpr[kRsp], core.seg[kSs].selector};
   const unsigned skipped = event.has_error ? 0 : 1, bytes = sizeof frame - skipped * 8;
   const u64 top = (sp & ~u64{15}) - bytes;
   if ((top & (kPageSize - 1)) <= kPageSize - bytes && is_canonical(top)) [[likely]] {
