@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "machine/block_store.h"
 #include "machine/machine.h"
 
 namespace atl::control {
@@ -39,8 +40,12 @@ class FakeMachine final : public machine::Machine {
   std::optional<int> exit_code() const override { return std::nullopt; }
   Status add_device(const machine::DeviceConfig& device) override { return note("add_device " + device.type + " " + device.id); }
   Status remove_device(const std::string& id) override { return missing(fmt::format("Device '{}' not found", id)); }
-  Status add_drive(const machine::DriveConfig& drive) override { return note("add_drive " + drive.id); }
-  Status remove_drive(const std::string& name) override { return note("remove_drive " + name); }
+  machine::BlockStore& blocks() override { return blocks_; }
+  void report_write_threshold(std::string, u64, u64) override {}
+  /// Lets the I/O thread do what is ready.
+  void settle() {
+    thread_->run_on([] {});
+  }
   Status add_network(const machine::NetConfig& network) override { return note("add_network " + network.id); }
   Status remove_network(const std::string& id) override { return missing(fmt::format("Device '{}' not found", id)); }
   Status add_rng(const machine::RngConfig& rng) override { return note("add_rng " + rng.id); }
@@ -78,6 +83,11 @@ class FakeMachine final : public machine::Machine {
   Status set_debug_points(const std::vector<cpu::DebugRequest::Point>& points) override {
     return note(fmt::format("points {}", points.size()));
   }
+  display::Screen* screen() override { return nullptr; }
+  Status press_key(u8 number, bool down) override { return note(fmt::format("key {:x} {}", number, down ? "down" : "up")); }
+  Status move_pointer(i32 dx, i32 dy, i32 dz, u8 buttons) override {
+    return note(fmt::format("pointer {} {} {} {}", dx, dy, dz, buttons));
+  }
   Status step_cpu(u32 index) override { return note(fmt::format("step {}", index)); }
 
  private:
@@ -87,7 +97,11 @@ class FakeMachine final : public machine::Machine {
   }
   static Status missing(std::string text) { return Error(ErrorKind::NotFound, std::move(text)); }
 
+  static std::unique_ptr<LoopThread> start_thread() { return MUST(LoopThread::start("IO fake")); }  // io_uring works here
+
   const machine::Config config_;
+  std::unique_ptr<LoopThread> thread_ = start_thread();
+  machine::BlockStore blocks_{*thread_};
 };
 
 }  // namespace atl::control

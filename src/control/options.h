@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "control/chardev/config.h"
+#include "display/vnc/server.h"
 #include "machine/config.h"
 
 namespace atl::control {
@@ -33,6 +34,7 @@ struct ProgramOptions {
   /// Who uses which back end, under the id that its user knows: the back end's own id, or one port of a mux each.
   std::vector<std::pair<machine::CharId, std::string>> ports;
   std::vector<MonitorConfig> monitors;
+  std::optional<display::vnc::ServerOptions> vnc;
   machine::CharId gdb;       // where a debugger connects; "" = nowhere
   std::string pidfile;
   bool daemonize = false;

@@ -54,12 +54,14 @@ class VmProcess {
   std::vector<std::unique_ptr<QmpMonitor>> qmp_monitors_;
   std::vector<std::unique_ptr<HmpMonitor>> hmp_monitors_;
   std::unique_ptr<GdbStub> gdb_;
+  std::unique_ptr<RemoteScreen> remote_screen_;
 };
 
 VmProcess::~VmProcess() {
   if (chars_) chars_->drain(kLastOutput_ns);
   // Monitors and debuggers look at the machine, and the machine writes to the back ends.
   gdb_.reset();
+  remote_screen_.reset();
   hmp_monitors_.clear();
   qmp_monitors_.clear();
   if (control_) control_->set_machine(nullptr);
@@ -104,6 +106,10 @@ Status VmProcess::create_monitors() {
 Status VmProcess::create_machine() {
   machine_ = TRY(machine::Machine::create(line_.machine, *loop_, chars_->users()));
   control_->set_machine(machine_.get());
+  if (line_.program.vnc) {
+    remote_screen_ = TRY(RemoteScreen::create(*loop_, *line_.program.vnc, *control_).context("-vnc"));
+    control_->set_remote_screen(remote_screen_.get());
+  }
   if (!line_.program.gdb.empty()) gdb_ = std::make_unique<GdbStub>(*control_, *chars_->find_user(line_.program.gdb));
   // Input that came in meanwhile was held back.
   for (const auto& [id, chars] : chars_->users()) chars->accept_input();

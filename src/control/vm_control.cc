@@ -3,9 +3,11 @@
 #include <algorithm>
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "base/strings.h"
 #include "control/cmdline/translate.h"
+#include "machine/block_store.h"
 #include "machine/device_table.h"
 
 namespace atl::control {
@@ -14,10 +16,7 @@ using machine::DriveConfig;
 using machine::Event;
 
 VmControl::VmControl(Loop& loop, const CommandLine& line, CharSet& chars)
-    : loop_(loop), chars_(chars), fd_sets_(line.program.fd_sets) {
-  for (const auto& drive : line.machine.drives)
-    if (!drive.from_drive_option && drive.raw.node_name.empty()) protocol_nodes_.emplace(drive.id, drive);
-}
+    : loop_(loop), chars_(chars), fd_sets_(line.program.fd_sets) {}
 
 void VmControl::set_machine(machine::Machine* machine) {
   machine_ = machine;
@@ -49,32 +48,9 @@ Status VmControl::add_device(KeyValues values) {
   return machine_->add_device(device);
 }
 
-Status VmControl::add_block_node(KeyValues values) {
-  std::string below = values.get("file");
-  auto named = protocol_nodes_;
-  DriveConfig drive = TRY(drive_from_blockdev(std::move(values), fd_sets_, named));
-  if (!below.empty()) return stack_on_node(std::move(drive), below);
-  TRY(machine_->add_drive(drive));
-  if (drive.raw.node_name.empty()) protocol_nodes_.emplace(drive.id, drive);
-  return {};
-}
-
-// The machine knows a file and the raw view on it as one node: the file alone makes way for both.
-Status VmControl::stack_on_node(DriveConfig drive, const std::string& below) {
-  TRY(machine_->remove_drive(below));
-  Status added = machine_->add_drive(drive);
-  if (added) {
-    protocol_nodes_.erase(below);
-    return added;
-  }
-  if (Status restored = machine_->add_drive(protocol_nodes_.at(below)); !restored) protocol_nodes_.erase(below);
-  return added;
-}
-
-Status VmControl::remove_block_node(const std::string& node_name) {
-  TRY(machine_->remove_drive(node_name));
-  protocol_nodes_.erase(node_name);
-  return {};
+Status VmControl::add_block_node(nlohmann::json tree) {
+  DriveConfig drive = TRY(drive_from_tree(std::move(tree), fd_sets_));
+  return machine_->blocks().add(drive);
 }
 
 // "fd=name" is a descriptor that getfd stored; it goes to the back end for good.
@@ -92,6 +68,15 @@ Status VmControl::add_network(KeyValues values) {
 }
 
 Status VmControl::add_object(KeyValues values) {
+  const std::string type = values.get("qom-type");
+  if (type == "secret") {
+    machine_->blocks().add_secret(TRY(secret_from_values(std::move(values))));
+    return {};
+  }
+  if (type == "throttle-group") {
+    auto group = TRY(throttle_group_from_values(std::move(values)));
+    return machine_->blocks().add_throttle_group(group);
+  }
   auto rng = TRY(rng_from_values(std::move(values)));
   return machine_->add_rng(rng);
 }

@@ -6,10 +6,14 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json_fwd.hpp>
+
 #include "base/fd.h"
 #include "base/key_values.h"
 #include "control/char_set.h"
 #include "control/options.h"
+#include "control/screen/user_input.h"
+#include "control/screen/vnc.h"
 #include "machine/machine.h"
 
 namespace atl::control {
@@ -26,6 +30,10 @@ class VmControl {
   machine::Machine& machine() const { return *machine_; }
   bool has_machine() const { return machine_ != nullptr; }
   CharSet& chars() { return chars_; }
+  UserInput& input() { return input_; }
+  /// nullptr without -vnc.
+  RemoteScreen* remote_screen() const { return remote_screen_; }
+  void set_remote_screen(RemoteScreen* screen) { remote_screen_ = screen; }
   const machine::Config& config() const { return machine_->config(); }
 
   void add_listener(Listener listener) { listeners_.push_back(std::move(listener)); }
@@ -35,29 +43,28 @@ class VmControl {
 
   // What monitors change. Option lists have the keys of the command line.
   Status add_device(KeyValues values);
-  Status add_block_node(KeyValues values);
-  Status remove_block_node(const std::string& node_name);
+  Status add_block_node(nlohmann::json tree);
   Status add_network(KeyValues values);
   Status add_object(KeyValues values);
 
   // Descriptors that a client handed over.
   void keep_fd(const std::string& name, Fd fd) { named_fds_[name] = std::move(fd); }
   Status close_fd(const std::string& name);
+  const std::map<u64, int>& fd_sets() const { return fd_sets_; }
   /// A new or given set; the result is its number and the descriptor's.
   std::pair<u64, int> add_to_fd_set(std::optional<u64> set, Fd fd);
 
  private:
   void on_event(const machine::Event& event);
   void tell(const machine::Event& event);
-  Status stack_on_node(machine::DriveConfig drive, const std::string& below);
 
   Loop& loop_;
   CharSet& chars_;
   machine::Machine* machine_ = nullptr;
+  RemoteScreen* remote_screen_ = nullptr;
+  UserInput input_{loop_, [this] { return machine_; }};
   std::vector<Listener> listeners_;
   bool quitting_ = false;
-  /// Protocol nodes that a raw node may still be put on.
-  std::map<std::string, machine::DriveConfig> protocol_nodes_;
   std::map<std::string, Fd> named_fds_;
   std::vector<Fd> set_fds_;
   std::map<u64, int> fd_sets_;

@@ -3,14 +3,19 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <variant>
 #include <vector>
 
+#include <nlohmann/json_fwd.hpp>
+
 #include "base/types.h"
 #include "block/node.h"
+#include "block/open_mode.h"
+#include "block/throttle.h"
 #include "cpu/cpuid.h"
 #include "cpu/soft_options.h"
 #include "memory/guest_memory.h"
@@ -19,6 +24,7 @@
 namespace atl::machine {
 
 enum class BoardKind : u8 { Pc, Microvm };
+enum class VgaKind : u8 { None, Std };
 enum class AcceleratorKind : u8 { Kvm, Soft };
 
 struct AcceleratorChoice {
@@ -39,16 +45,30 @@ struct DeviceConfig {
 
 using block::ErrorPolicy;
 
-/// A block node that a device can name: a file with a raw view on it.
+/// A disk that a device can name: a graph of block nodes.
 struct DriveConfig {
-  std::string id;          // drive id or top node name
-  block::FileOptions file;
-  block::RawOptions raw;
+  std::string id;                               // drive id or top node name
+  std::shared_ptr<const nlohmann::json> tree;   // as blockdev-add takes it
+  block::OpenMode mode;
   bool from_drive_option = false;  // -drive: appears in query-block under its id
+  bool snapshot = false;           // writes go to a temporary file that vanishes with the machine
+  bool copy_on_read = false;
+  block::ThrottleLimits throttle;
+  std::string throttle_group;      // "": a group of its own, if there are limits
   ErrorPolicy read_error = ErrorPolicy::Report;
   ErrorPolicy write_error = ErrorPolicy::StopOnNoSpace;
   bool write_through = false;  // a write is on stable storage before it completes; the guest sees no write cache
   std::string serial;
+};
+
+/// A value that only names appear of, such as a password.
+struct SecretConfig {
+  std::string id, value;
+};
+
+struct ThrottleGroupConfig {
+  std::string id;
+  block::ThrottleLimits limits;
 };
 
 struct NetConfig {
@@ -77,6 +97,7 @@ struct BootConfig {
   std::string firmware;                 // -bios; "" = none (direct kernel boot) or the board's default
   std::string order;                    // "cdn" as -boot order=
   bool strict = false;
+  bool menu = false;                    // firmware offers its boot menu
 };
 
 /// Where a serial port, console or monitor goes: the id of a CharBackend that `control` created. "" = not connected.
@@ -94,8 +115,12 @@ struct Config {
   std::string name, uuid;                       // uuid "" = all zero
   RtcConfig rtc;
   std::vector<CharId> serial;                   // COM1 ...; at most 4
+  VgaKind vga = VgaKind::None;
+  u64 vga_bytes = 16 * kMiB;                    // of screen memory
   CharId debugcon;                              // isa-debugcon at 0xe9: "" = none
-  std::vector<DriveConfig> drives;
+  std::vector<SecretConfig> secrets;
+  std::vector<ThrottleGroupConfig> throttle_groups;
+  std::vector<DriveConfig> drives;              // in order: a node may stand on those before it
   std::vector<NetConfig> networks;
   std::vector<RngConfig> rngs;
   std::vector<IoThreadConfig> iothreads;

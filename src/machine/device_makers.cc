@@ -57,7 +57,7 @@ Result<VirtioBlkOptions> blk_options(const Order& order, const DriveConfig& driv
   o.write_zeroes = p.flag("write-zeroes");
   o.config_wce = p.flag("config-wce");
   o.write_through = p.text("write-cache") == "auto" ? drive.write_through : !p.flag("write-cache");
-  o.readonly = drive.file.readonly || drive.raw.readonly;
+  o.readonly = drive.mode.readonly && !drive.snapshot;
   o.read_error = TRY(error_policy(p, "rerror", drive.read_error));
   o.write_error = TRY(error_policy(p, "werror", drive.write_error));
   o.on_error = [report = order.context.on_block_error, id = drive.id, user = order.user](const BlockError& error) {
@@ -72,10 +72,12 @@ Result<MadeDevice> make_blk(const Order& order) {
   if (drive_id.empty()) return Error(ErrorKind::Invalid, "drive property not set");
   MadeDevice made;
   made.thread = TRY(order.context.back_ends.iothread(std::string(p.text("iothread"))));
-  const auto drive = TRY(order.context.back_ends.claim_drive(drive_id, order.user, *made.thread, p.flag("share-rw")));
+  const auto drive = TRY(order.context.back_ends.blocks().claim(drive_id, order.user, *made.thread, p.flag("share-rw")));
   VirtioBlkOptions options = TRY(blk_options(order, *drive.config));
   TRY(VirtioBlk::check(options).context(p.device().type));
-  made.device = std::make_unique<VirtioBlk>(std::move(options), *drive.node, made.thread->loop(), order.context.memory);
+  auto disk = std::make_unique<VirtioBlk>(std::move(options), *drive.root, made.thread->loop(), order.context.memory);
+  made.thread->run_on([&] { drive.root->on_resized = [disk = disk.get()] { disk->size_changed(); }; });
+  made.device = std::move(disk);
   return made;
 }
 

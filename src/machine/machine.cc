@@ -86,7 +86,13 @@ Status MachineImpl::create_back_ends() {
   device_clock_ = std::make_unique<LoopClock>(back_ends_->default_thread().loop(), clock_);
   for (const IoThreadConfig& thread : config_.iothreads) TRY(back_ends_->add_iothread(thread));
   for (const RngConfig& rng : config_.rngs) TRY(back_ends_->add_rng(rng));
-  for (const DriveConfig& drive : config_.drives) TRY(back_ends_->add_drive(drive));
+  BlockStore& blocks = back_ends_->blocks();
+  blocks.set_job_listener([this](const block::JobEvent& job) {
+    post([this, job] { emit({.kind = Event::Kind::BlockJob, .job = std::make_shared<block::JobEvent>(job)}); });
+  });
+  for (const SecretConfig& secret : config_.secrets) blocks.add_secret(secret);
+  for (const ThrottleGroupConfig& group : config_.throttle_groups) TRY(blocks.add_throttle_group(group));
+  for (const DriveConfig& drive : config_.drives) TRY(blocks.add(drive));
   for (const NetConfig& network : config_.networks) TRY(back_ends_->add_network(network));
   return {};
 }
@@ -201,7 +207,7 @@ Status MachineImpl::go_on(std::optional<u32> only) {
   if (state_ == RunState::Shutdown || state_ == RunState::InternalError || state_ == RunState::GuestPanicked) {
     return Error(ErrorKind::Invalid, "Resetting the Virtual Machine is required");
   }
-  for (auto& drive : back_ends_->drives()) drive.io_error = false;
+  for (auto& drive : back_ends_->blocks().drives()) drive.io_error = false;
   set_state(RunState::Running);
   emit({.kind = Event::Kind::Resume});
   run_everything(only);

@@ -14,7 +14,12 @@
 #include "base/loop.h"
 #include "base/result.h"
 #include "cpu/vm.h"
+#include "display/screen.h"
 #include "machine/config.h"
+
+namespace atl::block {
+struct JobEvent;
+}
 
 namespace atl::machine {
 
@@ -28,11 +33,13 @@ struct DebugStop {
   std::optional<cpu::DebugRequest::Point> point;  // none: a single step has been done
 };
 
+class BlockStore;
+
 /// What happened, for the monitors. Delivered on the control loop.
 struct Event {
   enum class Kind : u8 {
     Stop, Resume, Reset, Shutdown, Powerdown, BlockIoError, BalloonChange, DeviceDeleted, NicRxFilterChanged, RtcChange,
-    DeviceUnplugError,
+    DeviceUnplugError, BlockJob, BlockWriteThreshold,
   };
   Kind kind;
   bool guest = false;               // Reset, Shutdown: the guest asked for it
@@ -40,7 +47,9 @@ struct Event {
   std::string device, node, path;   // DeviceDeleted, BlockIoError
   std::string operation, action;    // BlockIoError: "read"/"write", "report"/"stop"/"ignore"
   bool nospace = false;
-  i64 value = 0;                    // BalloonChange: bytes
+  i64 value = 0;                    // BalloonChange: bytes; BlockWriteThreshold: bytes above it
+  u64 threshold = 0;
+  std::shared_ptr<const block::JobEvent> job;  // BlockJob
   std::optional<DebugStop> debug;   // Stop: by a break- or watchpoint, or after a single step
 };
 
@@ -89,8 +98,10 @@ class Machine {
   virtual Status add_device(const DeviceConfig& device) = 0;
   /// Asks the guest to let go; DeviceDeleted tells the end.
   virtual Status remove_device(const std::string& id) = 0;
-  virtual Status add_drive(const DriveConfig& drive) = 0;
-  virtual Status remove_drive(const std::string& node_name) = 0;
+  /// Drives, block nodes and their jobs.
+  virtual BlockStore& blocks() = 0;
+  /// A write has gone past a node's threshold. Any thread.
+  virtual void report_write_threshold(std::string node_name, u64 exceeded, u64 threshold) = 0;
   virtual Status add_network(const NetConfig& network) = 0;
   virtual Status remove_network(const std::string& id) = 0;
   virtual Status add_rng(const RngConfig& rng) = 0;
@@ -107,6 +118,13 @@ class Machine {
   /// Guest memory by linear (of vCPU `cpu_index`) or physical address; the error names the address.
   virtual Result<std::vector<u8>> read_memory(bool physical, u32 cpu_index, u64 address, u64 size_bytes) = 0;
   virtual Result<cpu::VcpuState> cpu_state(u32 index) = 0;
+
+  /// What the first display adapter shows; nullptr without one.
+  virtual display::Screen* screen() = 0;
+  /// A key by its number (display/keys.h).
+  virtual Status press_key(u8 number, bool down) = 0;
+  /// Right, down and the wheel towards the user are positive; buttons as in ps2::Mouse::Button, those held now.
+  virtual Status move_pointer(i32 dx, i32 dy, i32 dz, u8 buttons) = 0;
 
   // For a debugger.
   virtual Status set_cpu_state(u32 index, const cpu::VcpuState& state) = 0;

@@ -164,11 +164,11 @@ void MachineImpl::block_error(const std::string& drive, const std::string& devic
   const bool stop = error.action == block::ErrorPolicy::Stop;
   static constexpr std::string_view kActions[] = {"report", "ignore", "stop"};
   const auto action = static_cast<size_t>(error.action);
-  BackEnds::Drive* back_end = back_ends_->find_drive(drive);
+  BlockStore::Drive* back_end = back_ends_->blocks().find_drive(drive);
   emit({.kind = Event::Kind::BlockIoError,
         .reason = error.text,
         .device = drive,
-        .node = back_end ? back_end->config.raw.node_name : "",
+        .node = back_end ? back_end->node_name : "",
         .path = device,
         .operation = error.read ? "read" : "write",
         .action = std::string(kActions[std::min<size_t>(action, 2)]),
@@ -178,6 +178,12 @@ void MachineImpl::block_error(const std::string& drive, const std::string& devic
   if (auto stopped = stop_everything(); !stopped) return;
   set_state(RunState::IoError);
   emit({.kind = Event::Kind::Stop});
+}
+
+void MachineImpl::report_write_threshold(std::string node_name, u64 exceeded, u64 threshold) {
+  post([this, node_name = std::move(node_name), exceeded, threshold] {
+    emit({.kind = Event::Kind::BlockWriteThreshold, .node = node_name, .value = static_cast<i64>(exceeded), .threshold = threshold});
+  });
 }
 
 Status MachineImpl::set_balloon(u64 target_bytes) {

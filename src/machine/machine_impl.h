@@ -40,8 +40,8 @@ class MachineImpl final : public Machine, public devices::SystemControl {
 
   Status add_device(const DeviceConfig& device) override;
   Status remove_device(const std::string& id) override;
-  Status add_drive(const DriveConfig& drive) override { return back_ends_->add_drive(drive); }
-  Status remove_drive(const std::string& node_name) override { return back_ends_->remove_drive(node_name); }
+  BlockStore& blocks() override { return back_ends_->blocks(); }
+  void report_write_threshold(std::string node_name, u64 exceeded, u64 threshold) override;
   Status add_network(const NetConfig& network) override { return back_ends_->add_network(network); }
   Status remove_network(const std::string& id) override { return back_ends_->remove_network(id); }
   Status add_rng(const RngConfig& rng) override { return back_ends_->add_rng(rng); }
@@ -56,6 +56,9 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   Result<std::string> describe(const std::string& what, u32 arg) override;
   Result<std::vector<u8>> read_memory(bool physical, u32 cpu_index, u64 address, u64 size_bytes) override;
   Result<cpu::VcpuState> cpu_state(u32 index) override;
+  display::Screen* screen() override { return board_->screen(); }
+  Status press_key(u8 number, bool down) override { return board_->press_key(number, down); }
+  Status move_pointer(i32 dx, i32 dy, i32 dz, u8 buttons) override { return board_->move_pointer(dx, dy, dz, buttons); }
   Status set_cpu_state(u32 index, const cpu::VcpuState& state) override;
   Status write_memory(u32 cpu_index, u64 address, std::span<const u8> data) override;
   Status set_debug_points(const std::vector<cpu::DebugRequest::Point>& points) override;

@@ -32,12 +32,14 @@ std::vector<CpuInfo> MachineImpl::cpus() const {
 
 std::vector<BlockInfo> MachineImpl::block_devices() const {
   std::vector<BlockInfo> list;
-  for (BackEnds::Drive& d : back_ends_->drives()) {
-    if (!d.node) continue;
+  for (BlockStore::Drive& d : back_ends_->blocks().drives()) {
+    if (!d.place) continue;
     list.push_back({.drive = d.config.from_drive_option ? d.config.id : "",
                     .qdev = d.user,
                     .io_error = d.io_error,
-                    .node = d.thread->run_on([&] { return d.node->info(); })});
+                    .node = d.place->thread.run_on([&] {
+                      return d.root ? d.root->info() : d.place->graph.find(d.node_name)->info();
+                    })});
   }
   return list;
 }

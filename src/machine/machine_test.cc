@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
+#include <nlohmann/json.hpp>
 #include <unistd.h>
 
 #include <algorithm>
@@ -204,7 +205,8 @@ TEST_F(MachineTest, UnknownBackEndsAreNamed) {
 TEST_F(MachineTest, OneDriveServesOneDevice) {
   set_guest(spin());
   DriveConfig drive{.id = "d0"};
-  drive.file.filename = file(std::vector<u8>(4096));
+  drive.tree = std::make_shared<nlohmann::json>(
+      nlohmann::json{{"driver", "raw"}, {"file", {{"driver", "file"}, {"filename", file(std::vector<u8>(4096))}}}});
   config.drives = {drive};
   config.devices = {{.type = "virtio-blk-pci", .id = "a", .properties = {{"drive", "d0"}}},
                     {.type = "virtio-blk-pci", .properties = {{"drive", "d0"}}}};

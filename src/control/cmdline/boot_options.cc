@@ -53,7 +53,7 @@ Status option_boot(Builder& b, const OptionUse& use) {
   boot.order = values.take("order").value_or(boot.order);
   TRY(check_boot_order(boot.order));
   boot.strict = TRY(values.take_bool("strict", boot.strict));
-  TRY(expect_switch(values, "menu", false));
+  boot.menu = TRY(values.take_bool("menu", boot.menu));
   return values.expect_empty();
 }
 

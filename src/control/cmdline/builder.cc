@@ -107,12 +107,17 @@ Status Builder::finish_machine() {
   KeyValues values = machine_properties;
   Status read = read_machine_properties(values, *this);
   if (!read) return machine_origin.name.empty() ? std::move(read) : std::move(read).context(machine_origin.text());
-  if (accelerators.empty()) accelerators = {{.kind = AcceleratorKind::Kvm}, {.kind = AcceleratorKind::Soft}};
+  if (accelerators.empty()) accelerators = TRY(accelerators_from_list("kvm:soft"));
   config().accelerators = accelerators;
   return {};
 }
 
 Status Builder::finish_boot() {
+  const bool shown = program().vnc && !no_defaults && config().board == BoardKind::Pc;
+  config().vga = vga.value_or(shown ? machine::VgaKind::Std : machine::VgaKind::None);
+  if (program().vnc) program().vnc->settings.name = config().name.empty() ? "Atoll" : fmt::format("Atoll ({})", config().name);
+  if (config().vga != machine::VgaKind::None && config().board != BoardKind::Pc)
+    return invalid_option("-vga std: this machine has no PCI bus for a graphic card");
   auto& boot = config().boot;
   if (boot.kernel.empty() && !boot.initrd.empty()) return invalid_option("-initrd only allowed with -kernel option");
   if (boot.kernel.empty() && !boot.append.empty()) return invalid_option("-append only allowed with -kernel option");

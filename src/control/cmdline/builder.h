@@ -88,6 +88,7 @@ class Builder {
   std::vector<GlobalProperty> globals;
   std::vector<PortRequest> serials;
   std::optional<PortRequest> debugcon, gdb;
+  std::optional<machine::VgaKind> vga;
   std::vector<std::string> firmware_dirs;
   bool nographic = false;
   bool no_defaults = false;

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "control/cmdline/handlers.h"
 #include "control/cmdline/help.h"
@@ -40,14 +41,14 @@ Status option_no_ide(Builder&, const OptionUse& use) {
 }
 
 Status option_blockdev(Builder& b, const OptionUse& use) {
-  std::map<std::string, machine::DriveConfig> named;
-  for (const auto& request : b.drives)
-    if (!request.drive.from_drive_option) named.emplace(request.drive.id, request.drive);
-  auto values = TRY(parse_option_value(use.value, "driver"));
-  auto drive = TRY(drive_from_blockdev(std::move(values), b.program().fd_sets, named));
-  // A node that now lies under this one is no longer a node of its own.
-  std::erase_if(b.drives, [&](const DriveRequest& r) { return !r.drive.from_drive_option && !named.contains(r.drive.id); });
-  b.drives.push_back({use, std::move(drive), "none"});
+  if (use.value.starts_with('{')) {
+    auto tree = nlohmann::json::parse(use.value, nullptr, false);
+    if (!tree.is_object()) return invalid_option("invalid JSON");
+    b.drives.push_back({use, TRY(drive_from_tree(std::move(tree), b.program().fd_sets)), "none"});
+    return {};
+  }
+  auto values = TRY(KeyValues::parse(use.value, "driver"));
+  b.drives.push_back({use, TRY(drive_from_blockdev(values, b.program().fd_sets)), "none"});
   return {};
 }
 
@@ -96,6 +97,14 @@ Status option_object(Builder& b, const OptionUse& use) {
     TRY(check_id(thread.id));
     b.config().iothreads.push_back(thread);
     return values.expect_empty();
+  }
+  if (type == "secret") {
+    b.config().secrets.push_back(TRY(secret_from_values(std::move(values))));
+    return {};
+  }
+  if (type == "throttle-group") {
+    b.config().throttle_groups.push_back(TRY(throttle_group_from_values(std::move(values))));
+    return {};
   }
   b.config().rngs.push_back(TRY(rng_from_values(std::move(values))));
   return {};

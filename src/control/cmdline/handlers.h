@@ -67,10 +67,13 @@ Status option_gdb(Builder&, const OptionUse&);
 Status option_gdb_default(Builder&, const OptionUse&);
 Status option_mon(Builder&, const OptionUse&);
 Status option_nographic(Builder&, const OptionUse&);
-Status option_display(Builder&, const OptionUse&);
-Status option_vga(Builder&, const OptionUse&);
 Status option_escape(Builder&, const OptionUse&);
 Status option_no_defaults(Builder&, const OptionUse&);
+
+// screen_options.cc
+Status option_display(Builder&, const OptionUse&);
+Status option_vga(Builder&, const OptionUse&);
+Status option_vnc(Builder&, const OptionUse&);
 
 // process_options.cc
 Status option_pidfile(Builder&, const OptionUse&);

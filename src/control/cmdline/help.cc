@@ -80,7 +80,7 @@ std::string cpu_help() {
 
 std::string object_help() {
   return "List of user creatable objects:\n  iothread\n  memory-backend-file\n  memory-backend-memfd\n  memory-backend-ram\n"
-         "  rng-builtin\n  rng-random\n";
+         "  rng-builtin\n  rng-random\n  secret\n  throttle-group\n";
 }
 
 Result<std::string> device_help(const std::string& type) {

@@ -65,7 +65,8 @@ Status read_kvm(KeyValues& values) {
 
 Result<std::vector<AcceleratorChoice>> accelerators_from_list(std::string_view list) {
   std::vector<AcceleratorChoice> choices;
-  for (auto name : split(list, ':')) choices.push_back({.kind = TRY(accelerator_kind(name))});
+  for (auto name : split(list, ':'))
+    choices.push_back({.kind = TRY(accelerator_kind(name)), .translate = {.translation = cpu::Translation::On}});
   if (choices.size() == 1) choices[0].any_kvm_backend = choices[0].kind == AcceleratorKind::Kvm;
   return choices;
 }

@@ -89,24 +89,6 @@ Status option_nographic(Builder& b, const OptionUse&) {
   return {};
 }
 
-Status option_display(Builder& b, const OptionUse& use) {
-  if (use.value == "none") return {};
-  if (use.value == "help") {
-    b.line.text = "Available display backend types:\nnone\n";
-    return {};
-  }
-  return invalid_option("displays are not available; 'none' is accepted");
-}
-
-Status option_vga(Builder& b, const OptionUse& use) {
-  if (use.value == "none") return {};
-  if (use.value == "help") {
-    b.line.text = "none                 no graphic card (default)\n";
-    return {};
-  }
-  return invalid_option("graphic cards are not available; 'none' is accepted");
-}
-
 Status option_escape(Builder& b, const OptionUse& use) {
   auto code = parse_u64(use.value);
   if (!code || *code > 255) return invalid_option("a character code from 0 to 255 is expected");

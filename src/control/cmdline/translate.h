@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include <nlohmann/json_fwd.hpp>
+
 #include "base/key_values.h"
 #include "base/result.h"
 #include "control/chardev/config.h"
@@ -17,10 +19,14 @@ using FdSets = std::map<u64, int>;
 
 /// -drive, without `if` and `index`, which the caller takes out first.
 Result<machine::DriveConfig> drive_from_option(KeyValues values, const FdSets& fd_sets);
-/// One node of -blockdev or blockdev-add: a protocol node ("file", "host_device"), or a raw node on top of one that is
-/// either given inline ("file.driver") or named; `named` holds the protocol nodes that can be named, and loses the one used.
-Result<machine::DriveConfig> drive_from_blockdev(KeyValues values, const FdSets& fd_sets,
-                                                 std::map<std::string, machine::DriveConfig>& named);
+/// A tree of -blockdev or blockdev-add. What its drivers make of it shows when it is opened.
+Result<machine::DriveConfig> drive_from_tree(nlohmann::json tree, const FdSets& fd_sets);
+/// The same from a flat list.
+Result<machine::DriveConfig> drive_from_blockdev(const KeyValues& values, const FdSets& fd_sets);
+/// -object throttle-group.
+Result<machine::ThrottleGroupConfig> throttle_group_from_values(KeyValues values);
+/// -object secret: given as data or in a file, raw or base64.
+Result<machine::SecretConfig> secret_from_values(KeyValues values);
 
 /// -netdev and netdev_add.
 Result<machine::NetConfig> net_from_values(KeyValues values);

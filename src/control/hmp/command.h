@@ -41,4 +41,10 @@ Status hmp_dump_linear(HmpContext& context, const HmpArguments& arguments);
 Status hmp_dump_physical(HmpContext& context, const HmpArguments& arguments);
 Status hmp_print(HmpContext& context, const HmpArguments& arguments);
 
+// screen.cc
+Status hmp_screendump(HmpContext& context, const HmpArguments& arguments);
+Status hmp_sendkey(HmpContext& context, const HmpArguments& arguments);
+Status hmp_mouse_move(HmpContext& context, const HmpArguments& arguments);
+Status hmp_mouse_button(HmpContext& context, const HmpArguments& arguments);
+
 }  // namespace atl::control

@@ -111,6 +111,14 @@ Status info_registers(HmpContext& c, Arguments arguments) {
   return {};
 }
 
+/// Not QEMU's: what a person would read on a screen in text mode.
+Status info_screen(HmpContext& c, Arguments) {
+  display::Screen* screen = c.vm.machine().screen();
+  if (!screen) return Error(ErrorKind::NotFound, "there is no screen");
+  c.output += screen->text();
+  return {};
+}
+
 Status info_mem(HmpContext& c, Arguments) { return describe(c, "mem"); }
 Status info_mtree(HmpContext& c, Arguments) { return describe(c, "mtree"); }
 Status info_qtree(HmpContext& c, Arguments) { return describe(c, "qtree"); }
@@ -137,6 +145,7 @@ constexpr HmpCommand kInfo[] = {
     {"pic", "", "show PIC state", info_pic},
     {"qtree", "", "show device tree", info_qtree},
     {"registers", "[-a]", "show the cpu registers (-a: of every CPU)", info_registers},
+    {"screen", "", "show the characters of a screen in text mode", info_screen},
     {"status", "", "show the current VM status (running|paused)", info_status},
     {"uuid", "", "show the current VM UUID", info_uuid},
     {"version", "", "show the version", info_version},

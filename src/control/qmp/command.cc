@@ -12,8 +12,10 @@ namespace {
 
 using Json = nlohmann::json;
 
-std::array<std::span<const QmpCommand>, 3> all_tables() {
-  return {status_commands(), device_commands(), memory_commands()};
+std::array<std::span<const QmpCommand>, 9> all_tables() {
+  return {status_commands(), device_commands(), memory_commands(),   screen_commands(),
+          block_commands(),  job_commands(),    snapshot_commands(), bitmap_commands(),
+          export_commands()};
 }
 
 bool has_type(const Json& value, char type) {

@@ -33,6 +33,13 @@ struct QmpCommand {
 std::span<const QmpCommand> status_commands();   // commands_status.cc
 std::span<const QmpCommand> device_commands();   // commands_devices.cc
 std::span<const QmpCommand> memory_commands();   // commands_memory.cc
+std::span<const QmpCommand> block_commands();     // commands_block.cc
+std::span<const QmpCommand> job_commands();       // commands_jobs.cc
+std::span<const QmpCommand> snapshot_commands();  // commands_snapshots.cc
+std::span<const QmpCommand> bitmap_commands();    // commands_bitmaps.cc
+std::span<const QmpCommand> export_commands();    // commands_exports.cc
+
+std::span<const QmpCommand> screen_commands();   // commands_screen.cc
 
 /// In the order of the tables.
 const QmpCommand* find_qmp_command(std::string_view name);

@@ -18,52 +18,6 @@ Reply done(Status status) {
   return Json::object();
 }
 
-/// What was asked for when the drive was made; nullptr for one that was plugged in later.
-const machine::DriveConfig* configured_drive(QmpContext& c, const machine::BlockInfo& block) {
-  for (const auto& drive : c.vm.config().drives)
-    if (drive.id == (block.drive.empty() ? block.node.node_name : block.drive)) return &drive;
-  return nullptr;
-}
-
-Json cache_json(const block::NodeInfo& node, const machine::DriveConfig* drive) {
-  return {{"writeback", !drive || !drive->write_through}, {"direct", node.cache_direct}, {"no-flush", node.cache_no_flush}};
-}
-
-std::string_view detect_zeroes_name(const machine::DriveConfig* drive) {
-  constexpr std::string_view kNames[] = {"off", "on", "unmap"};
-  return kNames[drive ? static_cast<size_t>(drive->raw.detect_zeroes) : 0];
-}
-
-/// BlockDeviceInfo of QEMU's block-core.json; limits that do not exist here are 0, its word for none.
-Json node_json(QmpContext& c, const machine::BlockInfo& block) {
-  const block::NodeInfo& node = block.node;
-  const auto* drive = configured_drive(c, block);
-  Json image = {{"filename", node.filename}, {"format", node.driver}, {"virtual-size", node.size_bytes}, {"dirty-flag", false}};
-  Json info = {{"file", node.filename}, {"node-name", node.node_name}, {"ro", node.readonly}, {"drv", node.driver},
-               {"backing_file_depth", 0}, {"encrypted", false}, {"detect_zeroes", detect_zeroes_name(drive)}, {"image", image},
-               {"cache", cache_json(node, drive)}, {"write_threshold", 0}};
-  for (const char* limit : {"bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"}) info[limit] = 0;
-  return info;
-}
-
-Reply query_block(QmpContext& c, const Json&) {
-  Json list = Json::array();
-  for (const auto& block : c.vm.machine().block_devices()) {
-    if (block.drive.empty() && block.qdev.empty()) continue;  // a node that nobody uses
-    Json entry = {{"device", block.drive}, {"locked", false}, {"removable", false}, {"type", "unknown"},
-                  {"inserted", node_json(c, block)}, {"io-status", block.io_error ? "failed" : "ok"}};
-    if (!block.qdev.empty()) entry["qdev"] = block.qdev;
-    list.push_back(std::move(entry));
-  }
-  return list;
-}
-
-Reply query_named_block_nodes(QmpContext& c, const Json&) {
-  Json list = Json::array();
-  for (const auto& block : c.vm.machine().block_devices()) list.push_back(node_json(c, block));
-  return list;
-}
-
 Reply query_chardev(QmpContext& c, const Json&) {
   Json list = Json::array();
   for (const Chardev* chardev : c.vm.chars().all())
@@ -90,12 +44,6 @@ Reply device_add(QmpContext& c, const Json& arguments) { return done(c.vm.add_de
 
 Reply device_del(QmpContext& c, const Json& arguments) {
   return done(c.vm.machine().remove_device(arguments["id"].get_ref<const std::string&>()));
-}
-
-Reply blockdev_add(QmpContext& c, const Json& arguments) { return done(c.vm.add_block_node(key_values_from_json(arguments))); }
-
-Reply blockdev_del(QmpContext& c, const Json& arguments) {
-  return done(c.vm.remove_block_node(arguments["node-name"].get_ref<const std::string&>()));
 }
 
 Reply netdev_add(QmpContext& c, const Json& arguments) { return done(c.vm.add_network(key_values_from_json(arguments))); }
@@ -159,16 +107,12 @@ Reply add_fd(QmpContext& c, const Json& arguments) {
 }
 
 constexpr QmpCommand kCommands[] = {
-    {"query-block", "", query_block},
-    {"query-named-block-nodes", "flat?:b", query_named_block_nodes},
     {"query-chardev", "", query_chardev},
     {"query-iothreads", "", query_iothreads},
     {"ringbuf-read", "device:s size:i format?:s", ringbuf_read, "DeviceNotFound"},
     {"device_add", "*", device_add},
     {"device_del", "id:s", device_del, "DeviceNotFound"},
     {"device-list-properties", "typename:s", device_list_properties, "DeviceNotFound"},
-    {"blockdev-add", "*", blockdev_add},
-    {"blockdev-del", "node-name:s", blockdev_del},
     {"netdev_add", "*", netdev_add},
     {"netdev_del", "id:s", netdev_del, "DeviceNotFound"},
     {"object-add", "*", object_add},

@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "block/job/job.h"
+
 namespace atl::control {
 namespace {
 
@@ -25,6 +27,29 @@ Json balloon_data(const Event& event) { return {{"actual", event.value}}; }
 Json rtc_data(const Event& event) { return {{"offset", event.value}}; }
 Json filter_data(const Event& event) { return {{"name", event.device}, {"path", event.path}}; }
 
+Json threshold_data(const Event& event) {
+  return {{"node-name", event.node}, {"amount-exceeded", event.value}, {"write-threshold", event.threshold}};
+}
+
+Json job_status_data(const block::JobInfo& job) { return {{"id", job.id}, {"status", block::job_state_name(job.state)}}; }
+
+/// BLOCK_JOB_*: what they have in common; `device` is the job's id, for history's sake.
+Json block_job_data(const block::JobEvent& event) {
+  const block::JobInfo& job = event.job;
+  if (event.kind == block::JobEvent::Pending) return {{"type", job.type}, {"id", job.id}};
+  Json data = {{"type", job.type}, {"device", job.id}, {"len", job.total}, {"offset", job.done}, {"speed", job.speed}};
+  if (!job.error.empty()) data["error"] = job.error;
+  return data;
+}
+
+Json job_event_json(const block::JobEvent& event) {
+  using block::JobEvent;
+  constexpr const char* kNames[] = {"JOB_STATUS_CHANGE", "BLOCK_JOB_READY", "BLOCK_JOB_PENDING", "BLOCK_JOB_COMPLETED",
+                                    "BLOCK_JOB_CANCELLED"};
+  Json data = event.kind == JobEvent::StatusChange ? job_status_data(event.job) : block_job_data(event);
+  return {{"event", kNames[event.kind]}, {"data", std::move(data)}};
+}
+
 struct Form {
   Event::Kind kind;
   const char* name;
@@ -41,6 +66,7 @@ constexpr Form kForms[] = {
     {Event::Kind::DeviceDeleted, "DEVICE_DELETED", device_data},
     {Event::Kind::NicRxFilterChanged, "NIC_RX_FILTER_CHANGED", filter_data},
     {Event::Kind::RtcChange, "RTC_CHANGE", rtc_data},
+    {Event::Kind::BlockWriteThreshold, "BLOCK_WRITE_THRESHOLD", threshold_data},
     {Event::Kind::DeviceUnplugError, "DEVICE_UNPLUG_GUEST_ERROR", device_data},
 };
 
@@ -48,6 +74,7 @@ constexpr Form kForms[] = {
 
 Json event_json(const Event& event, u64 realtime_ns) {
   Json message = {{"timestamp", {{"seconds", realtime_ns / 1'000'000'000}, {"microseconds", realtime_ns / 1000 % 1'000'000}}}};
+  if (event.job) message.update(job_event_json(*event.job));
   for (const auto& form : kForms) {
     if (form.kind != event.kind) continue;
     message["event"] = form.name;

@@ -27,6 +27,13 @@ Code clock_device() {
   return device("RTC", {name("_HID", eisa_id("PNP0B00")), name("_CRS", resources({io(0x70, 2), irq(8)}))});
 }
 
+/// The keyboard controller's two devices share its ports; the keyboard's node claims them.
+Code keyboard_and_mouse() {
+  return concat({device("KBD", {name("_HID", eisa_id("PNP0303")),
+                                name("_CRS", resources({io(0x60, 1), io(0x64, 1), irq(1)}))}),
+                 device("MOU", {name("_HID", eisa_id("PNP0F13")), name("_CRS", resources({irq(12)}))})});
+}
+
 Code serial_devices(unsigned count) {
   std::vector<Code> all;
   for (unsigned i = 0; i < count && i < kSerialPorts.size(); ++i) {
@@ -91,6 +98,7 @@ Code isa_bridge(const PcAcpi& board) {
       region("PIRQ", Space::PciConfig, 0x60, 4),
       field("PIRQ", Access::Byte, {{"PRQ0", 8}, {"PRQ1", 8}, {"PRQ2", 8}, {"PRQ3", 8}}),
       clock_device(),
+      keyboard_and_mouse(),
       serial_devices(board.serial_ports),
       motherboard_resources(board.pm_base),
   });

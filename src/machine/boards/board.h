@@ -15,6 +15,7 @@
 #include "devices/legacy/device_clock.h"
 #include "devices/legacy/system_control.h"
 #include "devices/virtio/device.h"
+#include "display/screen.h"
 #include "machine/config.h"
 #include "machine/loaders/boot_entry.h"
 #include "memory/address_space.h"
@@ -63,6 +64,10 @@ class Board {
   virtual Result<BootEntry> load() = 0;
 
   virtual void press_power_button() = 0;
+  /// The display adapter's picture; nullptr without one.
+  virtual display::Screen* screen() { return nullptr; }
+  virtual Status press_key(u8 number, bool down) = 0;
+  virtual Status move_pointer(i32 dx, i32 dy, i32 dz, u8 buttons) = 0;
   /// "qtree" or "pci" for the monitor.
   virtual std::string describe(std::string_view what) = 0;
   /// Where a plugged device sits, as messages and query commands show it: "Bus 0, device 4, function 0".

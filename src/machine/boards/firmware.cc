@@ -19,6 +19,7 @@ namespace {
 using devices::FwCfg;
 
 constexpr u64 kMaxImage = 16 * kMiB;
+constexpr u64 kMaxOptionRom = 128 * kKiB;
 constexpr u64 kImageUnit = 64 * kKiB;
 constexpr u64 kLowCopy = 128 * kKiB;         // the end of the image is also at 0xe0000
 constexpr std::array<const char*, 4> kFolders = {"/usr/share/seabios/", "/usr/share/qemu/", "/usr/share/ovmf/",
@@ -96,14 +97,23 @@ Status Firmware::offer_configuration(const RamLayout& ram) {
   config_.add(FwCfg::kRamSize, bytes_of(config.ram_bytes));
   config_.add_u16(FwCfg::kCpuCount, static_cast<u16>(config.topology.cpus));
   config_.add_u16(FwCfg::kMaxCpus, static_cast<u16>(config.topology.max_cpus));
-  config_.add_u16(FwCfg::kNoGraphic, 1);
-  config_.add_u16(FwCfg::kBootMenu, 0);
+  config_.add_u16(FwCfg::kNoGraphic, config.vga == VgaKind::None);
+  if (config.vga == VgaKind::Std) TRY(offer_option_rom("vgabios-stdvga.bin"));
+  config_.add_u16(FwCfg::kBootMenu, config.boot.menu);
   config_.add_file("etc/e820", e820_file(ram));
   const auto uuid = parse_uuid(config.uuid).value_or(std::array<u8, 16>{});
   config_.add(FwCfg::kUuid, {uuid.begin(), uuid.end()});
   SmbiosBlob smbios = build_smbios(smbios_system(config));
   config_.add_file("etc/smbios/smbios-anchor", std::move(smbios.anchor));
   config_.add_file("etc/smbios/smbios-tables", std::move(smbios.tables));
+  return {};
+}
+
+/// SeaBIOS runs what it finds under vgaroms/.
+Status Firmware::offer_option_rom(const std::string& name) {
+  const BootFile file = TRY(find_image(name));
+  if (file.size() > kMaxOptionRom) return file.error("is too large for an option ROM");
+  config_.add_file("vgaroms/" + name, TRY(file.bytes(0, file.size())));
   return {};
 }
 

@@ -33,6 +33,7 @@ class Firmware {
   Firmware(const BoardContext& context) : context_(context), config_(context.memory) {}
   Status map_image(const std::string& name);
   Status offer_configuration(const RamLayout& ram);
+  Status offer_option_rom(const std::string& name);
   Status offer_kernel(const DirectBoot& kernel, const RamLayout& ram);
 
   const BoardContext context_;

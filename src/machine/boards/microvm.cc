@@ -36,6 +36,8 @@ class Microvm final : public Board {
   void reset() override;
   Result<BootEntry> load() override;
   void press_power_button() override { chipset_->pm().power_button(); }
+  Status press_key(u8, bool) override { return Error(ErrorKind::NotFound, "this machine has no keyboard"); }
+  Status move_pointer(i32, i32, i32, u8) override { return Error(ErrorKind::NotFound, "this machine has no mouse"); }
   std::string describe(std::string_view what) override;
   std::string place_of(const Device& device) override;
 

@@ -3,7 +3,8 @@
 //   ports  0x60, 0x64 keyboard controller   0x70 clock   0x92 reset   0xb2 SMI command   0x3f8 ... serial ports
 //          0x510 fw_cfg (with firmware)   0x600 power management   0xae00 PCI hotplug   0xafe0 GPE0   0xcf8 PCI
 //   memory RAM, PCI devices up to 0xfec00000, I/O APIC, local APICs, firmware at the top of 4 GiB, RAM above 4 GiB
-// Missing: IDE (01.1), USB (01.2), VGA, floppy, parallel port, HPET; PAM registers are stored but 0xc0000 to 0xfffff is
+//          02.0 the display adapter (-vga std), which moves what follows by one slot
+// Missing: IDE (01.1), USB (01.2), floppy, parallel port, HPET; PAM registers are stored but 0xc0000 to 0xfffff is
 // always writable RAM.
 #include <algorithm>
 #include <array>
@@ -11,6 +12,7 @@
 #include <fmt/core.h>
 
 #include "base/strings.h"
+#include "devices/display/vga.h"
 #include "devices/legacy/i8042.h"
 #include "devices/legacy/pci_hotplug.h"
 #include "devices/legacy/reset_ports.h"
@@ -53,6 +55,9 @@ class Pc final : public Board {
   void reset() override;
   Result<BootEntry> load() override;
   void press_power_button() override { chipset_->pm().power_button(); }
+  display::Screen* screen() override { return vga_.get(); }
+  Status press_key(u8 number, bool down) override;
+  Status move_pointer(i32 dx, i32 dy, i32 dz, u8 buttons) override;
   std::string describe(std::string_view what) override;
   std::string place_of(const Device& device) override;
 
@@ -67,6 +72,7 @@ class Pc final : public Board {
       : context_(context), ram_(ram_layout(BoardKind::Pc, context.config.ram_bytes)) {}
   Status add_bridges();
   Status add_ports();
+  Status add_vga();
   Status add_boot();
   void set_cmos();
   void move_power_management(u16 base);
@@ -84,6 +90,7 @@ class Pc final : public Board {
   I440fxHostBridge host_bridge_;
   std::unique_ptr<Piix3IsaBridge> isa_bridge_;
   std::unique_ptr<Piix4Pm> power_function_;
+  std::unique_ptr<Vga> vga_;
   std::unique_ptr<I8042> keyboard_;
   std::unique_ptr<Port92> port92_;
   std::unique_ptr<PciHotplug> hotplug_;
@@ -98,6 +105,7 @@ Result<std::unique_ptr<Board>> Pc::create(const BoardContext& context) {
   board->chipset_ = TRY(Chipset::create(context));
   TRY(board->add_bridges());
   TRY(board->add_ports());
+  if (context.config.vga == VgaKind::Std) TRY(board->add_vga());
   TRY(board->add_boot());
   return std::unique_ptr<Board>(std::move(board));
 }
@@ -129,6 +137,33 @@ Status Pc::add_ports() {
                                             {"port92", 0x92, 1, port92_.get()},
                                             {"pci-hotplug", acpi::kPciHotplugPort, PciHotplug::kPorts, hotplug_.get()}}};
   return map_ports(context_.ports, blocks);
+}
+
+/// The display adapter has the first free slot, 02.0, and its legacy window covers the RAM below it.
+Status Pc::add_vga() {
+  vga_ = TRY(Vga::create(context_.config.vga_bytes).context("VGA"));
+  TRY(bus_->add({*bus_->free_slot(kFirstFreeSlot), 0}, vga_->function()));
+  const std::array<PortBlock, 2> blocks = {{{"vga", Vga::kFirstPort, Vga::kPorts, &vga_->ports()},
+                                            {"vbe", Vga::kFirstVbePort, Vga::kVbePorts, &vga_->vbe_ports()}}};
+  TRY(map_ports(context_.ports, blocks));
+  memory::Region window;
+  window.name = "vga-lowmem";
+  window.base = Vga::kWindowBase;
+  window.size = Vga::kWindowBytes;
+  window.priority = 1;
+  window.device = &vga_->window();
+  TRY(context_.memory.add(std::move(window)));
+  return {};
+}
+
+Status Pc::press_key(u8 number, bool down) {
+  keyboard_->key(number, down);
+  return {};
+}
+
+Status Pc::move_pointer(i32 dx, i32 dy, i32 dz, u8 buttons) {
+  keyboard_->move(dx, dy, dz, buttons);
+  return {};
 }
 
 Status Pc::add_boot() {
@@ -219,6 +254,7 @@ std::unique_ptr<Device> Pc::unplug(Device& device) {
 std::vector<Device*> Pc::devices() {
   std::vector<Device*> all = chipset_->devices();
   all.insert(all.end(), {&host_bridge_, isa_bridge_.get(), power_function_.get(), keyboard_.get(), port92_.get(), hotplug_.get()});
+  if (vga_) all.push_back(vga_.get());
   if (firmware_) all.push_back(&firmware_->config_device());
   for (auto& p : plugged_) all.push_back(p.device.get());
   return all;

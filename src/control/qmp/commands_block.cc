@@ -1,0 +1,285 @@
+// Block nodes: queries, adding and removing, resizing, limits.
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include "control/cmdline/translate.h"
+#include "control/qmp/block_support.h"
+
+namespace atl::control {
+namespace {
+
+using block::NodePtr;
+
+u64 actual_bytes(const std::string& filename) {
+  struct stat info{};
+  return ::stat(filename.c_str(), &info) < 0 ? 0 : static_cast<u64>(info.st_blocks) * 512;
+}
+
+/// ImageInfo of QEMU's block-core.json, without what only reading the image could tell.
+Json image_json(block::Node& node, bool with_backing) {
+  const block::NodeInfo info = node.info();
+  Json image = {{"filename", info.filename}, {"format", info.driver}, {"virtual-size", node.size_bytes()}, {"dirty-flag", false}};
+  if (u64 bytes = actual_bytes(info.filename)) image["actual-size"] = bytes;
+  if (block::Image* format = node.image()) {
+    image["dirty-flag"] = format->dirty();
+    if (u64 cluster = format->cluster_bytes()) image["cluster-size"] = cluster;
+    if (format->encrypted()) image["encrypted"] = true;
+    std::string backing = format->backing_file();
+    if (!backing.empty()) {
+      image["backing-filename"] = backing;
+      image["full-backing-filename"] = block::resolve_backing_name(backing, info.filename);
+      if (!format->backing_format().empty()) image["backing-filename-format"] = format->backing_format();
+    }
+    Json specific = format->specific_info();
+    if (!specific.is_null()) image["format-specific"] = {{"type", info.driver}, {"data", std::move(specific)}};
+  }
+  NodePtr below = with_backing ? block::backing_of(node) : nullptr;
+  if (below) image["backing-image"] = image_json(*below, true);
+  return image;
+}
+
+void put_limits(Json& info, const block::ThrottleLimits& limits) {
+  constexpr std::string_view kNames[] = {"iops", "iops_rd", "iops_wr", "bps", "bps_rd", "bps_wr"};
+  for (size_t i = 0; i < std::size(kNames); ++i) {
+    const block::RateBucket& bucket = limits.buckets[i];
+    info[std::string(kNames[i])] = bucket.average;
+    if (!bucket.max) continue;
+    info[fmt::format("{}_max", kNames[i])] = bucket.max;
+    info[fmt::format("{}_max_length", kNames[i])] = bucket.burst_seconds;
+  }
+  if (limits.iops_size) info["iops_size"] = limits.iops_size;
+}
+
+Json bitmap_json(const block::DirtyBitmap& bitmap) {
+  return {{"name", bitmap.name()},   {"count", bitmap.dirty_bytes()}, {"granularity", bitmap.granularity()},
+          {"recording", bitmap.enabled}, {"busy", bitmap.busy},       {"persistent", bitmap.persistent}};
+}
+
+/// BlockDeviceInfo. On the node's loop.
+Json node_json(BlockStore::Place& place, block::Node& node, const BlockStore::Drive* drive, bool flat) {
+  const block::NodeInfo info = node.info();
+  u64 depth = 0;
+  for (NodePtr below = block::backing_of(node); below; below = block::backing_of(*below)) ++depth;
+  Json json = {{"file", info.filename}, {"node-name", info.node_name}, {"ro", info.readonly}, {"drv", info.driver},
+               {"backing_file_depth", depth}, {"encrypted", node.image() && node.image()->encrypted()},
+               {"detect_zeroes", info.detect_zeroes}, {"image", image_json(node, !flat)}};
+  json["cache"] = {{"writeback", !drive || !drive->config.write_through}, {"direct", info.cache_direct}, {"no-flush", info.cache_no_flush}};
+  block::ThrottleLimits limits;
+  u64 threshold = 0;
+  for (block::Root* root : place.graph.roots()) {
+    if (root->node().get() != &node) continue;
+    threshold = root->write_threshold;
+    if (root->throttle()) limits = root->throttle()->limits();
+    if (root->throttle()) json["group"] = root->throttle()->name();
+  }
+  json["write_threshold"] = threshold;
+  put_limits(json, limits);
+  if (NodePtr below = block::backing_of(node)) json["backing_file"] = below->info().filename;
+  Json bitmaps = Json::array();
+  for (const auto& entry : place.bitmaps)
+    if (entry.node.lock().get() == &node) bitmaps.push_back(bitmap_json(*entry.bitmap));
+  if (!bitmaps.empty()) json["dirty-bitmaps"] = std::move(bitmaps);
+  return json;
+}
+
+Reply query_block(QmpContext& c, const Json&) {
+  Json list = Json::array();
+  for (BlockStore::Drive& drive : store(c).drives()) {
+    if (!drive.root) continue;  // a node that nobody uses
+    const std::string id = drive.config.from_drive_option ? drive.config.id : "";
+    Json entry = {{"device", id}, {"locked", false}, {"removable", false}, {"type", "unknown"},
+                  {"io-status", drive.io_error ? "failed" : "ok"}};
+    entry["inserted"] = drive.place->thread.run_on([&] { return node_json(*drive.place, *drive.root->node(), &drive, false); });
+    if (!drive.user.empty()) entry["qdev"] = drive.user;
+    list.push_back(std::move(entry));
+  }
+  return list;
+}
+
+Reply query_named_block_nodes(QmpContext& c, const Json& arguments) {
+  const bool flat = flag_argument(arguments, "flat", false);
+  Json list = Json::array();
+  for (BlockStore::Place* place : store(c).places()) {
+    place->thread.run_on([&] {
+      for (const NodePtr& node : place->graph.all_nodes()) list.push_back(node_json(*place, *node, nullptr, flat));
+    });
+  }
+  return list;
+}
+
+Json stats_json(const block::RootStats& s) {
+  Json json = {{"rd_bytes", s.read.bytes}, {"rd_operations", s.read.operations}, {"rd_total_time_ns", s.read.time_ns},
+               {"failed_rd_operations", s.read.failed}, {"invalid_rd_operations", s.read.invalid}, {"rd_merged", 0},
+               {"wr_bytes", s.write.bytes}, {"wr_operations", s.write.operations}, {"wr_total_time_ns", s.write.time_ns},
+               {"failed_wr_operations", s.write.failed}, {"invalid_wr_operations", s.write.invalid}, {"wr_merged", 0},
+               {"flush_operations", s.flush.operations}, {"flush_total_time_ns", s.flush.time_ns}, {"failed_flush_operations", s.flush.failed},
+               {"unmap_bytes", s.unmap.bytes}, {"unmap_operations", s.unmap.operations}, {"unmap_total_time_ns", s.unmap.time_ns},
+               {"failed_unmap_operations", s.unmap.failed}, {"invalid_unmap_operations", s.unmap.invalid}, {"unmap_merged", 0},
+               {"wr_highest_offset", s.highest_write}, {"account_invalid", true}, {"account_failed", true}, {"timed_stats", Json::array()}};
+  if (s.last_access_ns) json["idle_time_ns"] = monotonic_ns() - s.last_access_ns;
+  return json;
+}
+
+/// The node and what it stands on, with the counters of the root above it.
+Json node_stats(block::Node& node, const block::RootStats& stats) {
+  Json json = {{"node-name", node.info().node_name}, {"stats", stats_json(stats)}};
+  for (const block::Child& child : node.children()) {
+    if (!child.node) continue;
+    Json below = node_stats(*child.node, {});
+    if (child.role == "file") json["parent"] = std::move(below);
+    else if (child.role == "backing") json["backing"] = std::move(below);
+  }
+  return json;
+}
+
+Reply query_blockstats(QmpContext& c, const Json& arguments) {
+  Json list = Json::array();
+  if (flag_argument(arguments, "query-nodes", false)) {
+    for (BlockStore::Place* place : store(c).places())
+      place->thread.run_on([&] {
+        for (const NodePtr& node : place->graph.all_nodes()) list.push_back(node_stats(*node, {}));
+      });
+    return list;
+  }
+  for (BlockStore::Drive& drive : store(c).drives()) {
+    if (!drive.root) continue;
+    Json entry = drive.place->thread.run_on([&] { return node_stats(*drive.root->node(), drive.root->stats()); });
+    if (drive.config.from_drive_option) entry["device"] = drive.config.id;
+    if (!drive.user.empty()) entry["qdev"] = drive.user;
+    list.push_back(std::move(entry));
+  }
+  return list;
+}
+
+Reply blockdev_add(QmpContext& c, const Json& arguments) { return done(c.vm.add_block_node(arguments)); }
+Reply blockdev_del(QmpContext& c, const Json& arguments) { return done(store(c).remove(text_argument(arguments, "node-name"))); }
+
+/// What may change in a node that is open: its access mode, and what stands below it.
+Task<Status> reopen(BlockStore::Place& place, NodePtr node, const Json& options) {
+  NodePtr backing;
+  auto below = options.find("backing");
+  const auto* name = below == options.end() ? nullptr : below->get_ptr<const std::string*>();
+  if (below != options.end() && !below->is_null() && !name)
+    co_return Error(ErrorKind::Unsupported, "Cannot change the option 'backing' to anything but a node name or null");
+  if (name) {
+    backing = place.graph.find(*name);
+    if (!backing) co_return Error(ErrorKind::NotFound, fmt::format("Cannot find device='{0}' nor node-name='{0}'", *name));
+    std::vector<NodePtr> chain;
+    for (NodePtr at = backing; at; at = block::backing_of(*at))
+      if (at == node) co_return Error(ErrorKind::Invalid, fmt::format("Making '{}' a backing child would create a cycle", *name));
+  }
+  bool readonly = flag_argument(options, "read-only", false);
+  static_cast<void>(co_await place.graph.drain());
+  Status status = co_await node->set_readonly(readonly);
+  if (status && below != options.end() && block::backing_of(*node) != backing) status = node->replace_child("backing", backing);
+  place.graph.resume();
+  co_return status;
+}
+
+/// Every other option must say what it said before.
+Status check_reopen(const Json& before, const Json& after) {
+  for (const auto& [key, value] : after.items()) {
+    if (key == "read-only" || key == "backing") continue;
+    auto old = before.find(key);
+    if (old == before.end() || *old != value) return Error(ErrorKind::Unsupported, fmt::format("Cannot change the option '{}'", key));
+  }
+  for (const auto& [key, value] : before.items()) {
+    if (key != "read-only" && key != "backing" && !after.contains(key))
+      return Error(ErrorKind::Unsupported, fmt::format("Cannot change the option '{}'", key));
+  }
+  return {};
+}
+
+Reply blockdev_reopen(QmpContext& c, const Json& arguments) {
+  for (const Json& options : arguments["options"]) {
+    auto wanted = TRY(drive_from_tree(options, c.vm.fd_sets()));
+    auto located = TRY(find_node(c, wanted.id));
+    TRY(check_idle(located));
+    auto* drive = store(c).find_drive(wanted.id);
+    if (!drive) return Error(ErrorKind::Unsupported, fmt::format("Node '{}' was not added by blockdev-add", wanted.id));
+    TRY(check_reopen(*drive->config.tree, *wanted.tree));
+    TRY(finish_on(located.place->thread, [&] { return reopen(*located.place, located.node, *wanted.tree); }));
+    drive->config.tree = wanted.tree;
+  }
+  return Json::object();
+}
+
+Task<Status> resize(BlockStore::Place& place, NodePtr node, u64 size) {
+  if (node->info().readonly) co_return Error(ErrorKind::Permission, "Device is read only");
+  static_cast<void>(co_await place.graph.drain());
+  Status status = co_await node->resize(size, block::Preallocation::Off);
+  if (status) {
+    for (auto& entry : place.bitmaps)
+      if (entry.node.lock() == node) entry.bitmap->resize(size);
+    for (block::Root* root : place.graph.roots())
+      if (root->node() == node && root->on_resized) root->on_resized();
+  }
+  place.graph.resume();
+  co_return status;
+}
+
+Reply block_resize(QmpContext& c, const Json& arguments) {
+  auto located = TRY(find_node(c, arguments));
+  TRY(check_idle(located));
+  auto at = arguments.find("size");
+  if (at->is_number_integer() && !at->is_number_unsigned() && at->get<i64>() < 0)
+    return Error(ErrorKind::Invalid, "Parameter 'size' expects a >0 size");
+  u64 size = number_argument(arguments, "size").value_or(0);
+  return done(finish_on(located.place->thread, [&] { return resize(*located.place, located.node, size); }));
+}
+
+/// The arguments of block_set_io_throttle are -drive's old names.
+Reply block_set_io_throttle(QmpContext& c, const Json& arguments) {
+  std::string name = text_argument(arguments, "id", text_argument(arguments, "device"));
+  BlockStore::Drive* drive = nullptr;
+  for (BlockStore::Drive& d : store(c).drives())
+    if (d.config.id == name || (!name.empty() && d.user == name)) drive = &d;
+  if (!drive || !drive->root) return Error(ErrorKind::NotFound, fmt::format("Device '{}' not found", name));
+  constexpr std::string_view kNames[] = {"iops", "iops_rd", "iops_wr", "bps", "bps_rd", "bps_wr"};
+  block::ThrottleLimits limits;
+  for (size_t i = 0; i < std::size(kNames); ++i) {
+    std::string key(kNames[i]);
+    limits.buckets[i].average = number_argument(arguments, key.c_str()).value_or(0);
+    limits.buckets[i].max = number_argument(arguments, (key + "_max").c_str()).value_or(0);
+    limits.buckets[i].burst_seconds = number_argument(arguments, (key + "_max_length").c_str()).value_or(1);
+  }
+  limits.iops_size = number_argument(arguments, "iops_size").value_or(0);
+  return done(store(c).set_throttle(*drive, limits, text_argument(arguments, "group")));
+}
+
+Reply block_set_write_threshold(QmpContext& c, const Json& arguments) {
+  auto located = TRY(find_node(c, arguments));
+  if (!located.drive) return Error(ErrorKind::Unsupported, "a threshold needs a node that a drive or device stands on");
+  u64 threshold = number_argument(arguments, "write-threshold").value_or(0);
+  machine::Machine& machine = c.vm.machine();
+  located.place->thread.run_on([&] {
+    block::Root& root = *located.drive->root;
+    root.write_threshold = threshold;
+    root.on_threshold = [&machine, name = located.node->info().node_name](u64 exceeded, u64 limit) {
+      machine.report_write_threshold(name, exceeded, limit);
+    };
+  });
+  return Json::object();
+}
+
+constexpr QmpCommand kCommands[] = {
+    {"query-block", "", query_block},
+    {"query-named-block-nodes", "flat?:b", query_named_block_nodes},
+    {"query-blockstats", "query-nodes?:b", query_blockstats},
+    {"blockdev-add", "*", blockdev_add},
+    {"blockdev-del", "node-name:s", blockdev_del},
+    {"blockdev-reopen", "options:a", blockdev_reopen},
+    {"block_resize", "device?:s node-name?:s size:i", block_resize, "DeviceNotFound"},
+    {"block_set_io_throttle",
+     "device?:s id?:s bps:i bps_rd:i bps_wr:i iops:i iops_rd:i iops_wr:i bps_max?:i bps_rd_max?:i bps_wr_max?:i iops_max?:i "
+     "iops_rd_max?:i iops_wr_max?:i bps_max_length?:i bps_rd_max_length?:i bps_wr_max_length?:i iops_max_length?:i "
+     "iops_rd_max_length?:i iops_wr_max_length?:i iops_size?:i group?:s",
+     block_set_io_throttle, "DeviceNotFound"},
+    {"block-set-write-threshold", "node-name:s write-threshold:i", block_set_write_threshold},
+};
+
+}  // namespace
+
+std::span<const QmpCommand> block_commands() { return kCommands; }
+
+}  // namespace atl::control

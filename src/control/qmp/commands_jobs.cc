@@ -1,0 +1,372 @@
+// Block jobs: starting, watching and steering them.
+#include <fmt/format.h>
+
+#include "control/cmdline/translate.h"
+#include "control/qmp/block_support.h"
+
+namespace atl::control {
+
+using block::Job;
+using block::JobInfo;
+using block::JobState;
+using block::NodePtr;
+
+namespace {
+
+using JobPtr = std::shared_ptr<Job>;
+
+/// What decides on errors supports only its default.
+Status refuse_policies(const Json& arguments) {
+  for (const char* key : {"on-error", "on-source-error", "on-target-error"}) {
+    std::string policy = text_argument(arguments, key, "report");
+    if (policy != "report") return Error(ErrorKind::Unsupported, fmt::format("'{}' supports 'report' only, not '{}'", key, policy));
+  }
+  return {};
+}
+
+bool is_id_taken(QmpContext& c, const std::string& id) {
+  for (BlockStore::Place* place : store(c).places())
+    if (place->thread.run_on([&] { return place->jobs.find(id) != nullptr; })) return true;
+  return false;
+}
+
+Result<block::JobOptions> job_options(QmpContext& c, const Json& arguments, const std::string& device) {
+  TRY(refuse_policies(arguments));
+  block::JobOptions options;
+  options.id = text_argument(arguments, "job-id");
+  if (options.id.empty()) {
+    auto located = find_node(c, device);
+    options.id = located ? store(c).drive_of(*located->node) : "";
+    if (options.id.empty()) return Error(ErrorKind::Invalid, "An explicit job ID is required for this node");
+  }
+  if (!is_well_formed_id(options.id)) return Error(ErrorKind::Invalid, fmt::format("Invalid job ID '{}'", options.id));
+  if (is_id_taken(c, options.id)) return Error(ErrorKind::Exists, fmt::format("Job ID '{}' already in use", options.id));
+  options.speed = number_argument(arguments, "speed").value_or(0);
+  options.auto_finalize = flag_argument(arguments, "auto-finalize", true);
+  options.auto_dismiss = flag_argument(arguments, "auto-dismiss", true);
+  return options;
+}
+
+Task<Status> add_job(BlockStore::Place& place, JobPtr job, Job::Listener listener) {
+  co_return co_await place.jobs.add(place.graph, std::move(job), std::move(listener));
+}
+
+/// Makes a job with `make` and starts it, on the loop of `place`.
+template <class F>
+Result<Undo> start_job(QmpContext& c, BlockStore::Place& place, F make) {
+  auto listener = store(c).job_listener();
+  JobPtr job = TRY(place.thread.run_on([&]() -> Result<JobPtr> {
+    place.jobs.reap();
+    return make();
+  }));
+  Status added = finish_on(place.thread, [&] { return add_job(place, job, listener); });
+  std::weak_ptr<Job> weak = job;
+  place.thread.run_on([&] { job.reset(); });
+  TRY(std::move(added));
+  return Undo([&place, weak] {
+    place.thread.run_on([&] {
+      if (JobPtr running = weak.lock(); running && !running->is_over()) static_cast<void>(running->cancel(true));
+    });
+  });
+}
+
+/// A node of the chain below `top`, by node name or file name; `fallback` if neither is given.
+Result<NodePtr> in_chain(QmpContext& c, const BlockStore::Located& top, const Json& arguments, const char* node_key,
+                         const char* file_key, NodePtr fallback) {
+  std::string name = text_argument(arguments, node_key), file = text_argument(arguments, file_key);
+  if (!name.empty() && !file.empty())
+    return Error(ErrorKind::Invalid, fmt::format("'{}' and '{}' cannot be specified at the same time", file_key, node_key));
+  if (!name.empty()) return TRY(find_node(c, name)).node;
+  if (file.empty()) return fallback;
+  if (NodePtr found = top.place->thread.run_on([&] { return find_in_chain(top.node, file); })) return found;
+  return Error(ErrorKind::NotFound, fmt::format("Can't find '{}' in the backing chain", file));
+}
+
+std::optional<std::string> backing_name(const Json& arguments) {
+  if (!arguments.contains("backing-file")) return std::nullopt;
+  return text_argument(arguments, "backing-file");
+}
+
+Reply block_stream(QmpContext& c, const Json& arguments) {
+  const std::string device = text_argument(arguments, "device");
+  auto located = TRY(find_node(c, device));
+  TRY(check_idle(located));
+  auto options = TRY(job_options(c, arguments, device));
+  block::StreamOptions stream;
+  stream.top = located.node;
+  stream.base = TRY(in_chain(c, located, arguments, "base-node", "base", nullptr));
+  stream.backing_name = backing_name(arguments);
+  if (stream.backing_name && !stream.base) return Error(ErrorKind::Invalid, "backing file specified, but streaming the entire chain");
+  TRY(start_job(c, *located.place, [&] { return block::make_stream_job(located.place->graph, device, options, stream); }));
+  return Json::object();
+}
+
+NodePtr bottom_of(NodePtr node) {
+  while (NodePtr below = block::backing_of(*node)) node = below;
+  return node;
+}
+
+Reply block_commit(QmpContext& c, const Json& arguments) {
+  const std::string device = text_argument(arguments, "device");
+  auto located = TRY(find_node(c, device));
+  TRY(check_idle(located));
+  auto options = TRY(job_options(c, arguments, device));
+  block::CommitOptions commit;
+  commit.active = located.node;
+  commit.top = TRY(in_chain(c, located, arguments, "top-node", "top", located.node));
+  NodePtr bottom = located.place->thread.run_on([&] { return bottom_of(located.node); });
+  commit.base = TRY(in_chain(c, located, arguments, "base-node", "base", bottom));
+  commit.backing_name = backing_name(arguments);
+  if (commit.base == commit.top) return Error(ErrorKind::Invalid, fmt::format("cannot commit an image into itself"));
+  if (commit.backing_name && commit.top == commit.active)
+    return Error(ErrorKind::Invalid, "'backing-file' specified, but 'top' is the active layer");
+  TRY(start_job(c, *located.place, [&] { return block::make_commit_job(located.place->graph, device, options, commit); }));
+  return Json::object();
+}
+
+Result<block::SyncMode> sync_mode(const Json& arguments) {
+  std::string sync = text_argument(arguments, "sync");
+  if (sync == "full") return block::SyncMode::Full;
+  if (sync == "top") return block::SyncMode::Top;
+  if (sync == "none") return block::SyncMode::None;
+  if (sync == "incremental" || sync == "bitmap") return block::SyncMode::Incremental;
+  return Error(ErrorKind::Invalid, fmt::format("Invalid parameter '{}'", sync));
+}
+
+/// The other node of a job, brought into the same graph.
+Result<NodePtr> target_node(QmpContext& c, const BlockStore::Located& source, const std::string& name) {
+  auto target = TRY(find_node(c, name));
+  if (target.drive && target.drive->user.size()) return Error(ErrorKind::Busy, fmt::format("Node {} is in use", name));
+  if (target.place == source.place) return target.node;
+  target.node.reset();
+  TRY(store(c).move(name, *source.place));
+  return TRY(find_node(c, name)).node;
+}
+
+Result<block::MirrorOptions> mirror_options(QmpContext& c, const BlockStore::Located& source, const Json& arguments) {
+  block::MirrorOptions mirror;
+  mirror.source = source.node;
+  mirror.sync = TRY(sync_mode(arguments));
+  if (mirror.sync == block::SyncMode::Incremental) return Error(ErrorKind::Invalid, "Sync mode 'incremental' not supported");
+  mirror.granularity = static_cast<u32>(std::min<u64>(number_argument(arguments, "granularity").value_or(0), ~u32{0}));
+  std::string copy_mode = text_argument(arguments, "copy-mode", "background");
+  if (copy_mode != "background") return Error(ErrorKind::Unsupported, fmt::format("copy-mode '{}' is not supported", copy_mode));
+  std::string replaces = text_argument(arguments, "replaces");
+  if (!replaces.empty()) mirror.replaces = TRY(find_node(c, replaces)).node;
+  return mirror;
+}
+
+Reply blockdev_mirror(QmpContext& c, const Json& arguments) {
+  const std::string device = text_argument(arguments, "device");
+  auto located = TRY(find_node(c, device));
+  TRY(check_idle(located));
+  auto options = TRY(job_options(c, arguments, device));
+  block::MirrorOptions mirror = TRY(mirror_options(c, located, arguments));
+  mirror.target = TRY(target_node(c, located, text_argument(arguments, "target")));
+  TRY(start_job(c, *located.place, [&] { return block::make_mirror_job(located.place->graph, device, options, mirror); }));
+  return Json::object();
+}
+
+/// The image that drive-mirror and drive-backup make or open.
+Result<NodePtr> new_target(const BlockStore::Located& source, const Json& arguments, block::SyncMode sync) {
+  NewImage image;
+  image.filename = text_argument(arguments, "target");
+  image.format = text_argument(arguments, "format", source.node->info().driver);
+  image.node_name = text_argument(arguments, "node-name");
+  std::string mode = text_argument(arguments, "mode", "absolute-paths");
+  if (mode != "absolute-paths" && mode != "existing") return Error(ErrorKind::Invalid, fmt::format("Invalid parameter '{}'", mode));
+  image.create = mode == "absolute-paths";
+  image.backed = sync == block::SyncMode::Top || sync == block::SyncMode::None;
+  NodePtr base = source.node;
+  if (sync == block::SyncMode::Top) {
+    base = source.place->thread.run_on([&] { return block::backing_of(*source.node); });
+    if (!base) {
+      base = source.node;
+      image.backed = false;
+    }
+  }
+  return finish_on(source.place->thread, [&] { return open_new_image(source.place->graph, base, image); });
+}
+
+Reply drive_mirror(QmpContext& c, const Json& arguments) {
+  const std::string device = text_argument(arguments, "device");
+  auto located = TRY(find_node(c, device));
+  TRY(check_idle(located));
+  auto options = TRY(job_options(c, arguments, device));
+  block::MirrorOptions mirror = TRY(mirror_options(c, located, arguments));
+  mirror.target = TRY(new_target(located, arguments, mirror.sync));
+  mirror.target_is_zero = text_argument(arguments, "mode", "absolute-paths") == "absolute-paths" && mirror.sync == block::SyncMode::Full;
+  TRY(start_job(c, *located.place, [&] { return block::make_mirror_job(located.place->graph, device, options, mirror); }));
+  return Json::object();
+}
+
+Result<block::BackupOptions> backup_options(const BlockStore::Located& source, const Json& arguments) {
+  block::BackupOptions backup;
+  backup.source = source.node;
+  backup.sync = TRY(sync_mode(arguments));
+  backup.compressed = flag_argument(arguments, "compress", false);
+  std::string name = text_argument(arguments, "bitmap");
+  std::string mode = text_argument(arguments, "bitmap-mode", "on-success");
+  using Mode = block::BackupOptions::BitmapMode;
+  backup.bitmap_mode = mode == "never" ? Mode::Never : mode == "always" ? Mode::Always : Mode::OnSuccess;
+  if (mode != "on-success" && mode != "never" && mode != "always") return Error(ErrorKind::Invalid, fmt::format("Invalid parameter '{}'", mode));
+  if (name.empty()) return backup;
+  if (backup.sync != block::SyncMode::Incremental)
+    return Error(ErrorKind::Unsupported, "a bitmap is supported with sync modes 'incremental' and 'bitmap' only");
+  source.place->thread.run_on([&] {
+    if (auto* entry = source.place->find_bitmap_entry(*source.node, name)) backup.bitmap = entry->bitmap;
+  });
+  if (!backup.bitmap) return Error(ErrorKind::NotFound, fmt::format("Bitmap '{}' could not be found", name));
+  return backup;
+}
+
+Result<Undo> start_backup(QmpContext& c, const BlockStore::Located& located, const Json& arguments, block::BackupOptions backup) {
+  const std::string device = text_argument(arguments, "device");
+  auto options = TRY(job_options(c, arguments, device));
+  return start_job(c, *located.place, [&] { return block::make_backup_job(located.place->graph, device, options, backup); });
+}
+
+}  // namespace
+
+Result<Undo> start_blockdev_backup(QmpContext& c, const Json& arguments) {
+  TRY(check_arguments({"", "job-id?:s device:s target:s sync:s speed?:i bitmap?:s bitmap-mode?:s compress?:b on-source-error?:s "
+                           "on-target-error?:s auto-finalize?:b auto-dismiss?:b", nullptr}, arguments));
+  auto located = TRY(find_node(c, text_argument(arguments, "device")));
+  TRY(check_idle(located));
+  auto backup = TRY(backup_options(located, arguments));
+  backup.target = TRY(target_node(c, located, text_argument(arguments, "target")));
+  return start_backup(c, located, arguments, std::move(backup));
+}
+
+Result<Undo> start_drive_backup(QmpContext& c, const Json& arguments) {
+  TRY(check_arguments({"", "job-id?:s device:s target:s format?:s mode?:s sync:s speed?:i bitmap?:s bitmap-mode?:s compress?:b "
+                           "on-source-error?:s on-target-error?:s auto-finalize?:b auto-dismiss?:b", nullptr}, arguments));
+  auto located = TRY(find_node(c, text_argument(arguments, "device")));
+  TRY(check_idle(located));
+  auto backup = TRY(backup_options(located, arguments));
+  backup.target = TRY(new_target(located, arguments, backup.sync));
+  backup.target_is_zero = text_argument(arguments, "mode", "absolute-paths") == "absolute-paths" && backup.sync == block::SyncMode::Full;
+  return start_backup(c, located, arguments, std::move(backup));
+}
+
+namespace {
+
+Reply blockdev_backup(QmpContext& c, const Json& arguments) {
+  TRY(start_blockdev_backup(c, arguments));
+  return Json::object();
+}
+Reply drive_backup(QmpContext& c, const Json& arguments) {
+  TRY(start_drive_backup(c, arguments));
+  return Json::object();
+}
+
+// --- watching and steering ---
+
+Json block_job_json(const JobInfo& job) {
+  Json json = {{"type", job.type}, {"device", job.id}, {"len", job.total}, {"offset", job.done}, {"busy", job.busy},
+               {"paused", job.paused}, {"speed", job.speed}, {"io-status", "ok"}, {"ready", job.ready},
+               {"status", block::job_state_name(job.state)}, {"auto-finalize", job.auto_finalize}, {"auto-dismiss", job.auto_dismiss}};
+  if (!job.error.empty()) json["error"] = job.error;
+  return json;
+}
+
+Json job_json(const JobInfo& job) {
+  Json json = {{"id", job.id}, {"type", job.type}, {"status", block::job_state_name(job.state)},
+               {"current-progress", job.done}, {"total-progress", job.total}};
+  if (!job.error.empty()) json["error"] = job.error;
+  return json;
+}
+
+Json list_jobs(QmpContext& c, Json (*form)(const JobInfo&)) {
+  Json list = Json::array();
+  for (BlockStore::Place* place : store(c).places())
+    place->thread.run_on([&] {
+      for (const JobPtr& job : place->jobs.list())
+        if (job->info().state != JobState::Null) list.push_back(form(job->info()));
+    });
+  return list;
+}
+
+Reply query_block_jobs(QmpContext& c, const Json&) { return list_jobs(c, block_job_json); }
+Reply query_jobs(QmpContext& c, const Json&) { return list_jobs(c, job_json); }
+
+template <class F>
+Reply steer(QmpContext& c, const std::string& id, F ask) {
+  for (BlockStore::Place* place : store(c).places()) {
+    std::optional<Status> status = place->thread.run_on([&]() -> std::optional<Status> {
+      JobPtr job = place->jobs.find(id);
+      if (!job) return std::nullopt;
+      return ask(*job);
+    });
+    if (status) return done(std::move(*status));
+  }
+  return Error(ErrorKind::NotFound, fmt::format("Block job '{}' not found", id));
+}
+
+std::string job_of(const Json& arguments) { return text_argument(arguments, "device", text_argument(arguments, "id")); }
+
+Reply job_pause(QmpContext& c, const Json& arguments) {
+  return steer(c, job_of(arguments), [](Job& job) { return job.pause(); });
+}
+Reply job_resume(QmpContext& c, const Json& arguments) {
+  return steer(c, job_of(arguments), [](Job& job) { return job.resume(); });
+}
+Reply job_complete(QmpContext& c, const Json& arguments) {
+  return steer(c, job_of(arguments), [](Job& job) { return job.complete(); });
+}
+Reply job_finalize(QmpContext& c, const Json& arguments) {
+  return steer(c, job_of(arguments), [](Job& job) { return job.finalize(); });
+}
+Reply job_dismiss(QmpContext& c, const Json& arguments) {
+  return steer(c, job_of(arguments), [](Job& job) { return job.dismiss(); });
+}
+Reply job_cancel(QmpContext& c, const Json& arguments) {
+  return steer(c, job_of(arguments), [](Job& job) { return job.cancel(true); });
+}
+Reply block_job_cancel(QmpContext& c, const Json& arguments) {
+  const bool force = flag_argument(arguments, "force", false);
+  return steer(c, job_of(arguments), [=](Job& job) { return job.cancel(force); });
+}
+Reply block_job_set_speed(QmpContext& c, const Json& arguments) {
+  const u64 speed = number_argument(arguments, "speed").value_or(0);
+  return steer(c, job_of(arguments), [=](Job& job) { return job.set_speed(speed); });
+}
+
+constexpr QmpCommand kCommands[] = {
+    {"block-stream", "job-id?:s device:s base?:s base-node?:s backing-file?:s on-error?:s speed?:i auto-finalize?:b auto-dismiss?:b",
+     block_stream, "DeviceNotFound"},
+    {"block-commit",
+     "job-id?:s device:s base?:s base-node?:s top?:s top-node?:s backing-file?:s on-error?:s speed?:i auto-finalize?:b auto-dismiss?:b",
+     block_commit, "DeviceNotFound"},
+    {"blockdev-mirror",
+     "job-id:s device:s target:s sync:s replaces?:s granularity?:i buf-size?:i copy-mode?:s on-source-error?:s on-target-error?:s "
+     "speed?:i auto-finalize?:b auto-dismiss?:b",
+     blockdev_mirror},
+    {"drive-mirror",
+     "job-id?:s device:s target:s format?:s mode?:s node-name?:s sync:s replaces?:s granularity?:i buf-size?:i copy-mode?:s "
+     "on-source-error?:s on-target-error?:s unmap?:b speed?:i auto-finalize?:b auto-dismiss?:b",
+     drive_mirror, "DeviceNotFound"},
+    {"blockdev-backup", "*", blockdev_backup},
+    {"drive-backup", "*", drive_backup, "DeviceNotFound"},
+    {"query-block-jobs", "", query_block_jobs},
+    {"query-jobs", "", query_jobs},
+    {"block-job-set-speed", "device:s speed:i", block_job_set_speed, "DeviceNotActive"},
+    {"block-job-pause", "device:s", job_pause, "DeviceNotActive"},
+    {"block-job-resume", "device:s", job_resume, "DeviceNotActive"},
+    {"block-job-cancel", "device:s force?:b", block_job_cancel, "DeviceNotActive"},
+    {"block-job-complete", "device:s", job_complete, "DeviceNotActive"},
+    {"block-job-finalize", "id:s", job_finalize},
+    {"block-job-dismiss", "id:s", job_dismiss},
+    {"job-pause", "id:s", job_pause},
+    {"job-resume", "id:s", job_resume},
+    {"job-cancel", "id:s", job_cancel},
+    {"job-complete", "id:s", job_complete},
+    {"job-finalize", "id:s", job_finalize},
+    {"job-dismiss", "id:s", job_dismiss},
+};
+
+}  // namespace
+
+std::span<const QmpCommand> job_commands() { return kCommands; }
+
+}  // namespace atl::control

@@ -1,0 +1,94 @@
+#include "machine/block_exports.h"
+
+#include <fmt/format.h>
+
+namespace atl::machine {
+namespace {
+
+using block::nbd::ContextRun;
+using block::nbd::MetaContext;
+
+constexpr u32 kDirty = 1;  // NBD_STATE_DIRTY of qemu's metadata contexts
+
+Task<Result<ContextRun>> look_at(std::shared_ptr<block::DirtyBitmap> bitmap, u64 offset, u64 bytes) {
+  ContextRun run;
+  auto dirty = bitmap->next_dirty(offset, bytes);
+  if (dirty && dirty->offset == offset) {
+    run.bytes = dirty->bytes;
+    run.flags = kDirty;
+  } else {
+    run.bytes = dirty ? std::min(bytes, dirty->offset - offset) : bytes;
+  }
+  co_return run;
+}
+
+MetaContext context_of(std::shared_ptr<block::DirtyBitmap> bitmap) {
+  MetaContext context;
+  context.name = "qemu:dirty-bitmap:" + bitmap->name();
+  context.look = [bitmap](u64 offset, u64 bytes) { return look_at(bitmap, offset, bytes); };
+  return context;
+}
+
+}  // namespace
+
+Status BlockExports::start(const block::nbd::Address& address, u32 max_clients) {
+  if (server_) return Error(ErrorKind::Exists, "NBD server already running");
+  place_ = store_.places().front();
+  return place_->thread.run_on([&]() -> Status {
+    block::nbd::Server::Options options;
+    options.max_clients = max_clients;
+    auto server = std::make_unique<block::nbd::Server>(place_->thread.loop(), std::move(options));
+    TRY(server->listen(address));
+    server_ = std::move(server);
+    return {};
+  });
+}
+
+Status BlockExports::add(const ExportOptions& options) {
+  if (!server_) return Error(ErrorKind::Invalid, "NBD server not running");
+  auto located = TRY(store_.locate(options.node));
+  if (located.place != place_)
+    return Error(ErrorKind::Unsupported, fmt::format("Node '{}' lives on an I/O thread of its own and cannot be exported", options.node));
+  return place_->thread.run_on([&]() -> Status {
+    block::nbd::Export exported;
+    exported.name = options.name.empty() ? options.node : options.name;
+    if (exported.name.size() > 4096) return Error(ErrorKind::Invalid, "export name is too long");
+    exported.description = options.description;
+    exported.readonly = !options.writable || located.node->info().readonly;
+    if (server_->find_export(exported.name))
+      return Error(ErrorKind::Exists, fmt::format("NBD server already has export named '{}'", exported.name));
+    if (!options.bitmap.empty()) {
+      auto* entry = place_->find_bitmap_entry(*located.node, options.bitmap);
+      if (!entry) return Error(ErrorKind::NotFound, fmt::format("Bitmap '{}' is not found", options.bitmap));
+      exported.contexts.push_back(context_of(entry->bitmap));
+    }
+    // A root of its own: the export goes on while the graph below changes.
+    exported.node = std::make_shared<block::Root>(place_->graph, located.node);
+    return server_->add_export(std::move(exported));
+  });
+}
+
+Status BlockExports::remove(const std::string& name, bool force) {
+  if (!server_) return Error(ErrorKind::Invalid, "NBD server not running");
+  return place_->thread.run_on([&] { return server_->remove_export(name, force); });
+}
+
+namespace {
+
+/// Sessions end on the loop, after the last of their requests.
+Task<Status> end_server(BlockStore::Place& place, block::nbd::Server& server) {
+  server.stop();
+  while (server.clients()) co_await place.thread.loop().sleep(1'000'000);
+  co_return Status{};
+}
+
+}  // namespace
+
+Status BlockExports::stop() {
+  if (!server_) return Error(ErrorKind::Invalid, "NBD server not running");
+  Status ended = finish_on(place_->thread, [&] { return end_server(*place_, *server_); });
+  place_->thread.run_on([&] { server_.reset(); });
+  return ended;
+}
+
+}  // namespace atl::machine
