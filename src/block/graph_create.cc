@@ -1,5 +1,6 @@
 // Creation of images: options checked against the driver's list, the file below created first.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include "base/key_values.h"
 #include "base/strings.h"
@@ -63,6 +64,8 @@ Task<Status> Graph::create(const Driver& driver, std::string filename, Json opti
   Result<NodePtr> opened = co_await open_name(filename, {}, std::move(mode));
   NodePtr file = CO_TRY(std::move(opened));
   status = co_await driver.create(*this, file, filename, std::move(complete_options));
+  // What is left of a file that could not be formatted would look like a raw image.
+  if (!status && std::string_view(protocol->name) == "file") ::unlink(file->info().filename.c_str());
   CO_TRY(std::move(status));
   co_return co_await file->flush();
 }

@@ -16,7 +16,8 @@ Result<Fd> open_path(const FileOptions& options, bool readonly) {
   auto fd = open_file(options.filename, flags);
   if (!fd && options.cache_direct && fd.error().os_errno() == EINVAL)
     return Error(ErrorKind::Unsupported,
-                 fmt::format("open {}: this file system does not support O_DIRECT", options.filename), EINVAL);
+                 fmt::format("Could not open '{}': filesystem does not support O_DIRECT", options.filename), EINVAL);
+  if (!fd) return os_error(fmt::format("Could not open '{}'", options.filename), fd.error().os_errno());
   return fd;
 }
 

@@ -23,6 +23,8 @@ Task<Result<NodePtr>> open_raw(Graph& graph, Json options, OpenMode mode, std::s
   co_return NodePtr(std::move(node));
 }
 
+constexpr u64 kFirstBlock = 4096;
+
 /// Raw has no metadata: the file of the right size is the image.
 Task<Status> create_raw(Graph&, NodePtr file, std::string, Json options) {
   OptionReader reader(std::move(options), "raw");
@@ -30,15 +32,17 @@ Task<Status> create_raw(Graph&, NodePtr file, std::string, Json options) {
   std::string name = CO_TRY(reader.string("preallocation", "off"));
   CO_TRY(reader.finish());
   Preallocation how = CO_TRY(parse_preallocation(name));
-  co_return co_await file->resize(size, how);
+  Status status = co_await file->resize(size, how);
+  // As QEMU does it: a first block that is there lets programs find out what direct I/O needs.
+  if (status && how == Preallocation::Off && file->info().driver == "file")
+    status = co_await write_zeroes_as_data(*file, 0, std::min(size, kFirstBlock));
+  co_return status;
 }
 
-Result<Measurement> measure_raw(u64 size_bytes, u64 data_bytes, const Json& options) {
-  OptionReader reader(options, "raw");
-  std::string how = TRY(reader.string("preallocation", "off"));
+/// Holes count: whatever takes the image need not know them.
+Result<Measurement> measure_raw(u64 size_bytes, u64, const Json&) {
   Measurement measurement;
-  measurement.required = how == "off" ? data_bytes : size_bytes;
-  measurement.fully_allocated = size_bytes;
+  measurement.required = measurement.fully_allocated = size_bytes;
   return measurement;
 }
 

@@ -36,10 +36,7 @@ int run_command(Tool& tool, const Command& command, std::vector<std::string> wor
     words = *std::move(prepared);
   }
   auto arguments = Arguments::parse(words, command.options);
-  if (!arguments) {
-    tool.usage_error(arguments.error().text());
-    return command.usage_status;
-  }
+  if (!arguments) return tool.usage_error(arguments.error().text());
   if (arguments->has("help")) return print_help();
   if (arguments->has("q")) tool.set_quiet(true);
   if (arguments->has("p") && !tool.quiet()) tool.progress().enable();

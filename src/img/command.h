@@ -17,7 +17,6 @@ struct Command {
   std::vector<OptionSpec> options;
   /// Gives the program's exit status.
   Task<int> (*run)(Tool& tool, Arguments arguments);
-  int usage_status = 1;  // of a wrong command line
   /// Cuts out words before options are looked for (resize's "-5M"); nullptr: nothing to do.
   Result<std::vector<std::string>> (*prepare)(std::vector<std::string> words) = nullptr;
 };

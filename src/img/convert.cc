@@ -16,6 +16,7 @@ Error invalid(std::string text) { return Error(ErrorKind::Invalid, std::move(tex
 Task<Status> Conversion::run() {
   tool_.progress().set(0);
   Status status = co_await open_sources();
+  if (status) status = take_cache_mode();
   if (status && plan_.bitmaps) status = co_await check_bitmaps();
   if (status && !plan_.skip_create) status = co_await create_target();
   if (status) status = co_await open_target();
@@ -73,10 +74,19 @@ Result<CreateOptions> Conversion::target_options(const block::Driver& driver) {
   return options;
 }
 
+Status Conversion::take_cache_mode() {
+  auto mode = parse_cache_mode(plan_.cache_name);
+  if (!mode) return invalid("Invalid cache option: " + plan_.cache_name);
+  plan_.cache = *mode;
+  return {};
+}
+
 Task<Status> Conversion::create_target() {
   const block::Driver* driver = CO_TRY(creating_driver(plan_.target_format));
   CreateOptions options = CO_TRY(target_options(*driver));
   Status created = co_await tool_.graph().create(*driver, plan_.target, options.values());
+  for (const auto& [name, value] : options.values().items())
+    if (name.ends_with("key-secret")) secrets_[name] = value;
   if (!created)
     co_return invalid(fmt::format("{}: error while converting {}: {}", plan_.target, plan_.target_format, created.error().text()));
   co_return Status{};
@@ -89,6 +99,7 @@ Task<Status> Conversion::open_target() {
   request.image_opts = plan_.target_image_opts;
   request.writable = true;
   request.cache = plan_.cache;
+  request.more_options = secrets_;
   auto node = co_await tool_.open(request);
   target_ = CO_TRY(std::move(node));
   co_return Status{};

@@ -23,6 +23,7 @@ struct ConvertPlan {
   u32 workers = 8;
   u64 rate = 0;  // bytes a second, 0: as fast as possible
   CacheMode cache, source_cache;
+  std::string cache_name;   // of the target, read once the sources are open
 };
 
 class Conversion {
@@ -33,6 +34,7 @@ class Conversion {
 
  private:
   Task<Status> open_sources();
+  Status take_cache_mode();
   Task<Status> create_target();
   Result<CreateOptions> target_options(const block::Driver& driver);
   Task<Status> open_target();
@@ -51,6 +53,7 @@ class Conversion {
   NodePtr target_;
   std::vector<block::BitmapInfo> bitmap_list_;
   u64 total_ = 0;            // bytes of all sources
+  Json secrets_ = Json::object();   // ids that the new target needs to be opened
   bool created_zero_ = false;
   bool has_backing_ = false;
 };

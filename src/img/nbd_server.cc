@@ -172,7 +172,7 @@ Task<Status> NbdServing::add_export() {
   exported.description = plan_.description;
   exported.node = node_;
   exported.readonly = plan_.readonly;
-  exported.multi_conn = plan_.readonly || plan_.shared != 1;
+  exported.multi_conn = plan_.shared != 1;
   u64 size = disk_bytes(*node_);
   if (plan_.offset >= size && plan_.offset)
     co_return invalid(fmt::format("Offset ({}) has to be smaller than the image size ({})", plan_.offset, size));

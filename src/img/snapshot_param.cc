@@ -46,6 +46,7 @@ Task<Result<NodePtr>> open_snapshot(NodePtr node, std::string param) {
     param = CO_TRY(std::move(id));
   }
   auto view = co_await image->open_snapshot(param);
+  if (!view && view.error().kind() == ErrorKind::NotFound) co_return Error(ErrorKind::NotFound, "Can't find snapshot");
   co_return view;
 }
 

@@ -160,7 +160,15 @@ Task<Result<NodePtr>> Tool::open(OpenRequest request) {
   }
   if (!request.format.empty() && !block::find_driver(request.format))
     co_return Error(ErrorKind::Invalid, fmt::format("{}: Unknown driver '{}'", context, request.format));
-  auto node = co_await graph_->open_name(request.name, request.format, mode);
+  Result<NodePtr> node = NodePtr();
+  if (request.more_options.empty()) {
+    node = co_await graph_->open_name(request.name, request.format, mode);
+  } else {
+    Json options = std::move(request.more_options);
+    options["file"] = CO_TRY(block::parse_image_name(request.name));
+    if (!request.format.empty()) options["driver"] = request.format;
+    node = co_await graph_->open(std::move(options), mode);
+  }
   if (node && request.format.empty() && request.writable && (*node)->info().driver == "raw") warn_of_probed_raw(request.name);
   co_return std::move(node).context(context);
 }

@@ -33,6 +33,7 @@ struct OpenRequest {
   bool no_backing = false, no_io = false, check = false;
   bool quiet = false;
   CacheMode cache;
+  Json more_options = Json::object();  // besides a name
 };
 
 /// A share of long work, shown as "(12.34/100%)" on a line that is overwritten, or told on SIGUSR1.

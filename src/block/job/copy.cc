@@ -136,7 +136,7 @@ Task<Result<CopyResult>> Copy::run() {
       found->bytes = chunk_end(offset) - offset;
     }
     if (!found) {
-      status = std::move(found).error();
+      status = std::move(found).error().with_context(fmt::format("error while reading block status at offset {}", o_.source_offset + offset));
       break;
     }
     BlockStatus run = *found;

@@ -31,8 +31,7 @@ std::vector<u8> option_request(u32 option, std::span<const u8> data) {
 }
 
 void append_be32(std::vector<u8>& to, u32 value) {
-  to.resize(to.size() + 4);
-  store_be<u32>(to.data() + to.size() - 4, value);
+  for (int shift = 24; shift >= 0; shift -= 8) to.push_back(static_cast<u8>(value >> shift));
 }
 
 void append_string(std::vector<u8>& to, std::string_view text) {

@@ -105,7 +105,7 @@ class Run {
 void announce(const Plan& p) {
   fmt::print("Sending {} {} requests, {} bytes each, {} in parallel (starting at offset {}, step size {})\n", p.count,
              p.write ? "write" : "read", p.buffer_bytes, p.depth, p.offset, p.step_bytes);
-  if (p.flush_interval) fmt::print("Sending {}flush every {} requests\n", p.drain ? "" : "asynchronous ", p.flush_interval);
+  if (p.flush_interval) fmt::print("Sending flush every {} requests\n", p.flush_interval);
   std::fflush(stdout);
 }
 

@@ -183,10 +183,7 @@ int Comparison::interrupted() {
 }
 
 Task<int> run_compare(Tool& tool, Arguments arguments) {
-  if (arguments.words().size() != 2) {
-    tool.usage_error("Expecting two image file names");
-    co_return kCannotOpen;
-  }
+  if (arguments.words().size() != 2) co_return tool.usage_error("Expecting two image file names");
   if (Status added = tool.add_objects(arguments); !added) {
     tool.error("{}", added.error().text());
     co_return kCannotOpen;
@@ -221,7 +218,6 @@ const Command kCompare{
     "compare",
     "[--object objectdef] [--image-opts] [-f fmt] [-F fmt] [-T cache] [-p] [-q] [-s] [-U] filename1 filename2",
     {kObject, kImageOpts, kFormat, {'F', "", true}, kSourceCache, kProgress, kQuiet, {'s', ""}, kForceShare},
-    run_compare,
-    2};
+    run_compare};
 
 }  // namespace atl::img

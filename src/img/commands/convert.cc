@@ -12,13 +12,6 @@ constexpr u64 kMaxWorkers = 16;
 
 Error invalid(std::string text) { return Error(ErrorKind::Invalid, std::move(text)); }
 
-Result<CacheMode> cache_of(const Arguments& arguments, const char* option, const char* fallback, const char* what) {
-  std::string text = arguments.value(option, fallback);
-  auto mode = parse_cache_mode(text);
-  if (!mode) return invalid(fmt::format("Invalid {} option: {}", what, text));
-  return *mode;
-}
-
 Result<u64> sparse_bytes(const std::string& text) {
   u64 bytes = TRY(parse_amount("buffer size for sparse output", text));
   if (bytes % block::kSectorBytes || bytes > kMaxSparse)
@@ -73,8 +66,6 @@ Status check_plan(const ConvertPlan& plan, const Arguments& arguments) {
       {plan.offload && arguments.has("S"), "Cannot enable copy offloading when -S is used"},
       {plan.offload && plan.compressed, "Cannot enable copy offloading when -c is used"},
       {plan.sources.empty(), "Must specify image file name"},
-      {plan.backing && plan.sources.size() > 1,
-       "Having a backing file for the target makes no sense when concatenating multiple input images"},
   };
   for (const auto& rule : rules)
     if (rule.wrong) return invalid(rule.text);
@@ -97,12 +88,10 @@ Task<int> run_convert(Tool& tool, Arguments arguments) {
     plan->sources.pop_back();
   }
   if (Status usable = check_plan(*plan, arguments); !usable) co_return tool.fail("{}", usable.error().text());
-  auto cache = cache_of(arguments, "t", "unsafe", "cache");
-  if (!cache) co_return tool.fail("{}", cache.error().text());
-  auto source_cache = cache_of(arguments, "T", "writeback", "source cache");
-  if (!source_cache) co_return tool.fail("{}", source_cache.error().text());
-  plan->cache = *cache;
+  auto source_cache = parse_cache_mode(arguments.value("T", "writeback"));
+  if (!source_cache) co_return tool.fail("Invalid source cache option: {}", arguments.value("T"));
   plan->source_cache = *source_cache;
+  plan->cache_name = arguments.value("t", "unsafe");
   if (Status added = tool.add_objects(arguments); !added) co_return tool.fail("{}", added.error().text());
   Conversion conversion(tool, *std::move(plan));
   Status status = co_await conversion.run();

@@ -22,6 +22,17 @@ struct ImageFacts {
   Json specific;
 };
 
+Json bitmaps_json(const std::vector<block::BitmapInfo>& bitmaps) {
+  Json list = Json::array();
+  for (const block::BitmapInfo& bitmap : bitmaps) {
+    Json flags = Json::array();
+    if (bitmap.in_use) flags.push_back("in-use");
+    if (bitmap.enabled) flags.push_back("auto");
+    list.push_back({{"name", bitmap.name}, {"granularity", bitmap.granularity}, {"flags", std::move(flags)}});
+  }
+  return list;
+}
+
 /// What only formats know.
 Task<Status> add_image_facts(ImageFacts& facts, block::Image& image) {
   facts.cluster_bytes = image.cluster_bytes();
@@ -29,7 +40,9 @@ Task<Status> add_image_facts(ImageFacts& facts, block::Image& image) {
   facts.dirty = image.dirty();
   facts.backing = image.backing_file();
   facts.backing_format = image.backing_format();
+  auto bitmaps = co_await image.bitmaps();
   facts.specific = image.specific_info();
+  if (bitmaps && !bitmaps->empty()) facts.specific["bitmaps"] = bitmaps_json(*bitmaps);
   if (!facts.backing.empty()) facts.full_backing = full_backing_name(facts.filename, facts.backing);
   auto snapshots = co_await image.snapshots();
   if (!snapshots && snapshots.error().kind() == ErrorKind::Unsupported) co_return Status{};

@@ -40,7 +40,7 @@ Result<SizeChange> parse_change(std::string_view text) {
 /// The size comes last, whatever it looks like.
 Result<std::vector<std::string>> hide_size(std::vector<std::string> words) {
   if (words.size() < 2) return Error(ErrorKind::Invalid, "Not enough arguments");
-  words.back().insert(0, "=");
+  words.back() = fmt::format("={}", words.back());
   return words;
 }
 
@@ -91,7 +91,6 @@ const Command kResize{
     "[--object objectdef] [--image-opts] [-f fmt] [--preallocation=off|metadata|falloc|full] [-q] [--shrink] filename [+|-]size",
     {kObject, kImageOpts, kFormat, kQuiet, {0, "preallocation", true}, {0, "shrink"}},
     run_resize,
-    1,
     hide_size};
 
 }  // namespace atl::img
