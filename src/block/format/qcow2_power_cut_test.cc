@@ -48,7 +48,7 @@ class Recorder final : public Node {
   MemoryNode& below_;
 };
 
-void apply(std::string& disk, const Event& event) {
+void replay(std::string& disk, const Event& event) {
   if (event.kind == Event::Resize) disk.resize(std::max(disk.size(), event.offset));
   if (event.kind != Event::Write) return;
   if (disk.size() < event.offset + event.bytes.size()) disk.resize(event.offset + event.bytes.size());
@@ -141,14 +141,14 @@ class PowerCut : public Qcow2Test, public testing::WithParamInterface<Shape> {
     size_t safe = count;
     while (safe > 0 && events[safe - 1].kind != Event::Flush) --safe;
     std::string disk = begin;
-    for (size_t i = 0; i < safe; ++i) apply(disk, events[i]);
+    for (size_t i = 0; i < safe; ++i) replay(disk, events[i]);
     std::vector<const Event*> rest;
     for (size_t i = safe; i < count; ++i) rest.push_back(&events[i]);
     std::shuffle(rest.begin(), rest.end(), dice);
     for (const Event* event : rest) {
       const u32 fate = dice() % 4;
       if (fate == 0) continue;
-      apply(disk, fate == 1 ? torn(*event, disk, dice) : *event);
+      replay(disk, fate == 1 ? torn(*event, disk, dice) : *event);
     }
     return disk;
   }

@@ -114,7 +114,7 @@ Task<Status> trim_file(Core& core) {
 
 Task<Status> shrink(Core& core, u64 size_bytes) {
   const Geometry& g = core.geometry();
-  // The size first: should power fail, what lies behind is merely forgotten, and freed by the next check.
+  // Should power fail on the way, the disk is as large as before, and its end reads as zeroes.
   const u64 old_end = g.l1_entries(core.header.size_bytes) * g.bytes_per_l2();
   const u64 old_size = core.header.size_bytes;
   Status status = co_await clear_disk(core, g.cluster_end(size_bytes), std::min(old_end, g.cluster_end(old_size)), Clearing::Full);
