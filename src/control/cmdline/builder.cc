@@ -14,7 +14,6 @@
 namespace atl::control {
 
 using machine::AcceleratorChoice;
-using machine::AcceleratorKind;
 using machine::BoardKind;
 
 Status Builder::finish() {
