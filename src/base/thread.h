@@ -13,6 +13,7 @@
 
 #include "base/loop.h"
 #include "base/result.h"
+#include "base/task.h"
 
 namespace atl {
 
@@ -52,6 +53,7 @@ class LoopThread {
   Loop& loop() { return *loop_; }
   /// Ends the thread; the loop stays, so that its users can be destroyed. Not from the loop's thread.
   void stop();
+  bool is_running() const { return thread_.joinable(); }
   /// Runs `function` on the loop's thread and gives its result. Waits: for the control thread, holding no lock. Runs it
   /// right here if this is the loop's thread, or if the loop has been stopped.
   template <class F>
@@ -63,6 +65,28 @@ class LoopThread {
   std::unique_ptr<Loop> loop_;
   Thread thread_;
 };
+
+/// Runs the task that `make` gives on the loop of `thread`, and gives its result. Waits as run_on does. `make` is called on the
+/// loop's thread and lives until the task has ended.
+template <class F>
+auto finish_on(LoopThread& thread, F make) {
+  using T = decltype(make().await_resume());
+  std::optional<T> result;
+  if (!thread.is_running() || thread.loop().on_loop_thread()) {
+    start(make(), [&](T value) { result.emplace(std::move(value)); });
+    while (!result) thread.loop().run_once(1'000'000'000);
+    return std::move(*result);
+  }
+  std::binary_semaphore done{0};
+  thread.loop().post([&] {
+    start(make(), [&](T value) {
+      result.emplace(std::move(value));
+      done.release();
+    });
+  });
+  done.acquire();
+  return std::move(*result);
+}
 
 template <class F>
 auto LoopThread::run_on(F function) -> std::invoke_result_t<F> {

@@ -177,8 +177,11 @@ class QmpSocket(Folder):
             file.truncate(1 << 20)
         qmp.command("blockdev-add", driver="file", node_name="f", filename=disk)
         qmp.command("blockdev-add", driver="raw", node_name="d", file="f")
-        self.assertEqual([node["node-name"] for node in qmp.command("query-named-block-nodes")], ["d"])
+        self.assertEqual([node["node-name"] for node in qmp.command("query-named-block-nodes")], ["d", "f"])
+        with self.assertRaisesRegex(QmpError, "Node f is in use"):
+            qmp.command("blockdev-del", node_name="f")
         qmp.command("blockdev-del", node_name="d")
+        qmp.command("blockdev-del", node_name="f")
         with self.assertRaisesRegex(QmpError, "Failed to find node with node-name='d'"):
             qmp.command("blockdev-del", node_name="d")
         qmp.command("netdev_add", type="user", id="n")

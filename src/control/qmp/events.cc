@@ -42,12 +42,12 @@ Json block_job_data(const block::JobEvent& event) {
   return data;
 }
 
-Json job_event_json(const block::JobEvent& event) {
+void put_job_event(const block::JobEvent& event, Json& message) {
   using block::JobEvent;
   constexpr const char* kNames[] = {"JOB_STATUS_CHANGE", "BLOCK_JOB_READY", "BLOCK_JOB_PENDING", "BLOCK_JOB_COMPLETED",
                                     "BLOCK_JOB_CANCELLED"};
-  Json data = event.kind == JobEvent::StatusChange ? job_status_data(event.job) : block_job_data(event);
-  return {{"event", kNames[event.kind]}, {"data", std::move(data)}};
+  message["event"] = kNames[event.kind];
+  message["data"] = event.kind == JobEvent::StatusChange ? job_status_data(event.job) : block_job_data(event);
 }
 
 struct Form {
@@ -74,7 +74,7 @@ constexpr Form kForms[] = {
 
 Json event_json(const Event& event, u64 realtime_ns) {
   Json message = {{"timestamp", {{"seconds", realtime_ns / 1'000'000'000}, {"microseconds", realtime_ns / 1000 % 1'000'000}}}};
-  if (event.job) message.update(job_event_json(*event.job));
+  if (event.job) put_job_event(*event.job, message);
   for (const auto& form : kForms) {
     if (form.kind != event.kind) continue;
     message["event"] = form.name;
