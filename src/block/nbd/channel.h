@@ -1,4 +1,5 @@
-// A byte stream over a socket, plain or TLS, read and written by coroutines. One reader and one writer at a time.
+// A byte stream over a socket, plain or TLS, read and written by coroutines. One reader and one writer at a time. Programs
+// that use it ignore SIGPIPE: io_uring's writes raise it like others.
 #pragma once
 
 #include <memory>

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <sys/socket.h>
 
+#include <csignal>
+
 #include "block/nbd/client_node.h"
 #include "block/test_support.h"
 
@@ -15,6 +17,7 @@ using ::testing::HasSubstr;
 class NbdServer : public ::testing::Test {
  protected:
   NbdServer() {
+    std::signal(SIGPIPE, SIG_IGN);  // as every program of ours does
     disk_ = std::make_shared<MemoryNode>(std::string(256 * 1024, 'a'));
     server_ = std::make_unique<Server>(*loop_, Server::Options{});
     path_ = "/tmp/atoll-nbd-test-" + std::to_string(::getpid());
@@ -65,7 +68,8 @@ class NbdServer : public ::testing::Test {
     return bytes.append(data);
   }
 
-  std::unique_ptr<Loop> loop_ = MUST(Loop::create());  // tests need io_uring anyway
+  static std::unique_ptr<Loop> make_loop() { return MUST(Loop::create()); }  // tests need io_uring anyway
+  std::unique_ptr<Loop> loop_ = make_loop();
   std::shared_ptr<MemoryNode> disk_;
   std::unique_ptr<Server> server_;
   NodePtr client_;

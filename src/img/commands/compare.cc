@@ -10,8 +10,8 @@
 namespace atl::img {
 namespace {
 
-constexpr unsigned kWidth = 8;
-constexpr u64 kPieceBytes = 512 * kKiB;
+constexpr unsigned kWidth = 6;
+constexpr u64 kPieceBytes = kMiB;
 constexpr u64 kNowhere = ~u64{0};
 
 enum Outcome { kSame = 0, kDifferent = 1, kCannotOpen = 2, kCannotMap = 3, kCannotRead = 4 };
@@ -38,6 +38,7 @@ class Comparison {
 
   Task<Result<Run>> next_run(u64 at);
   Task<Status> compare_run(Run run);
+  static Task<Status> fill(Node& node, u64 offset, std::span<u8> out, bool wanted);
   Task<Status> compare_piece(u64 offset, u64 bytes, bool read_a, bool read_b);
   Result<Buffers> take_buffers();
   int finish(Outcome outcome);
@@ -88,19 +89,25 @@ u64 first_difference(const u8* a, const u8* b, u64 bytes) {
   return bytes;
 }
 
+/// Reads, or zeroes without reading.
+Task<Status> Comparison::fill(Node& node, u64 offset, std::span<u8> out, bool wanted) {
+  if (!wanted) {
+    std::memset(out.data(), 0, out.size());
+    co_return Status{};
+  }
+  iovec piece{out.data(), out.size()};
+  Status read = co_await node.read(offset, {&piece, 1});
+  if (read) co_return Status{};
+  co_return Error(ErrorKind::Io, fmt::format("Error while reading offset {} of {}: {}", offset, node.info().filename, read.error().text()));
+}
+
 Task<Status> Comparison::compare_piece(u64 offset, u64 bytes, bool read_a, bool read_b) {
   Buffers buffers = CO_TRY(take_buffers());
-  for (auto& [node, buffer, wanted] : {std::tuple(&a_, &buffers.a, read_a), std::tuple(&b_, &buffers.b, read_b)}) {
-    iovec piece{buffer->data(), bytes};
-    Status read;
-    if (wanted)
-      read = co_await node->read(offset, {&piece, 1});
-    else
-      std::memset(buffer->data(), 0, bytes);
-    if (!read)
-      co_return Error(ErrorKind::Io, fmt::format("Error while reading offset {} of {}: {}", offset, node->info().filename,
-                                                 read.error().text()));
-  }
+  TaskGroup pair(2);
+  pair.add(fill(a_, offset, buffers.a.span().first(bytes), read_a));
+  pair.add(fill(b_, offset, buffers.b.span().first(bytes), read_b));
+  Status filled = co_await pair.all();
+  CO_TRY(std::move(filled));
   u64 at = first_difference(buffers.a.data(), buffers.b.data(), bytes);
   if (at < bytes) found_at(offset + at);
   free_.push_back(std::move(buffers));
