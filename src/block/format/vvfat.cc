@@ -96,28 +96,10 @@ Task<Status> VvfatNode::read_file(u64 index, u64 offset, std::span<const iovec> 
   co_return Status{};
 }
 
-Task<Result<NodePtr>> open_vvfat(Graph& graph, Json options, OpenMode mode, std::string node_name) {
-  OptionReader reader(std::move(options), "vvfat");
-  Choice choice;
-  choice.folder = CO_TRY(reader.required_string("dir"));
-  choice.fat_bits = static_cast<u32>(CO_TRY(reader.number("fat-type", 0)));
-  choice.floppy = CO_TRY(reader.boolean("floppy", false));
-  choice.label = CO_TRY(reader.string("label", choice.label));
-  const bool writable = CO_TRY(reader.boolean("rw", false));
-  CO_TRY(reader.finish());
-  if (writable) co_return Error(ErrorKind::Unsupported, "vvfat: rw=on (writing back into the folder) is not supported", ENOTSUP);
-  if (!mode.readonly && !mode.auto_readonly)
-    co_return Error(ErrorKind::Permission, "vvfat: the folder can only be opened read-only", EACCES);
-  if (choice.label.size() > 11) co_return Error(ErrorKind::Invalid, "vvfat label cannot be longer than 11 bytes", EINVAL);
-  while (choice.folder.size() > 1 && choice.folder.ends_with('/')) choice.folder.pop_back();
-  FatImage image = CO_TRY(lay_out_folder(choice));
-  if (node_name.empty()) node_name = generate_node_name();
-  co_return NodePtr(std::make_shared<VvfatNode>(graph.loop(), std::move(image), std::move(node_name), choice.folder));
-}
-
 /// "fat:floppy:12:/folder": marks in any order, then the folder.
 Result<Json> parse_fat_name(std::string_view name) {
   Json tree = {{"driver", "vvfat"}};
+  if (!name.starts_with("fat:")) return Error(ErrorKind::Invalid, "vvfat: the name must be fat:[floppy:][12:|16:|32:]DIR", EINVAL);
   name.remove_prefix(std::string_view("fat:").size());
   for (bool again = true; again;) {
     again = false;
@@ -134,6 +116,31 @@ Result<Json> parse_fat_name(std::string_view name) {
   }
   tree["dir"] = std::string(name);
   return tree;
+}
+
+Task<Result<NodePtr>> open_vvfat(Graph& graph, Json options, OpenMode mode, std::string node_name) {
+  if (auto name = options.find("filename"); name != options.end() && name->is_string()) {   // the driver named beside the name
+    Json parsed = CO_TRY(parse_fat_name(name->get_ref<const std::string&>()));
+    options.erase("filename");
+    parsed.erase("driver");
+    options.update(parsed);
+  }
+  OptionReader reader(std::move(options), "vvfat");
+  Choice choice;
+  choice.folder = CO_TRY(reader.required_string("dir"));
+  choice.fat_bits = static_cast<u32>(CO_TRY(reader.number("fat-type", 0)));
+  choice.floppy = CO_TRY(reader.boolean("floppy", false));
+  choice.label = CO_TRY(reader.string("label", choice.label));
+  const bool writable = CO_TRY(reader.boolean("rw", false));
+  CO_TRY(reader.finish());
+  if (writable) co_return Error(ErrorKind::Unsupported, "vvfat: rw=on (writing back into the folder) is not supported", ENOTSUP);
+  if (!mode.readonly && !mode.auto_readonly)
+    co_return Error(ErrorKind::Permission, "vvfat: the folder can only be opened read-only", EACCES);
+  if (choice.label.size() > 11) co_return Error(ErrorKind::Invalid, "vvfat label cannot be longer than 11 bytes", EINVAL);
+  while (choice.folder.size() > 1 && choice.folder.ends_with('/')) choice.folder.pop_back();
+  FatImage image = CO_TRY(lay_out_folder(choice));
+  if (node_name.empty()) node_name = generate_node_name();
+  co_return NodePtr(std::make_shared<VvfatNode>(graph.loop(), std::move(image), std::move(node_name), choice.folder));
 }
 
 }  // namespace

@@ -107,7 +107,7 @@ class Builder {
 
   Result<FatImage> build(Item& root) {
     TRY(place_root(root));
-    set(0, l_.bits == 32 ? 0x0fff'fff8 : l_.bits == 16 ? 0xfff8 : 0xff8);
+    set(0, (end_mark() & ~u32{0xff}) | media());   // the media byte stands here too
     set(1, end_mark());
     write_folder(root, nullptr);
     for (u64 copy = 0; copy < 2; ++copy) add_memory((l_.start + l_.reserved + copy * l_.table) * kSector, table_);
@@ -118,6 +118,7 @@ class Builder {
   }
 
  private:
+  u32 media() const { return choice_.floppy ? 0xf0 : 0xf8; }
   u32 end_mark() const { return l_.bits == 32 ? 0x0fff'ffff : l_.bits == 16 ? 0xffff : 0xfff; }
   void set(u64 cluster, u32 value) {
     if (l_.bits == 32) return store_le(&table_[4 * cluster], value);
@@ -210,7 +211,7 @@ std::string Builder::boot_sector() const {
   store_le(&b[17], static_cast<u16>(l_.root_entries));
   if (l_.total < 65536 && !wide) store_le(&b[19], static_cast<u16>(l_.total));
   if (l_.total >= 65536 || wide) store_le(&b[32], static_cast<u32>(l_.total));
-  b[21] = static_cast<char>(choice_.floppy ? 0xf0 : 0xf8);
+  b[21] = static_cast<char>(media());
   if (!wide) store_le(&b[22], static_cast<u16>(l_.table));
   store_le(&b[24], static_cast<u16>(choice_.floppy ? 36 : 63));
   store_le(&b[26], static_cast<u16>(choice_.floppy ? 2 : 16));
