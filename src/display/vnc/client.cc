@@ -85,36 +85,42 @@ Client::Parsed Client::parse_one() {
 
 // -- handshake -------------------------------------------------------------------------------------------------------------
 
-/// "RFB 003.00x\n". Before 3.7 the server chooses the security; those viewers are told that they are too old.
+/// "RFB 003.00x\n"; what is not 3.7 or 3.8 counts as 3.3 (7.1.1).
 Client::Parsed Client::parse_version() {
   if (!has(kVersionBytes)) return Parsed::NeedMore;
   const std::string text(here(), here() + kVersionBytes);
   at_ += kVersionBytes;
   if (!text.starts_with("RFB 003.") || text.back() != '\n') return Parsed::Broken;
-  if (text != kVersion && text != "RFB 003.007\n") return Parsed::Broken;
-  offer_security();
+  minor_ = text == kVersion ? 8 : text == "RFB 003.007\n" ? 7 : 3;
+  if (minor_ == 3) return impose_security();
+  output_.push_back(1);
+  output_.push_back(static_cast<u8>(offered_security()));
+  state_ = State::Security;
   return Parsed::Done;
 }
 
-void Client::offer_security() {
-  output_.push_back(1);
-  output_.push_back(static_cast<u8>(settings_.password ? Security::Vnc : Security::None));
-  state_ = State::Security;
+/// In 3.3 the server chooses.
+Client::Parsed Client::impose_security() {
+  put32(output_, static_cast<u32>(offered_security()));
+  return begin_security();
 }
 
-Client::Parsed Client::parse_security() {
-  const u8 chosen = *here();
-  ++at_;
-  const Security offered = settings_.password ? Security::Vnc : Security::None;
-  if (chosen != static_cast<u8>(offered)) return Parsed::Broken;
-  if (offered == Security::None) {
-    accept();
+Client::Parsed Client::begin_security() {
+  if (offered_security() == Security::None) {
+    if (minor_ == 8) put32(output_, 0);
+    state_ = State::Init;
     return Parsed::Done;
   }
   if (::getrandom(challenge_, sizeof challenge_, 0) != sizeof challenge_) return Parsed::Broken;
   output_.insert(output_.end(), challenge_, challenge_ + sizeof challenge_);
   state_ = State::Challenge;
   return Parsed::Done;
+}
+
+Client::Parsed Client::parse_security() {
+  const u8 chosen = *here();
+  ++at_;
+  return chosen == static_cast<u8>(offered_security()) ? begin_security() : Parsed::Broken;
 }
 
 Client::Parsed Client::parse_response() {
@@ -127,18 +133,14 @@ Client::Parsed Client::parse_response() {
     refuse("Authentication failed");
     return Parsed::Broken;
   }
-  accept();
-  return Parsed::Done;
-}
-
-void Client::accept() {
   put32(output_, 0);
   state_ = State::Init;
+  return Parsed::Done;
 }
 
 void Client::refuse(const std::string& reason) {
   put32(output_, 1);
-  put_text(output_, reason);
+  if (minor_ == 8) put_text(output_, reason);
 }
 
 Client::Parsed Client::parse_init() {

@@ -65,8 +65,9 @@ class Client {
   bool has(size_t bytes) const { return input_.size() - at_ >= bytes; }
   const u8* here() const { return input_.data() + at_; }
 
-  void offer_security();
-  void accept();
+  Security offered_security() const { return settings_.password ? Security::Vnc : Security::None; }
+  Parsed impose_security();
+  Parsed begin_security();
   void refuse(const std::string& reason);
   void press_symbol(u32 symbol, bool down);
   void begin_rectangle(const Rect& rect, i32 encoding);
@@ -78,6 +79,7 @@ class Client {
   const Input& hands_;
   const Surface& picture_;
   State state_ = State::Version;
+  unsigned minor_ = 8;           // of the protocol 3.x
   std::vector<u8> input_;
   size_t at_ = 0;                // parsed so far
   u32 skip_ = 0;                 // bytes of cut text to come

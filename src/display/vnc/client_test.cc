@@ -55,6 +55,14 @@ TEST_F(VncClientTest, HandshakeTellsSizeAndName) {
   EXPECT_EQ(std::string(out.end() - 5, out.end()), "Atoll");
 }
 
+TEST_F(VncClientTest, OldViewersAreServedInTheirWay) {
+  ASSERT_TRUE(send({'R', 'F', 'B', ' ', '0', '0', '3', '.', '0', '0', '3', '\n', 1}));
+  const std::vector<u8> out = output();
+  ASSERT_EQ(out.size(), 12u + 4 + 24 + 5);
+  EXPECT_EQ(load_be<u32>(&out[12]), 1u);
+  EXPECT_EQ(load_be<u16>(&out[16]), 130);
+}
+
 TEST_F(VncClientTest, RightPasswordOpensAndAWrongOneDoesNot) {
   settings_.password = "secret";
   for (bool right : {true, false}) {

@@ -1,6 +1,6 @@
 // The remote screen: viewers over TCP or a Unix socket see one Screen and move its keyboard and pointer (RFC 6143).
 //
-// Supported: RFB 3.7 and 3.8, no or VNC authentication, Raw and ZRLE, desktop size, QEMU's extended key events, several
+// Supported: RFB 3.3, 3.7 and 3.8, no or VNC authentication, Raw and ZRLE, desktop size, QEMU's extended key events, several
 // viewers, bounded memory for those that do not read. Missing: TLS, Tight, cursor shapes, WebSocket, clipboard.
 // Thread: the loop's.
 #pragma once
