@@ -8,7 +8,7 @@
 
 namespace atl::fuzz {
 
-inline constexpr u64 kImageLimit = 16 * kMiB;   // that a file may grow to
+inline constexpr u64 kImageLimit = 16 * kMiB;  // that a file may grow to
 
 inline Loop& loop() {
   static auto* shared = MUST(Loop::create(8)).release();  // nothing here waits for it; a node needs one to belong to

@@ -8,7 +8,7 @@ namespace {
 using namespace atl;
 using namespace atl::block::crypto;
 
-constexpr u32 kMostIterations = 2000;   // more are legal, but slow
+constexpr u32 kMostIterations = 2000;  // more are legal, but slow
 
 bool is_quick(const LuksHeader& header) {
   for (const LuksSlot& slot : header.slots)

@@ -1,8 +1,8 @@
-// A VHDX image with hostile pieces: metadata, block table and log entries are overwritten, and the sums that guard the headers are
-// put right; see block_image.h. Half of the inputs are parsed as header, region table and metadata on their own.
-#include "block/format/vhdx_spec.h"
-
+// A VHDX image with hostile pieces: metadata, block table and log entries are overwritten, and the sums that guard the
+// headers are put right; see block_image.h. Half of the inputs are parsed as header, region table and metadata on their
+// own.
 #include "base/endian.h"
+#include "block/format/vhdx_spec.h"
 #include "block_image.h"
 
 namespace {
@@ -31,7 +31,7 @@ std::string patched(fuzz::Input& input) {
   guard(image, vhdx::kHeader1At, vhdx::kHeaderBytes);
   guard(image, vhdx::kHeader2At, vhdx::kHeaderBytes);
   guard(image, vhdx::kRegion1At, vhdx::kRegionBytes);
-  guard(image, 1 * kMiB, 8 * kKiB);   // a log entry of two sectors, if one is there
+  guard(image, 1 * kMiB, 8 * kKiB);  // a log entry of two sectors, if one is there
   return image;
 }
 

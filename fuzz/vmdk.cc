@@ -22,4 +22,6 @@ Task<Result<NodePtr>> open_image(NodePtr file, MappedOptions options) {
 
 }  // namespace
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) { return fuzz::try_bytes(data, size, open_image); }
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  return fuzz::try_bytes(data, size, open_image);
+}

@@ -1,5 +1,5 @@
-// LUKS's anti-forensic splitter (specification 1.2.3, section 2.4): a key spread over many bytes, all of which are needed
-// to get it back, so that wiping any of them destroys it.
+// LUKS's anti-forensic splitter (specification 1.2.3, section 2.4): a key spread over many bytes, all of which are
+// needed to get it back, so that wiping any of them destroys it.
 #pragma once
 
 #include "block/crypto/hash.h"

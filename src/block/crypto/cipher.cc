@@ -152,7 +152,8 @@ void SectorCipher::decrypt(u64 first_sector, std::span<const u8> from, u8* to) c
 Result<SectorCipher> qcow_aes_cipher(std::string_view password) {
   KeyBytes key(16);
   std::memcpy(key.data(), password.data(), std::min(password.size(), key.size()));
-  return SectorCipher::create({.cipher = "aes-128", .chaining = Chaining::Cbc, .iv = IvKind::Plain64, .iv_hash = {}}, key);
+  return SectorCipher::create({.cipher = "aes-128", .chaining = Chaining::Cbc, .iv = IvKind::Plain64, .iv_hash = {}},
+                              key);
 }
 
 }  // namespace atl::block::crypto

@@ -18,10 +18,10 @@ enum class Chaining : u8 { Ecb, Cbc, Xts };
 enum class IvKind : u8 { None, Plain, Plain64, Essiv };
 
 struct CipherSpec {
-  std::string cipher = "aes-256";   // name and key bits, "aes-128" ... "twofish-256"
+  std::string cipher = "aes-256";  // name and key bits, "aes-128" ... "twofish-256"
   Chaining chaining = Chaining::Xts;
   IvKind iv = IvKind::Plain64;
-  std::string iv_hash;              // of Essiv: "sha256"
+  std::string iv_hash;  // of Essiv: "sha256"
 };
 
 /// Spellings of LUKS and QEMU: "cbc", "plain64" ...; errors name what is not known.
@@ -61,7 +61,8 @@ class SectorCipher {
   Context essiv_;
 };
 
-/// The old encryption of qcow and qcow2 images: AES-128-CBC, keyed with the password's first 16 bytes, IVs from guest sectors.
+/// The old encryption of qcow and qcow2 images: AES-128-CBC, keyed with the password's first 16 bytes, IVs from guest
+/// sectors.
 Result<SectorCipher> qcow_aes_cipher(std::string_view password);
 
 }  // namespace atl::block::crypto

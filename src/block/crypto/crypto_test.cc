@@ -170,9 +170,9 @@ TEST_F(Luks, HostileHeadersAreRefusedByField) {
     u32 value;
     const char* names;
   } cases[] = {
-      {108, 0, "key-bytes"},          {108, 65, "key-bytes"},        {164, ~0u, "mk-digest-iter"}, {164, 0, "mk-digest-iter"},
-      {208 + 4, ~0u, "key slot 0"},   {208 + 40, 0, "key slot 0"},   {208 + 44, 1, "key slot 0"},  {208 + 48 + 40, 8, "key slot 1"},
-      {104, 4, "key slot 0"},
+      {108, 0, "key-bytes"},       {108, 65, "key-bytes"},           {164, ~0u, "mk-digest-iter"},
+      {164, 0, "mk-digest-iter"},  {208 + 4, ~0u, "key slot 0"},     {208 + 40, 0, "key slot 0"},
+      {208 + 44, 1, "key slot 0"}, {208 + 48 + 40, 8, "key slot 1"}, {104, 4, "key slot 0"},
   };
   const std::string good = disk.bytes;
   for (auto& c : cases) {

@@ -80,7 +80,7 @@ KeyBytes digest(const nettle_hash& hash, std::span<const u8> first, std::span<co
 }
 
 KeyBytes derive_key(const nettle_hash& hash, std::span<const u8> password, std::span<const u8> salt, u32 iterations,
-                u64 key_bytes) {
+                    u64 key_bytes) {
   Hmac mac(hash, password);
   KeyBytes key(key_bytes);
   nettle_pbkdf2(&mac, Hmac::update, Hmac::finish, hash.digest_size, std::max(iterations, 1u), salt.size(), salt.data(),

@@ -19,7 +19,7 @@ u64 digest_bytes(const nettle_hash& hash);
 
 /// PBKDF2 (RFC 8018) with HMAC.
 KeyBytes derive_key(const nettle_hash& hash, std::span<const u8> password, std::span<const u8> salt, u32 iterations,
-                u64 key_bytes);
+                    u64 key_bytes);
 /// How many iterations take `milliseconds` of processor time here; at least 1000, as the LUKS specification asks.
 u32 iterations_for(const nettle_hash& hash, u64 key_bytes, u64 milliseconds);
 

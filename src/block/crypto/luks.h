@@ -18,20 +18,20 @@
 namespace atl::block::crypto {
 
 inline constexpr u64 kLuksSlots = 8;
-inline constexpr u64 kLuksStructBytes = 592;   // what parse_luks_header() looks at
+inline constexpr u64 kLuksStructBytes = 592;  // what parse_luks_header() looks at
 
 struct LuksSlot {
   bool active = false;
   u32 iterations = 0;
   std::array<u8, 32> salt{};
-  u32 material_sector = 0;   // from the header's start
+  u32 material_sector = 0;  // from the header's start
   u32 stripes = 0;
 };
 
 struct LuksHeader {
   CipherSpec cipher;
   std::string hash = "sha256";
-  u32 payload_sector = 0;    // where a luks image's data begin; of no meaning in qcow2
+  u32 payload_sector = 0;  // where a luks image's data begin; of no meaning in qcow2
   u32 key_bytes = 0;
   std::array<u8, 20> key_digest{};
   std::array<u8, 32> key_salt{};
@@ -73,8 +73,8 @@ struct LuksVolume {
 /// Writes a new header with one key slot; the file reaches as far as luks_header_bytes() afterwards.
 Task<Result<LuksVolume>> create_luks(Node& file, u64 base, LuksCreateOptions options);
 
-/// Changes key slots, as `amend` asks: state (active, inactive), new-secret, old-secret, keyslot, iter-time, each behind
-/// `prefix`. `password` opened the image. `header` follows.
+/// Changes key slots, as `amend` asks: state (active, inactive), new-secret, old-secret, keyslot, iter-time, each
+/// behind `prefix`. `password` opened the image. `header` follows.
 Task<Status> amend_luks(Graph& graph, Node& file, u64 base, LuksHeader& header, std::string password, Json options,
                         std::string prefix, bool force);
 

@@ -121,8 +121,10 @@ Task<Status> deactivate(Node& file, u64 base, LuksHeader& header, Change change)
       co_return bad(fmt::format("Given keyslot {} didn't contain the given (old) password", *change.slot));
   }
   if (change.slot) slots = {*change.slot};
-  if (slots.empty()) co_return bad("To erase keyslot(s), either explicit keyslot index or the password currently "
-                                   "contained in them must be given");
+  if (slots.empty())
+    co_return bad(
+        "To erase keyslot(s), either explicit keyslot index or the password currently "
+        "contained in them must be given");
   if (change.slot && !header.slots[*change.slot].active && !change.force)
     co_return bad(fmt::format("Given keyslot {} is already erased (inactive)", *change.slot));
   if (slots.size() >= active_slots(header) && !change.force)

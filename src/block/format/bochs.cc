@@ -1,7 +1,7 @@
 // Bochs disks ("bochs"): growing redolog images, versions 1 and 2, as Bochs' iodev/hdimage.h lays them out. Read only.
 //
-// Header, catalog (for each extent the number of its place), then extents: a bitmap of the sectors that were written, and the
-// sectors. Refused by name: undoable and volatile redologs, which are no whole disks.
+// Header, catalog (for each extent the number of its place), then extents: a bitmap of the sectors that were written,
+// and the sectors. Refused by name: undoable and volatile redologs, which are no whole disks.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -47,9 +47,11 @@ bool is_bochs(std::span<const u8> head) {
 
 Result<Header> parse(std::span<const u8> b) {
   if (!is_bochs(b)) return Error(ErrorKind::Invalid, "Image not in Bochs format", EINVAL);
-  if (!has_text(b, 48, 16, kSubtype)) return Error(ErrorKind::Unsupported, "bochs: only growing images are supported", ENOTSUP);
+  if (!has_text(b, 48, 16, kSubtype))
+    return Error(ErrorKind::Unsupported, "bochs: only growing images are supported", ENOTSUP);
   const bool old = load_le<u32>(&b[64]) == kVersion1;
-  Header h{load_le<u32>(&b[68]), load_le<u32>(&b[72]), load_le<u32>(&b[76]), load_le<u32>(&b[80]), load_le<u64>(&b[old ? 84 : 88])};
+  Header h{load_le<u32>(&b[68]), load_le<u32>(&b[72]), load_le<u32>(&b[76]), load_le<u32>(&b[80]),
+           load_le<u64>(&b[old ? 84 : 88])};
   if (h.catalog_entries > kMaxCatalog) return bad("Catalog size is too large");
   if (!is_power_of_two(h.extent_bytes) || h.extent_bytes < kSectorBytes || h.extent_bytes > kMaxExtentBytes)
     return bad(fmt::format("Extent size must be a power of two between 512 and 8M, not {}", h.extent_bytes));
@@ -97,7 +99,8 @@ Task<Result<Run>> BochsMap::find(u64 offset, u64 limit) {
 Task<Result<Run>> BochsMap::find_sectors(u64 extent_at, u64 in_extent, u64 limit) {
   const u64 bitmap_bytes = header_.bitmap_sectors() * kSectorBytes;
   if (!range_fits(extent_at, bitmap_bytes, align_up(file_->size_bytes(), kSectorBytes)))
-    co_return Error(ErrorKind::Io, fmt::format("bochs: an extent is said to be at {:#x}, behind the file's end", extent_at), EIO);
+    co_return Error(ErrorKind::Io,
+                    fmt::format("bochs: an extent is said to be at {:#x}, behind the file's end", extent_at), EIO);
   Result<TableCache::Ref> got = co_await cache_.get(extent_at, bitmap_bytes);
   TableCache::Ref bitmap = CO_TRY(std::move(got));
   auto is_there = [&](u64 at) { return (bitmap->bytes[at / kSectorBytes / 8] >> (at / kSectorBytes % 8) & 1) != 0; };

@@ -1,5 +1,5 @@
-// Compressed loop images ("cloop"), version 2.0 as Knoppix made them: a shell script of 128 bytes, block size and count, offsets
-// of the blocks (all big-endian), zlib streams. Read only.
+// Compressed loop images ("cloop"), version 2.0 as Knoppix made them: a shell script of 128 bytes, block size and
+// count, offsets of the blocks (all big-endian), zlib streams. Read only.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -39,7 +39,9 @@ class CloopMap final : public ClusterMap, public Image {
   std::vector<Child> files() const override { return {{"file", file_}}; }
   Image* image() override { return this; }
   Task<Result<Run>> find(u64 offset, u64 limit) override {
-    Run run{.kind = Run::Compressed, .bytes = std::min(limit, block_bytes_ - offset % block_bytes_), .at = offset / block_bytes_};
+    Run run{.kind = Run::Compressed,
+            .bytes = std::min(limit, block_bytes_ - offset % block_bytes_),
+            .at = offset / block_bytes_};
     co_return run;
   }
   Task<Status> read_encoded(u64 offset, Run run, std::span<const iovec> out) override;
@@ -67,7 +69,8 @@ Task<Result<LastBlock::Bytes>> CloopMap::load(u64 block) {
   Result<std::vector<u8>> read = co_await read_bytes(*file_, start, end - start, "a compressed block");
   std::vector<u8> packed = CO_TRY(std::move(read)), plain(block_bytes_);
   const u64 size = CO_TRY(inflate(Stream::Zlib, packed, plain));
-  if (size != block_bytes_) co_return Error(ErrorKind::Io, fmt::format("cloop: block {} holds {} bytes", block, size), EIO);
+  if (size != block_bytes_)
+    co_return Error(ErrorKind::Io, fmt::format("cloop: block {} holds {} bytes", block, size), EIO);
   co_return last_.keep(block, std::move(plain));
 }
 
@@ -93,10 +96,12 @@ Task<Result<NodePtr>> open_cloop_node(NodePtr file, MappedOptions options) {
   std::vector<u8> bytes = CO_TRY(std::move(head));
   const u32 block_bytes = load_be<u32>(&bytes[kBlockBytesAt]), blocks = load_be<u32>(&bytes[kBlockBytesAt + 4]);
   if (block_bytes == 0 || block_bytes % kSectorBytes || block_bytes > kMaxBlockBytes)
-    co_return bad(fmt::format("block_size {} must be a multiple of 512 and at most {} MB", block_bytes, kMaxBlockBytes / kMiB));
+    co_return bad(
+        fmt::format("block_size {} must be a multiple of 512 and at most {} MB", block_bytes, kMaxBlockBytes / kMiB));
   if (!range_fits(kOffsetsAt, 8 * (u64{blocks} + 1), align_up(file->size_bytes(), kSectorBytes)))
     co_return bad(fmt::format("the offsets of {} blocks are cut short", blocks));
-  co_return make_mapped_node(std::make_unique<CloopMap>(std::move(file), block_bytes, blocks), nullptr, std::move(options));
+  co_return make_mapped_node(std::make_unique<CloopMap>(std::move(file), block_bytes, blocks), nullptr,
+                             std::move(options));
 }
 
 extern const Driver kCloopDriver;

@@ -1,7 +1,9 @@
-// Apple disk images ("dmg", UDIF): there is no published specification; QEMU's block/dmg.c and libdmg describe what is known.
+// Apple disk images ("dmg", UDIF): there is no published specification; QEMU's block/dmg.c and libdmg describe what is
+// known.
 //
-// Supported, read only: raw, zero, zlib (UDZO) and bzip2 (UDBZ) chunks; block maps in the property list or the resource fork.
-// Refused by name: ADC (UDCO), LZFSE (ULFO) and LZMA (ULMO) chunks, when they are read. Missing: checksums, encrypted images.
+// Supported, read only: raw, zero, zlib (UDZO) and bzip2 (UDBZ) chunks; block maps in the property list or the resource
+// fork. Refused by name: ADC (UDCO), LZFSE (ULFO) and LZMA (ULMO) chunks, when they are read. Missing: checksums,
+// encrypted images.
 //
 // A trailer of 512 bytes ("koly") tells where the property list is; its base64 blocks ("mish") list the chunks.
 #include <fmt/format.h>
@@ -22,7 +24,7 @@ namespace {
 constexpr u64 kTrailerBytes = 512, kMaxListBytes = 16 * kMiB;
 constexpr u32 kKoly = 0x6b6f6c79, kMish = 0x6d697368;
 constexpr u64 kMishChunksAt = 204, kChunkBytes = 40;
-constexpr u64 kMaxChunkBytes = 16 * kMiB;   // of compressed ones
+constexpr u64 kMaxChunkBytes = 16 * kMiB;  // of compressed ones
 
 enum ChunkType : u32 {
   kZeroes = 0,
@@ -39,8 +41,8 @@ enum ChunkType : u32 {
 
 struct Chunk {
   u32 type = kZeroes;
-  u64 start = 0, bytes = 0;   // on the disk
-  u64 at = 0, stored = 0;     // in the file
+  u64 start = 0, bytes = 0;  // on the disk
+  u64 at = 0, stored = 0;    // in the file
   u64 end() const { return start + bytes; }
 };
 
@@ -58,7 +60,7 @@ std::vector<u8> from_base64(std::string_view text) {
   u32 bits = 0, count = 0;
   for (char c : text) {
     int digit = base64_digit(c);
-    if (digit < 0) continue;   // line ends, padding
+    if (digit < 0) continue;  // line ends, padding
     bits = bits << 6 | static_cast<u32>(digit);
     count += 6;
     if (count < 8) continue;
@@ -72,7 +74,8 @@ Status check_chunk(const Chunk& c) {
   const bool packed = c.type >= kAdc && c.type <= kLzma;
   if (packed && (c.bytes > kMaxChunkBytes || c.stored > kMaxChunkBytes))
     return bad(fmt::format("a chunk of {} bytes, compressed {}, is too large", c.bytes, c.stored));
-  if (c.type == kRaw && c.stored != c.bytes) return bad(fmt::format("a raw chunk stores {} of {} bytes", c.stored, c.bytes));
+  if (c.type == kRaw && c.stored != c.bytes)
+    return bad(fmt::format("a raw chunk stores {} of {} bytes", c.stored, c.bytes));
   return {};
 }
 
@@ -146,7 +149,7 @@ class DmgMap final : public ClusterMap, public Image {
 
   NodePtr file_;
   const u64 size_;
-  const std::vector<Chunk> chunks_;   // by start
+  const std::vector<Chunk> chunks_;  // by start
   LastBlock last_;
 };
 
@@ -167,8 +170,12 @@ Task<Result<LastBlock::Bytes>> DmgMap::load(u64 index) {
   if (LastBlock::Bytes kept = last_.get(index)) co_return kept;
   const Chunk& chunk = chunks_[index];
   if (chunk.type != kZlib && chunk.type != kBzip2) {
-    const char* name = chunk.type == kAdc ? "ADC" : chunk.type == kLzfse ? "LZFSE" : chunk.type == kLzma ? "LZMA" : "unknown";
-    co_return Error(ErrorKind::Unsupported, fmt::format("dmg: chunks of type {} ({:#x}) are not supported", name, chunk.type), ENOTSUP);
+    const char* name = chunk.type == kAdc     ? "ADC"
+                       : chunk.type == kLzfse ? "LZFSE"
+                       : chunk.type == kLzma  ? "LZMA"
+                                              : "unknown";
+    co_return Error(ErrorKind::Unsupported,
+                    fmt::format("dmg: chunks of type {} ({:#x}) are not supported", name, chunk.type), ENOTSUP);
   }
   Result<std::vector<u8>> read = co_await read_bytes(*file_, chunk.at, chunk.stored, "a compressed chunk");
   std::vector<u8> packed = CO_TRY(std::move(read)), plain(chunk.bytes);
@@ -227,8 +234,8 @@ Task<Result<NodePtr>> open_dmg_node(NodePtr file, MappedOptions options) {
   if (sectors > u64{1} << 52) co_return bad(fmt::format("a disk of {} sectors", sectors));
   Result<std::vector<Chunk>> found = co_await read_chunks(*file, trailer);
   std::vector<Chunk> chunks = CO_TRY(std::move(found));
-  co_return make_mapped_node(std::make_unique<DmgMap>(std::move(file), sectors * kSectorBytes, std::move(chunks)), nullptr,
-                             std::move(options));
+  co_return make_mapped_node(std::make_unique<DmgMap>(std::move(file), sectors * kSectorBytes, std::move(chunks)),
+                             nullptr, std::move(options));
 }
 
 extern const Driver kDmgDriver;

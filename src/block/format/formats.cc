@@ -13,11 +13,13 @@ Task<Status> attach_backing(Graph& graph, OptionReader& reader, Node& node, cons
   co_return node.replace_child("backing", std::move(backing));
 }
 
-Task<Result<NodePtr>> open_read_only_format(Graph& graph, Json options, OpenMode mode, std::string node_name, const char* driver,
+Task<Result<NodePtr>> open_read_only_format(Graph& graph, Json options, OpenMode mode, std::string node_name,
+                                            const char* driver,
                                             Task<Result<NodePtr>> (*open)(NodePtr file, MappedOptions options)) {
   OptionReader reader(std::move(options), driver);
   if (!mode.readonly && !mode.auto_readonly)
-    co_return Error(ErrorKind::Permission, fmt::format("Block node is read-only: {} images cannot be written", driver), EACCES);
+    co_return Error(ErrorKind::Permission, fmt::format("Block node is read-only: {} images cannot be written", driver),
+                    EACCES);
   mode.readonly = true;
   Result<NodePtr> child = co_await graph.open(reader.child("file"), mode);
   NodePtr file = CO_TRY(std::move(child));

@@ -32,7 +32,8 @@ Task<Result<NodePtr>> open_bochs_node(NodePtr file, MappedOptions options);
 Task<Result<NodePtr>> open_cloop_node(NodePtr file, MappedOptions options);
 Task<Result<NodePtr>> open_dmg_node(NodePtr file, MappedOptions options);
 /// The driver's open() of a format that cannot be written and has no options.
-Task<Result<NodePtr>> open_read_only_format(Graph& graph, Json options, OpenMode mode, std::string node_name, const char* driver,
+Task<Result<NodePtr>> open_read_only_format(Graph& graph, Json options, OpenMode mode, std::string node_name,
+                                            const char* driver,
                                             Task<Result<NodePtr>> (*open)(NodePtr file, MappedOptions options));
 
 /// Opens the backing file that the image records, or that the options tell instead, and puts `node` on it.

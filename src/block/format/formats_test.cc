@@ -1,10 +1,11 @@
 // What single formats do beyond plain reading and writing: keys, parents, compression, logs, and files that lie.
+#include "block/format/formats.h"
+
 #include <fmt/format.h>
 #include <zlib.h>
 
 #include "base/endian.h"
 #include "block/format/format_test_support.h"
-#include "block/format/formats.h"
 #include "block/format/vhdx_log.h"
 #include "block/format/vpc_spec.h"
 
@@ -21,7 +22,8 @@ class Formats : public testing::Test, public Fixture {
     return path;
   }
   void expect_same_there(const std::string& format, const std::string& image, std::string_view content) {
-    Outcome compared = run(fmt::format("qemu-img compare -f {} -F raw {} {}", format, image, raw_file("model.raw", content)));
+    Outcome compared =
+        run(fmt::format("qemu-img compare -f {} -F raw {} {}", format, image, raw_file("model.raw", content)));
     EXPECT_EQ(compared.code, 0) << compared.output;
   }
   /// A hand-made image reads the same here and there.
@@ -40,7 +42,8 @@ void put_be64(std::string& to, u64 at, u64 value) { store_be(&to[at], value); }
 std::string packed(std::string_view plain) {
   std::string out(::compressBound(plain.size()), '\0');
   uLongf size = out.size();
-  CHECK(::compress(reinterpret_cast<Bytef*>(out.data()), &size, reinterpret_cast<const Bytef*>(plain.data()), plain.size()) == Z_OK);
+  CHECK(::compress(reinterpret_cast<Bytef*>(out.data()), &size, reinterpret_cast<const Bytef*>(plain.data()),
+                   plain.size()) == Z_OK);
   out.resize(size);
   return out;
 }
@@ -77,15 +80,17 @@ TEST_P(LuksInterop, BothReadWhatTheOtherWrote) {
   auto node = open_luks(ours);
   ASSERT_TRUE(node) << node.error().text();
   ASSERT_EQ((*node)->size_bytes(), kSize);
-  ASSERT_TRUE(write(**node, 0, content.substr(0, 1'000'001)));   // not at sectors' ends
+  ASSERT_TRUE(write(**node, 0, content.substr(0, 1'000'001)));  // not at sectors' ends
   ASSERT_TRUE(write(**node, 1'000'001, content.substr(1'000'001)));
   EXPECT_FALSE(first_difference(read(**node, 777, 5000), content.substr(777, 5000)));
   node->reset();
   Outcome done = run(fmt::format("qemu-img convert {} -O raw {} && cmp {} {}", opts(ours), back, back, raw));
   EXPECT_EQ(done.code, 0) << done.output;
-  done = run(fmt::format("qemu-img convert --object secret,id=s,data=hunter2 -f raw -O luks -o key-secret=s,iter-time=10{}{} {} {}",
-                         *GetParam() ? "," : "", GetParam(), raw, theirs));
-  if (done.output.find("accurate CPU usage") != std::string::npos) GTEST_SKIP() << "the host is too busy for qemu-img to measure it";
+  done = run(fmt::format(
+      "qemu-img convert --object secret,id=s,data=hunter2 -f raw -O luks -o key-secret=s,iter-time=10{}{} {} {}",
+      *GetParam() ? "," : "", GetParam(), raw, theirs));
+  if (done.output.find("accurate CPU usage") != std::string::npos)
+    GTEST_SKIP() << "the host is too busy for qemu-img to measure it";
   ASSERT_EQ(done.code, 0) << done.output;
   node = open_luks(theirs);
   ASSERT_TRUE(node) << node.error().text();
@@ -94,7 +99,8 @@ TEST_P(LuksInterop, BothReadWhatTheOtherWrote) {
 
 INSTANTIATE_TEST_SUITE_P(Ciphers, LuksInterop,
                          testing::Values("", "cipher-alg=aes-128,cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=sha256",
-                                         "cipher-alg=serpent-256,hash-alg=sha512", "cipher-alg=twofish-128,hash-alg=ripemd160",
+                                         "cipher-alg=serpent-256,hash-alg=sha512",
+                                         "cipher-alg=twofish-128,hash-alg=ripemd160",
                                          "cipher-alg=aes-192,ivgen-alg=plain,hash-alg=sha1"));
 
 TEST_F(Formats, LuksNeedsItsKey) {
@@ -120,7 +126,8 @@ TEST_P(Parents, OverlayReadsThroughAndCopiesOnWrite) {
   const std::string raw = raw_file("in.raw", model), base = folder / "base", overlay = folder / "overlay";
   Outcome made = run(fmt::format("qemu-img convert -f raw -O {} {} {}", base_format, raw, base));
   ASSERT_EQ(made.code, 0) << made.output;
-  Status created = create(format, overlay, {{"size", std::to_string(model.size())}, {"backing_file", base}, {"backing_fmt", base_format}});
+  Status created = create(
+      format, overlay, {{"size", std::to_string(model.size())}, {"backing_file", base}, {"backing_fmt", base_format}});
   ASSERT_TRUE(created) << created.error().text();
   auto node = open(format, overlay);
   ASSERT_TRUE(node) << node.error().text();
@@ -163,7 +170,8 @@ TEST_F(Formats, CompressedClustersGoBothWays) {
   std::string model = make_content(2 * kMiB + 4096, 5);
   const std::string raw = raw_file("in.raw", model);
   for (std::string format : {"qcow", "vmdk"}) {
-    const std::string extra = format == "vmdk" ? "-o subformat=streamOptimized" : "", theirs = folder / "theirs", ours = folder / "ours";
+    const std::string extra = format == "vmdk" ? "-o subformat=streamOptimized" : "", theirs = folder / "theirs",
+                      ours = folder / "ours";
     Outcome made = run(fmt::format("qemu-img convert -c -f raw -O {} {} {} {}", format, extra, raw, theirs));
     ASSERT_EQ(made.code, 0) << made.output;
     auto node = open(format, theirs, true);
@@ -191,10 +199,13 @@ TEST_F(Formats, OldAesImagesAreReadOnly) {
   if (!has_program("qemu-img")) GTEST_SKIP() << "qemu-img is not installed";
   std::string model = make_content(kMiB, 6);
   const std::string raw = raw_file("in.raw", model), path = folder / "a.qcow";
-  Outcome made = run(fmt::format("qemu-img convert --object secret,id=s,data=abc -f raw -O qcow -o encrypt.format=aes,encrypt.key-secret=s {} {}", raw, path));
+  Outcome made = run(fmt::format(
+      "qemu-img convert --object secret,id=s,data=abc -f raw -O qcow -o encrypt.format=aes,encrypt.key-secret=s {} {}",
+      raw, path));
   if (made.code) GTEST_SKIP() << "this qemu-img writes no AES images: " << made.output;
   graph.add_secret("s", "abc");
-  Json tree = {{"driver", "qcow"}, {"encrypt", {{"key-secret", "s"}}}, {"file", {{"driver", "file"}, {"filename", path}}}};
+  Json tree = {
+      {"driver", "qcow"}, {"encrypt", {{"key-secret", "s"}}}, {"file", {{"driver", "file"}, {"filename", path}}}};
   OpenMode mode;
   EXPECT_FALSE(finish(*loop, graph.open(tree, mode)));
   mode.readonly = true;
@@ -299,7 +310,8 @@ TEST_F(Formats, BochsReadsSectorsByItsBitmaps) {
 }
 
 TEST_F(Formats, CloopReadsItsBlocks) {
-  std::string model = make_content(40 * 512 * 16, 8), image = "#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount -r -t iso9660 /dev/cloop $1\n";
+  std::string model = make_content(40 * 512 * 16, 8),
+              image = "#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount -r -t iso9660 /dev/cloop $1\n";
   constexpr u64 kBlock = 16 * 512;
   const u32 blocks = static_cast<u32>(model.size() / kBlock);
   image.resize(136 + 8 * (blocks + 1));
@@ -342,8 +354,9 @@ std::string make_dmg(std::string_view model, u32 last_type) {
     image += stored;
   }
   put_be32(mish, 204 + 160, 0xffffffff);
-  std::string list = "<plist><dict><key>resource-fork</key><dict><key>blkx</key><array><dict><key>Data</key><data>\n" + base64(mish) +
-                     "\n</data></dict></array></dict></dict></plist>\n", trailer(512, '\0');
+  std::string list = "<plist><dict><key>resource-fork</key><dict><key>blkx</key><array><dict><key>Data</key><data>\n" +
+                     base64(mish) + "\n</data></dict></array></dict></dict></plist>\n",
+              trailer(512, '\0');
   put_be32(trailer, 0, 0x6b6f6c79);
   put_be64(trailer, 0x20, image.size());
   put_be64(trailer, 0xd8, image.size());
@@ -374,8 +387,12 @@ TEST_F(Formats, DmgNamesTheCompressionItLacks) {
 /// Every number of the first bytes set to its extremes in turn: opened, read, written; nothing may crash, hang or grow.
 TEST_F(Formats, MutatedHeadersDoNoHarm) {
   const std::pair<const char*, Json> cases[] = {
-      {"vdi", {}},       {"vpc", {}},  {"qed", {}},
-      {"qcow", {}},      {"vmdk", {}}, {"vmdk", {{"subformat", "streamOptimized"}}},
+      {"vdi", {}},
+      {"vpc", {}},
+      {"qed", {}},
+      {"qcow", {}},
+      {"vmdk", {}},
+      {"vmdk", {{"subformat", "streamOptimized"}}},
       {"parallels", {{"cluster_size", "4096"}}},
   };
   for (auto& [format, given] : cases) {
@@ -433,7 +450,7 @@ TEST_F(Formats, CheckFindsWhatLies) {
   auto raw = finish(*loop, graph.open_name(path, "raw", OpenMode{}));
   std::string l1 = read(**raw, 65536, 8);
   std::string first = read(**raw, load_le<u64>(l1.data()), 8);
-  ASSERT_TRUE(write(**raw, load_le<u64>(l1.data()) + 8 * 16, first));   // two clusters in one place
+  ASSERT_TRUE(write(**raw, load_le<u64>(l1.data()) + 8 * 16, first));  // two clusters in one place
   raw->reset();
   auto node = open("qed", path);
   auto report = finish(*loop, (*node)->image()->check(Repair::None, nullptr));
@@ -446,7 +463,7 @@ TEST_F(Formats, CheckFindsWhatLies) {
 }
 
 TEST_F(Formats, ADiskFullOfErrorsSurfacesThem) {
-  auto memory = std::make_shared<MemoryNode>("", 2 * kMiB);   // no more room than that
+  auto memory = std::make_shared<MemoryNode>("", 2 * kMiB);  // no more room than that
   const Driver* driver = find_driver("vdi");
   ASSERT_TRUE(finish(*loop, driver->create(graph, memory, "memory", {{"size", "8M"}})));
   auto node = finish(*loop, open_vdi_node(memory, {}));

@@ -11,8 +11,8 @@ using namespace format_test;
 struct Case {
   const char* format;
   std::vector<std::pair<const char*, const char*>> options;
-  bool check = true;      // `qemu-img check` knows the format
-  bool extra_size = false;   // the format rounds sizes up
+  bool check = true;        // `qemu-img check` knows the format
+  bool extra_size = false;  // the format rounds sizes up
 
   Json json(u64 size) const {
     Json all = {{"size", std::to_string(size)}};
@@ -68,7 +68,8 @@ class Interop : public testing::TestWithParam<Case>, public Fixture {
     return path;
   }
   void expect_same(const std::string& image, std::string content) {
-    Outcome compared = run(fmt::format("qemu-img compare -f {} -F raw {} {}", GetParam().format, image, raw_with(content)));
+    Outcome compared =
+        run(fmt::format("qemu-img compare -f {} -F raw {} {}", GetParam().format, image, raw_with(content)));
     EXPECT_EQ(compared.code, 0) << compared.output;
     if (!GetParam().check) return;
     Outcome checked = run(fmt::format("qemu-img check -f {} {}", GetParam().format, image));
@@ -89,7 +90,9 @@ class Interop : public testing::TestWithParam<Case>, public Fixture {
       Status status = write(node, offset, bytes);
       ASSERT_TRUE(status) << status.error().text();
       model.replace(offset, size, bytes);
-      if (i % 20 == 19) { ASSERT_TRUE(flush(node)); }
+      if (i % 20 == 19) {
+        ASSERT_TRUE(flush(node));
+      }
     }
   }
 };
@@ -138,16 +141,19 @@ TEST_P(Interop, SizesAreTheSame) {
     const std::string ours = folder / "ours", theirs = folder / "theirs";
     Status created = create(GetParam().format, ours, GetParam().json(size));
     ASSERT_TRUE(created) << created.error().text();
-    Outcome made = run(fmt::format("qemu-img create -f {} {} {} {}", GetParam().format, GetParam().text(), theirs, size));
+    Outcome made =
+        run(fmt::format("qemu-img create -f {} {} {} {}", GetParam().format, GetParam().text(), theirs, size));
     ASSERT_EQ(made.code, 0) << made.output;
     auto a = open(GetParam().format, ours, true), b = open(GetParam().format, theirs, true);
     ASSERT_TRUE(a && b);
     EXPECT_EQ((*a)->size_bytes(), (*b)->size_bytes());
     a->reset();
     b->reset();
-    Outcome compared = run(fmt::format("qemu-img info -f {} {} | grep -v -e disk.size -e image: -e ' cid:' -e filename: > {}.info; qemu-img info -f {} {} | "
-                                       "grep -v -e disk.size -e image: -e ' cid:' -e filename: | diff - {}.info",
-                                       GetParam().format, ours, ours, GetParam().format, theirs, ours));
+    Outcome compared =
+        run(fmt::format("qemu-img info -f {} {} | grep -v -e disk.size -e image: -e ' cid:' -e filename: > {}.info; "
+                        "qemu-img info -f {} {} | "
+                        "grep -v -e disk.size -e image: -e ' cid:' -e filename: | diff - {}.info",
+                        GetParam().format, ours, ours, GetParam().format, theirs, ours));
     EXPECT_EQ(compared.code, 0) << compared.output;
     run("rm -rf " + ours + "* " + theirs + "*");
   }

@@ -18,7 +18,7 @@ using namespace crypto;
 
 namespace {
 
-constexpr u64 kPieceBytes = kMiB;   // en- or decrypted at a time
+constexpr u64 kPieceBytes = kMiB;  // en- or decrypted at a time
 
 class LuksNode final : public Node, public Image {
  public:
@@ -41,7 +41,7 @@ class LuksNode final : public Node, public Image {
   Task<Status> write(u64 offset, std::span<const iovec> data, u32 flags) override;
   Task<Status> write_zeroes(u64 offset, u64 size, u32 flags) override;
   Task<Status> discard(u64 offset, u64 size) override {
-    co_return check_write(offset, size);   // what the file would read as afterwards is not ours to tell
+    co_return check_write(offset, size);  // what the file would read as afterwards is not ours to tell
   }
   Task<Status> flush() override { return file_->flush(); }
   Task<Status> resize(u64 size_bytes, Preallocation how) override;
@@ -66,8 +66,8 @@ class LuksNode final : public Node, public Image {
   LuksHeader header_;
   std::string password_;
   const MappedOptions options_;
-  std::optional<SectorCipher> cipher_;   // none if only the header was asked for
-  AsyncLock sectors_;                    // exclusive: a sector is read, changed and written again
+  std::optional<SectorCipher> cipher_;  // none if only the header was asked for
+  AsyncLock sectors_;                   // exclusive: a sector is read, changed and written again
 };
 
 NodeInfo LuksNode::info() const {

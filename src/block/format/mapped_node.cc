@@ -57,7 +57,7 @@ class MappedNode final : public Node {
   NodePtr backing_;
   const MappedOptions options_;
   bool written_ = false;
-  AsyncLock lock_;   // exclusive: tables change; shared: everything else
+  AsyncLock lock_;  // exclusive: tables change; shared: everything else
 };
 
 NodeInfo MappedNode::info() const {

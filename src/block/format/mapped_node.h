@@ -1,8 +1,10 @@
-// A disk whose bytes lie in clusters of an image file: what vdi, vpc, vmdk, vhdx, qed, qcow, parallels and others share.
+// A disk whose bytes lie in clusters of an image file: what vdi, vpc, vmdk, vhdx, qed, qcow, parallels and others
+// share.
 //
-// A format's ClusterMap knows its tables; MappedNode reads and writes by runs, copies on write, and keeps order: the data of
-// a new cluster are written before the table leads to it, and tables reach the disk in flush() only, after the data. A crash
-// leaves clusters behind that nothing leads to. Flush before the node goes, or what was written since is lost.
+// A format's ClusterMap knows its tables; MappedNode reads and writes by runs, copies on write, and keeps order: the
+// data of a new cluster are written before the table leads to it, and tables reach the disk in flush() only, after the
+// data. A crash leaves clusters behind that nothing leads to. Flush before the node goes, or what was written since is
+// lost.
 #pragma once
 
 #include <memory>
@@ -18,10 +20,10 @@ namespace atl::block {
 /// How guest bytes lie, from the first one asked for on.
 struct Run {
   enum Kind : u8 { Hole, Zero, Data, Compressed, Encrypted } kind = Hole;
-  u64 bytes = 0;          // at least 1
-  u64 at = 0;             // Data: place in `file`; Compressed, Encrypted: whatever the map wants to know again
-  Node* file = nullptr;   // Data
-  bool sparse = false;    // Data: zeroes may lie there as holes of the file
+  u64 bytes = 0;            // at least 1
+  u64 at = 0;               // Data: place in `file`; Compressed, Encrypted: whatever the map wants to know again
+  Node* file = nullptr;     // Data
+  bool sparse = false;      // Data: zeroes may lie there as holes of the file
   bool unprepared = false;  // Data: to be prepare()d before it is written to
 };
 
@@ -29,11 +31,11 @@ struct Run {
 struct Place {
   u64 at = 0;
   Node* file = nullptr;
-  bool reads_zero = true;   // nothing was stored there before
+  bool reads_zero = true;  // nothing was stored there before
 };
 
-/// What a format's tables say. find() and read_encoded() may be called while others wait; everything else is called alone.
-/// Offsets are the guest's. A map that is only read needs find() and what tells its shape.
+/// What a format's tables say. find() and read_encoded() may be called while others wait; everything else is called
+/// alone. Offsets are the guest's. A map that is only read needs find() and what tells its shape.
 class ClusterMap {
  public:
   virtual ~ClusterMap() = default;
@@ -70,14 +72,14 @@ class ClusterMap {
   virtual bool compresses(u64) const { return false; }
   /// The cluster that starts at `offset`, or what the disk has of it.
   virtual Task<Status> write_compressed(u64 offset, std::span<const iovec> data);
-  virtual bool wants_flush() const { return false; }   // too many changes wait in memory
+  virtual bool wants_flush() const { return false; }  // too many changes wait in memory
   /// Data, then tables, onto stable storage.
   virtual Task<Status> flush() = 0;
   virtual Task<Status> resize(u64 size_bytes, Preallocation how);
 };
 
 struct MappedOptions {
-  std::string node_name;   // generated if empty
+  std::string node_name;  // generated if empty
   bool readonly = false;
   bool discard = false;
 };

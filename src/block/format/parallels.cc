@@ -1,11 +1,11 @@
 // Parallels disk images ("parallels"), QEMU's docs/interop/parallels.txt.
 //
-// Supported: both kinds of header, read, written, created, grown, checked (clusters behind the file's end, leaks) and repaired.
-// The format extension (bitmaps) is dropped by the first write, since it would tell of data that are no longer there. Missing:
-// several-file bundles.
+// Supported: both kinds of header, read, written, created, grown, checked (clusters behind the file's end, leaks) and
+// repaired. The format extension (bitmaps) is dropped by the first write, since it would tell of data that are no
+// longer there. Missing: several-file bundles.
 //
-// A header of 64 bytes, the block allocation table, then clusters as they come. The table leads to what is on the disk already,
-// so that the in-use mark is never set here.
+// A header of 64 bytes, the block allocation table, then clusters as they come. The table leads to what is on the disk
+// already, so that the in-use mark is never set here.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -21,13 +21,13 @@ namespace {
 constexpr u64 kHeaderBytes = 64;
 constexpr std::string_view kOldMagic = "WithoutFreeSpace", kMagic = "WithouFreSpacExt";
 constexpr u32 kVersion = 2, kInUse = 0x746f6e59;
-constexpr u32 kHeads = 16, kSectorsPerTrack = 32;   // of images made here
+constexpr u32 kHeads = 16, kSectorsPerTrack = 32;  // of images made here
 constexpr u64 kSizeAt = 36, kInUseAt = 44, kExtensionAt = 56;
 constexpr u64 kCacheBytes = 4 * kMiB;
 constexpr u64 kMaxEntries = u64{1} << 29;
 
 struct Header {
-  bool old = false;           // the table counts in sectors, else in clusters
+  bool old = false;  // the table counts in sectors, else in clusters
   u32 cylinders = 0;
   u32 cluster_sectors = 2048;
   u32 entries = 0;
@@ -51,7 +51,8 @@ Result<Header> parse(std::span<const u8> bytes) {
   auto word = [&](u64 at) { return load_le<u32>(&bytes[at]); };
   const bool old = has_magic(bytes, kOldMagic);
   if (!old && !has_magic(bytes, kMagic)) return Error(ErrorKind::Invalid, "Image not in Parallels format", EINVAL);
-  if (word(16) != kVersion) return Error(ErrorKind::Unsupported, fmt::format("parallels: version {} is not supported", word(16)), ENOTSUP);
+  if (word(16) != kVersion)
+    return Error(ErrorKind::Unsupported, fmt::format("parallels: version {} is not supported", word(16)), ENOTSUP);
   Header h{.old = old,
            .cylinders = word(24),
            .cluster_sectors = word(28),
@@ -170,7 +171,8 @@ Task<Status> ParallelsMap::flush() {
 
 /// Within the table's room only.
 Task<Status> ParallelsMap::resize(u64 size_bytes, Preallocation how) {
-  if (how != Preallocation::Off) co_return Error(ErrorKind::Unsupported, "parallels: no preallocation when resizing", ENOTSUP);
+  if (how != Preallocation::Off)
+    co_return Error(ErrorKind::Unsupported, "parallels: no preallocation when resizing", ENOTSUP);
   const u64 sectors = align_up(std::min(size_bytes, ~u64{0} >> 1), kSectorBytes) / kSectorBytes;
   if (sectors < header_.disk_sectors || sectors > u64{header_.entries} * header_.cluster_sectors)
     co_return Error(ErrorKind::Unsupported, "parallels: a new size must lie within the last cluster", ENOTSUP);
@@ -288,9 +290,11 @@ Task<Result<NodePtr>> open_parallels_node(NodePtr file, bool to_check, MappedOpt
   Result<std::vector<u8>> head = co_await read_head(*file, kHeaderBytes);
   std::vector<u8> bytes = CO_TRY(std::move(head));
   Header header = CO_TRY(parse(bytes));
-  if (header.table_end() > align_up(file->size_bytes(), kSectorBytes)) co_return bad("the allocation table is cut short");
+  if (header.table_end() > align_up(file->size_bytes(), kSectorBytes))
+    co_return bad("the allocation table is cut short");
   if (header.in_use && !options.readonly && !to_check)
-    co_return Error(ErrorKind::Invalid, "parallels: Image was not closed correctly; cannot be opened read/write", EACCES);
+    co_return Error(ErrorKind::Invalid, "parallels: Image was not closed correctly; cannot be opened read/write",
+                    EACCES);
   co_return make_mapped_node(std::make_unique<ParallelsMap>(std::move(file), header), nullptr, std::move(options));
 }
 

@@ -1,10 +1,12 @@
-// The first QEMU copy-on-write format ("qcow", version 1), as QEMU's block/qcow.c lays it out; there is no written specification.
+// The first QEMU copy-on-write format ("qcow", version 1), as QEMU's block/qcow.c lays it out; there is no written
+// specification.
 //
-// Supported: backing files, compressed clusters read and written, AES images read; created plain. Refused by name: creating
-// and writing AES images (the scheme is broken: use LUKS). Missing: snapshots and check, which the format has not.
+// Supported: backing files, compressed clusters read and written, AES images read; created plain. Refused by name:
+// creating and writing AES images (the scheme is broken: use LUKS). Missing: snapshots and check, which the format has
+// not.
 //
-// A big-endian header, the backing file's name, the L1 table, then L2 tables and clusters as they come. Compressed clusters
-// lie at any byte.
+// A big-endian header, the backing file's name, the L1 table, then L2 tables and clusters as they come. Compressed
+// clusters lie at any byte.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -60,7 +62,8 @@ Result<Header> parse(std::span<const u8> bytes) {
   if (bytes.size() < kHeaderBytes || load_be<u32>(&bytes[0]) != kMagic)
     return Error(ErrorKind::Invalid, "Image not in qcow format", EINVAL);
   if (u32 version = load_be<u32>(&bytes[4]); version != kVersion)
-    return Error(ErrorKind::Unsupported, fmt::format("qcow (v{}) does not support qcow version {}", kVersion, version), ENOTSUP);
+    return Error(ErrorKind::Unsupported, fmt::format("qcow (v{}) does not support qcow version {}", kVersion, version),
+                 ENOTSUP);
   Header h{.backing_at = load_be<u64>(&bytes[8]),
            .backing_bytes = load_be<u32>(&bytes[16]),
            .size_bytes = load_be<u64>(&bytes[24]),
@@ -145,7 +148,8 @@ Task<Result<Run>> QcowMap::find(u64 offset, u64 limit) {
     co_return run;
   }
   if (entry.value % kSectorBytes || !range_fits(entry.value, 1, file_->size_bytes()))
-    co_return Error(ErrorKind::Io, fmt::format("qcow: the cluster of {:#x} is said to be at {:#x}", offset, entry.value), EIO);
+    co_return Error(ErrorKind::Io,
+                    fmt::format("qcow: the cluster of {:#x} is said to be at {:#x}", offset, entry.value), EIO);
   run.kind = encrypted() ? Run::Encrypted : Run::Data;
   run.at = entry.value + in_cluster;
   run.file = file_.get();
@@ -166,7 +170,7 @@ Task<Status> QcowMap::read_compressed(Run run, std::span<u8> cluster) {
 Task<Status> QcowMap::read_encrypted(u64 offset, Run run, std::span<const iovec> out) {
   if (!cipher_) co_return Error(ErrorKind::Permission, "the image was opened without its key", EPERM);
   const u64 head = offset % kSectorBytes, size = iovec_bytes(out);
-  std::vector<u8> bytes(align_up(head + size, kSectorBytes));   // at most a cluster and its ends
+  std::vector<u8> bytes(align_up(head + size, kSectorBytes));  // at most a cluster and its ends
   std::span<u8> all(bytes);
   Status status = co_await read_padded(*file_, run.at - head, all);
   CO_TRY(std::move(status));
@@ -186,16 +190,20 @@ Task<Status> QcowMap::read_encoded(u64 offset, Run run, std::span<const iovec> o
 
 Task<Result<Place>> QcowMap::allocate(u64) {
   if (encrypted())
-    co_return Error(ErrorKind::Unsupported, "qcow images with AES encryption can only be read; convert to LUKS", ENOTSUP);
+    co_return Error(ErrorKind::Unsupported, "qcow images with AES encryption can only be read; convert to LUKS",
+                    ENOTSUP);
   Result<u64> place = co_await append_zeroes(*file_, cluster_bytes(), cluster_bytes());
   co_return Place{CO_TRY(std::move(place)), file_.get(), true};
 }
 
-Task<Status> QcowMap::link(u64 offset, Place place) { co_return co_await tables_.set(offset / cluster_bytes(), place.at); }
+Task<Status> QcowMap::link(u64 offset, Place place) {
+  co_return co_await tables_.set(offset / cluster_bytes(), place.at);
+}
 
 Task<Status> QcowMap::write_compressed(u64 offset, std::span<const iovec> data) {
   if (encrypted())
-    co_return Error(ErrorKind::Unsupported, "qcow images with AES encryption can only be read; convert to LUKS", ENOTSUP);
+    co_return Error(ErrorKind::Unsupported, "qcow images with AES encryption can only be read; convert to LUKS",
+                    ENOTSUP);
   std::vector<u8> cluster(cluster_bytes());
   iovec_copy_from(data, std::span(cluster).first(std::min(iovec_bytes(data), cluster_bytes())));
   std::vector<u8> packed = CO_TRY(deflate(Stream::Deflate, cluster, cluster.size(), kWindowBits));
@@ -203,7 +211,8 @@ Task<Status> QcowMap::write_compressed(u64 offset, std::span<const iovec> data) 
   const u64 end = file_->size_bytes(), shift = 63 - header_.cluster_bits;
   const u64 at = plain ? align_up(end, cluster_bytes()) : end;
   const std::span<const u8> stored = plain ? cluster : packed;
-  if (!plain && at >> shift) co_return Error(ErrorKind::NoSpace, "qcow: no room for compressed clusters so far out", EFBIG);
+  if (!plain && at >> shift)
+    co_return Error(ErrorKind::NoSpace, "qcow: no room for compressed clusters so far out", EFBIG);
   Status status = co_await write_growing(*file_, at, stored);
   CO_TRY(std::move(status));
   const u64 entry = plain ? at : kCompressed | u64{packed.size()} << shift | at;
@@ -229,7 +238,8 @@ Task<Status> QcowMap::make_empty() {
 // --- the driver ---
 
 int probe_qcow(std::span<const u8> head, std::string_view) {
-  return head.size() >= kHeaderBytes && load_be<u32>(&head[0]) == kMagic && load_be<u32>(&head[4]) == kVersion ? 100 : 0;
+  return head.size() >= kHeaderBytes && load_be<u32>(&head[0]) == kMagic && load_be<u32>(&head[4]) == kVersion ? 100
+                                                                                                               : 0;
 }
 
 Task<Result<NodePtr>> open_qcow(Graph& graph, Json options, OpenMode mode, std::string node_name) {
@@ -257,15 +267,16 @@ Task<Status> create_qcow(Graph&, NodePtr file, std::string, Json options) {
   Header h;
   h.size_bytes = CO_TRY(reader.size("size", 0));
   std::string backing = CO_TRY(reader.string("backing_file", ""));
-  CO_TRY(reader.string("backing_fmt", ""));   // the format cannot record it
+  CO_TRY(reader.string("backing_fmt", ""));  // the format cannot record it
   bool encryption = CO_TRY(reader.boolean("encryption", false));
   std::string format = CO_TRY(reader.string("encrypt.format", ""));
   CO_TRY(reader.string("encrypt.key-secret", ""));
   CO_TRY(reader.finish());
   if (encryption || !format.empty())
-    co_return Error(ErrorKind::Unsupported, "creating qcow images with AES encryption is not supported; use LUKS", ENOTSUP);
+    co_return Error(ErrorKind::Unsupported, "creating qcow images with AES encryption is not supported; use LUKS",
+                    ENOTSUP);
   if (!backing.empty()) {
-    h.cluster_bits = 9;   // what a backing file has is copied cluster by cluster, so they are small
+    h.cluster_bits = 9;  // what a backing file has is copied cluster by cluster, so they are small
     h.l2_bits = 12;
     h.backing_at = kHeaderBytes;
     h.backing_bytes = static_cast<u32>(backing.size());
@@ -291,7 +302,8 @@ Task<Result<NodePtr>> open_qcow_node(NodePtr file, std::optional<std::string> pa
     co_return bad(fmt::format("the L1 table at {:#x} is cut short", header.l1_offset));
   std::string backing;
   if (header.backing_at) {
-    Result<std::vector<u8>> name = co_await read_bytes(*file, header.backing_at, header.backing_bytes, "the backing file's name");
+    Result<std::vector<u8>> name =
+        co_await read_bytes(*file, header.backing_at, header.backing_bytes, "the backing file's name");
     std::vector<u8> text = CO_TRY(std::move(name));
     backing.assign(text.begin(), text.end());
   }
@@ -312,9 +324,11 @@ const Driver kQcowDriver = {
     .create_options = {{"size", CreateOption::Size, "Virtual disk size"},
                        {"backing_file", CreateOption::Text, "File name of a base image"},
                        {"backing_fmt", CreateOption::Text, "Format of the backing image"},
-                       {"encryption", CreateOption::Flag, "Encrypt the image with format 'aes' (refused: use LUKS)", "off"},
+                       {"encryption", CreateOption::Flag, "Encrypt the image with format 'aes' (refused: use LUKS)",
+                        "off"},
                        {"encrypt.format", CreateOption::Text, "Encrypt the image (refused: use LUKS)"},
-                       {"encrypt.key-secret", CreateOption::Text, "ID of the secret that provides the AES encryption key"}},
+                       {"encrypt.key-secret", CreateOption::Text,
+                        "ID of the secret that provides the AES encryption key"}},
     .supports_backing = true,
     .supports_compression = true,
 };

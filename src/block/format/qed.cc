@@ -1,9 +1,10 @@
 // QEMU enhanced disks ("qed"), QEMU's docs/interop/qed_spec.txt.
 //
-// Supported: every cluster and table size, backing files, zero clusters; read, written, created, grown, checked, repaired.
+// Supported: every cluster and table size, backing files, zero clusters; read, written, created, grown, checked,
+// repaired.
 //
-// A header cluster, the L1 table, then L2 tables and data clusters as they come. Tables lead to what is on the disk already, so
-// that the need-check flag is never set here; an image that bears it is repaired before it is written.
+// A header cluster, the L1 table, then L2 tables and data clusters as they come. Tables lead to what is on the disk
+// already, so that the need-check flag is never set here; an image that bears it is repaired before it is written.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -20,7 +21,7 @@ constexpr u64 kHeaderBytes = 64, kMaxBackingName = 1023;
 constexpr u32 kMagic = 0x00444551;
 constexpr u64 kHasBacking = 1, kNeedCheck = 2, kBackingIsRaw = 4, kKnown = 7;
 constexpr u64 kFeaturesAt = 16, kAutoclearAt = 32, kSizeAt = 48;
-constexpr u64 kZeroCluster = 1;   // an L2 entry
+constexpr u64 kZeroCluster = 1;  // an L2 entry
 constexpr u64 kCacheBytes = 4 * kMiB;
 
 struct Header {
@@ -43,11 +44,14 @@ Error bad(std::string text) { return bad_image("qed", std::move(text)); }
 
 Status check_geometry(const Header& h) {
   if (!is_power_of_two(h.cluster_bytes) || h.cluster_bytes < 4096 || h.cluster_bytes > 64 * kMiB)
-    return bad(fmt::format("QED cluster size must be a power of two between 4096 and 67108864, not {}", h.cluster_bytes));
+    return bad(
+        fmt::format("QED cluster size must be a power of two between 4096 and 67108864, not {}", h.cluster_bytes));
   if (!is_power_of_two(h.table_clusters) || h.table_clusters > 16)
-    return bad(fmt::format("QED table size must be a power of two between 1 and 16 clusters, not {}", h.table_clusters));
+    return bad(
+        fmt::format("QED table size must be a power of two between 1 and 16 clusters, not {}", h.table_clusters));
   if (h.size_bytes % kSectorBytes || h.size_bytes > h.max_bytes())
-    return bad(fmt::format("QED image size must be a multiple of 512 bytes and at most {}, not {}", h.max_bytes(), h.size_bytes));
+    return bad(fmt::format("QED image size must be a multiple of 512 bytes and at most {}, not {}", h.max_bytes(),
+                           h.size_bytes));
   return {};
 }
 
@@ -73,7 +77,8 @@ Result<Header> parse(std::span<const u8> bytes) {
   if (h.l1_offset % h.cluster_bytes || h.l1_offset < u64{h.header_clusters} * h.cluster_bytes)
     return bad(fmt::format("the L1 table's offset {:#x}", h.l1_offset));
   if (h.features & kHasBacking &&
-      (h.backing_bytes > kMaxBackingName || !range_fits(h.backing_at, h.backing_bytes, u64{h.header_clusters} * h.cluster_bytes)))
+      (h.backing_bytes > kMaxBackingName ||
+       !range_fits(h.backing_at, h.backing_bytes, u64{h.header_clusters} * h.cluster_bytes)))
     return bad(fmt::format("a backing file name of {} bytes at {:#x}", h.backing_bytes, h.backing_at));
   return h;
 }
@@ -104,7 +109,10 @@ TwoLevelShape shape_of(const Header& h) {
 class QedMap final : public ClusterMap, public Image {
  public:
   QedMap(NodePtr file, Header header, std::string backing)
-      : file_(std::move(file)), header_(header), backing_(std::move(backing)), tables_(*file_, shape_of(header), kCacheBytes) {}
+      : file_(std::move(file)),
+        header_(header),
+        backing_(std::move(backing)),
+        tables_(*file_, shape_of(header), kCacheBytes) {}
 
   const char* driver() const override { return "qed"; }
   u64 size_bytes() const override { return header_.size_bytes; }
@@ -156,7 +164,8 @@ Task<Result<Run>> QedMap::find(u64 offset, u64 limit) {
   run.kind = entry.value == kZeroCluster ? Run::Zero : Run::Data;
   if (run.kind == Run::Zero) co_return run;
   if (!can_be_cluster(entry.value))
-    co_return Error(ErrorKind::Io, fmt::format("qed: the cluster of {:#x} is said to be at {:#x}", offset, entry.value), EIO);
+    co_return Error(ErrorKind::Io, fmt::format("qed: the cluster of {:#x} is said to be at {:#x}", offset, entry.value),
+                    EIO);
   run.at = entry.value + in_cluster;
   run.file = file_.get();
   co_return run;
@@ -272,8 +281,8 @@ Task<Status> QedMap::check_all(Repair repair, Census& census, CheckReport& repor
       ++report.corruptions;
       continue;
     }
-    Status status =
-        co_await check_table(first, std::min(header_.entries(), total - first * header_.entries()), repair, census, report);
+    Status status = co_await check_table(first, std::min(header_.entries(), total - first * header_.entries()), repair,
+                                         census, report);
     CO_TRY(std::move(status));
     if (progress && !progress(static_cast<double>(first * header_.entries()) / static_cast<double>(total)))
       co_return Error(ErrorKind::Cancelled, "check was cancelled", ECANCELED);
@@ -285,7 +294,8 @@ Task<Result<CheckReport>> QedMap::check(Repair repair, Progress progress) {
   CheckReport report;
   Census census;
   const u64 file_clusters = (file_->size_bytes() + header_.cluster_bytes - 1) / header_.cluster_bytes;
-  if (file_clusters > u64{1} << 28) co_return Error(ErrorKind::Unsupported, "qed: the file is too large to be checked", EFBIG);
+  if (file_clusters > u64{1} << 28)
+    co_return Error(ErrorKind::Unsupported, "qed: the file is too large to be checked", EFBIG);
   census.used.resize(file_clusters);
   census.take(0, header_.header_clusters);
   census.take(header_.l1_offset / header_.cluster_bytes, header_.table_clusters);
@@ -358,7 +368,8 @@ Task<Result<NodePtr>> open_qed_node(NodePtr file, MappedOptions options) {
     co_return bad(fmt::format("the L1 table at {:#x} is cut short", header.l1_offset));
   std::string backing;
   if (header.features & kHasBacking) {
-    Result<std::vector<u8>> name = co_await read_bytes(*file, header.backing_at, header.backing_bytes, "the backing file's name");
+    Result<std::vector<u8>> name =
+        co_await read_bytes(*file, header.backing_at, header.backing_bytes, "the backing file's name");
     std::vector<u8> text = CO_TRY(std::move(name));
     backing.assign(text.begin(), text.end());
   }

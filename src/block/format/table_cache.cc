@@ -32,8 +32,8 @@ Task<Result<TableCache::Ref>> TableCache::get(u64 offset, u64 bytes) {
   co_return insert(std::move(page));
 }
 
-/// If another request read the same page meanwhile, that one counts. Pages of different sizes at one place exist in images
-/// that lie only.
+/// If another request read the same page meanwhile, that one counts. Pages of different sizes at one place exist in
+/// images that lie only.
 TableCache::Ref TableCache::insert(Ref page) {
   auto found = pages_.find(page->offset);
   if (found != pages_.end() && (found->second->bytes.size() == page->bytes.size() || found->second->is_dirty()))

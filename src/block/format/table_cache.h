@@ -14,7 +14,7 @@ namespace atl::block {
 
 /// How a format writes the entries of a table.
 struct EntryForm {
-  u32 width = 4;   // bytes: 4 or 8
+  u32 width = 4;  // bytes: 4 or 8
   bool big_endian = false;
 };
 
@@ -54,7 +54,7 @@ class TableCache {
   Node& file_;
   const u64 limit_;
   u64 used_ = 0, clock_ = 0;
-  std::map<u64, Ref> pages_;   // by offset
+  std::map<u64, Ref> pages_;  // by offset
 };
 
 /// A table of numbers that lies in one piece.

@@ -21,8 +21,10 @@ Task<Result<u64>> TwoLevelTable::follow(FlatTable& first, u64 first_index) {
   auto at = checked_mul(entry, shape_.unit);
   if (at == u64{0}) co_return u64{0};
   if (!at || *at % shape_.alignment || !range_fits(*at, second_bytes(), align_up(file_.size_bytes(), kSectorBytes)))
-    co_return Error(ErrorKind::Io, fmt::format("entry {} of the first-level table leads to {:#x}, where no table can be",
-                                               first_index, at.value_or(entry)), EIO);
+    co_return Error(ErrorKind::Io,
+                    fmt::format("entry {} of the first-level table leads to {:#x}, where no table can be", first_index,
+                                at.value_or(entry)),
+                    EIO);
   co_return *at;
 }
 

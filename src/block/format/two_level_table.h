@@ -6,13 +6,13 @@
 namespace atl::block {
 
 struct TwoLevelShape {
-  u64 first_offset = 0;      // of the first level, in the file
+  u64 first_offset = 0;  // of the first level, in the file
   u64 first_entries = 0;
-  u64 second_entries = 0;    // of each second-level table
-  EntryForm form;            // of both
-  u64 unit = 1;              // what the first level counts in: bytes, or sectors
-  u64 alignment = 512;       // of second-level tables
-  u64 mirror_offset = 0;     // a second first level that leads to copies of all tables; 0: none
+  u64 second_entries = 0;  // of each second-level table
+  EntryForm form;          // of both
+  u64 unit = 1;            // what the first level counts in: bytes, or sectors
+  u64 alignment = 512;     // of second-level tables
+  u64 mirror_offset = 0;   // a second first level that leads to copies of all tables; 0: none
 };
 
 /// Changes stay in memory until write_back(): second-level tables before what leads to them.
@@ -22,7 +22,7 @@ class TwoLevelTable {
 
   struct Entry {
     u64 value = 0;
-    bool has_table = false;   // else all entries of this second level are missing
+    bool has_table = false;  // else all entries of this second level are missing
   };
   Task<Result<Entry>> get(u64 index);
   /// Makes a second-level table at the file's end where there is none.

@@ -1,10 +1,10 @@
 // VirtualBox disk images ("vdi"), version 1.1, as VirtualBox's VDICore.h describes the header.
 //
-// Supported: dynamic and static images, read, written, created, checked. Refused by name: images with a parent (snapshots)
-// and blocks with extra bytes. Missing: resize, repair.
+// Supported: dynamic and static images, read, written, created, checked. Refused by name: images with a parent
+// (snapshots) and blocks with extra bytes. Missing: resize, repair.
 //
-// A header of 512 bytes, the block map (an entry for each block: its index in the data area), the data area. The count of
-// blocks in the header is on the disk before the map leads to new blocks, so that none is ever given away twice.
+// A header of 512 bytes, the block map (an entry for each block: its index in the data area), the data area. The count
+// of blocks in the header is on the disk before the map leads to new blocks, so that none is ever given away twice.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -21,7 +21,7 @@ namespace {
 constexpr u64 kHeaderBytes = 512;
 constexpr u32 kSignature = 0xbeda107f, kVersion = 0x0001'0001;
 constexpr u32 kDynamic = 1, kStatic = 2;
-constexpr u32 kFree = 0xffff'ffff, kDiscarded = 0xffff'fffe;   // entries of the map
+constexpr u32 kFree = 0xffff'ffff, kDiscarded = 0xffff'fffe;  // entries of the map
 constexpr u32 kBlockBytes = kMiB;
 constexpr u64 kMaxBlocks = 0x3fff'ffff;
 constexpr u64 kCacheBytes = 4 * kMiB;
@@ -61,7 +61,9 @@ Result<Header> parse(std::span<const u8> bytes) {
   if (word(kVersionAt) != kVersion)
     return Error(ErrorKind::Unsupported,
                  fmt::format("vdi: version {}.{} is not supported", word(kVersionAt) >> 16, word(kVersionAt) & 0xffff));
-  auto is_null = [&](u64 at) { return std::ranges::all_of(bytes.subspan(at, kUuidBytes), [](u8 b) { return b == 0; }); };
+  auto is_null = [&](u64 at) {
+    return std::ranges::all_of(bytes.subspan(at, kUuidBytes), [](u8 b) { return b == 0; });
+  };
   if (!is_null(kLinkAt) || !is_null(kParentAt))
     return Error(ErrorKind::Unsupported, "vdi: images with a parent (differencing images) are not supported", ENOTSUP);
   if (word(kExtraAt)) return Error(ErrorKind::Unsupported, "vdi: blocks with extra bytes are not supported", ENOTSUP);
@@ -145,8 +147,10 @@ Task<Result<Run>> VdiMap::find(u64 offset, u64 limit) {
   run.kind = entry == kDiscarded ? Run::Zero : Run::Data;
   if (entry == kDiscarded) co_return run;
   if (entry >= header_.blocks)
-    co_return Error(ErrorKind::Io, fmt::format("vdi: the map's entry {} leads to block {} of {}",
-                                               offset / header_.block_bytes, entry, header_.blocks), EIO);
+    co_return Error(ErrorKind::Io,
+                    fmt::format("vdi: the map's entry {} leads to block {} of {}", offset / header_.block_bytes, entry,
+                                header_.blocks),
+                    EIO);
   run.at = place_of(entry) + in_block;
   run.file = file_.get();
   run.sparse = header_.type == kStatic;
@@ -155,7 +159,8 @@ Task<Result<Run>> VdiMap::find(u64 offset, u64 limit) {
 
 Task<Result<Place>> VdiMap::allocate(u64) {
   if (next_block_ >= header_.blocks)
-    co_return Error(ErrorKind::NoSpace, "vdi: no block is free although some have no place: the image must be checked", ENOSPC);
+    co_return Error(ErrorKind::NoSpace, "vdi: no block is free although some have no place: the image must be checked",
+                    ENOSPC);
   const u64 at = place_of(next_block_);
   Status status = co_await file_->resize(std::max(file_->size_bytes(), at + header_.block_bytes), Preallocation::Off);
   CO_TRY(std::move(status));
@@ -249,7 +254,8 @@ Task<Status> create_vdi(Graph&, NodePtr file, std::string, Json options) {
   header.type = is_static ? kStatic : kDynamic;
   CO_TRY(reader.finish());
   if (header.disk_bytes > kMaxBlocks * kBlockBytes)
-    co_return bad(fmt::format("{} bytes are too large, at most {} are possible", header.disk_bytes, kMaxBlocks * kBlockBytes));
+    co_return bad(
+        fmt::format("{} bytes are too large, at most {} are possible", header.disk_bytes, kMaxBlocks * kBlockBytes));
   header.blocks = static_cast<u32>((header.disk_bytes + kBlockBytes - 1) / kBlockBytes);
   header.allocated = is_static ? header.blocks : 0;
   header.data_offset = header.map_offset + align_up(4 * u64{header.blocks}, kSectorBytes);

@@ -1,8 +1,8 @@
 // Hyper-V disks ("vhdx"), [MS-VHDX] "VHDX Format Specification".
 //
-// Supported: dynamic and fixed images, read, written, created, checked; the log is replayed when an image is opened for writing
-// (or repaired), and every change of the block table goes through it. Refused by name: differencing images, logical sectors of
-// 4096 bytes. Missing: resize.
+// Supported: dynamic and fixed images, read, written, created, checked; the log is replayed when an image is opened for
+// writing (or repaired), and every change of the block table goes through it. Refused by name: differencing images,
+// logical sectors of 4096 bytes. Missing: resize.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -71,7 +71,9 @@ class VhdxMap final : public ClusterMap, public Image {
   bool replayed_ = false;
 };
 
-bool overlaps(u64 at, u64 bytes, u64 other_at, u64 other_bytes) { return at < other_at + other_bytes && other_at < at + bytes; }
+bool overlaps(u64 at, u64 bytes, u64 other_at, u64 other_bytes) {
+  return at < other_at + other_bytes && other_at < at + bytes;
+}
 
 bool VhdxMap::can_be_block(u64 at) const {
   const u64 bytes = layout_.metadata.block_bytes;
@@ -91,7 +93,8 @@ Task<Result<Run>> VhdxMap::find(u64 offset, u64 limit) {
   run.kind = Run::Zero;
   if (state == Undefined || state == Zero || state == Unmapped) co_return run;
   if (state != FullyPresent || !can_be_block(at))
-    co_return Error(ErrorKind::Io, fmt::format("vhdx: the block of {:#x} has state {} at {:#x}", offset, state, at), EIO);
+    co_return Error(ErrorKind::Io, fmt::format("vhdx: the block of {:#x} has state {} at {:#x}", offset, state, at),
+                    EIO);
   run.kind = Run::Data;
   run.at = at + in_block;
   run.file = file_.get();
@@ -123,7 +126,9 @@ Task<Result<Place>> VhdxMap::allocate(u64) {
   co_return Place{CO_TRY(std::move(place)), file_.get(), true};
 }
 
-Task<Status> VhdxMap::link(u64 offset, Place place) { co_return co_await table_.set(index_of(offset), place.at | FullyPresent); }
+Task<Status> VhdxMap::link(u64 offset, Place place) {
+  co_return co_await table_.set(index_of(offset), place.at | FullyPresent);
+}
 
 Task<Status> VhdxMap::zero_cluster(u64 offset) { co_return co_await table_.set(index_of(offset), Zero); }
 
@@ -135,7 +140,8 @@ Task<Result<std::vector<LoggedSector>>> VhdxMap::changed_sectors() {
     for (u64 at = from; at < to; at += kLogSectorBytes) {
       Result<std::vector<u8>> old = co_await read_bytes(*file_, at, kLogSectorBytes, "the block table");
       LoggedSector sector{at, CO_TRY(std::move(old))};
-      const u64 start = std::max(at, page->offset), end = std::min(at + kLogSectorBytes, page->offset + page->bytes.size());
+      const u64 start = std::max(at, page->offset),
+                end = std::min(at + kLogSectorBytes, page->offset + page->bytes.size());
       std::copy_n(&page->bytes[start - page->offset], end - start, &sector.bytes[start - at]);
       sectors.push_back(std::move(sector));
     }
@@ -170,10 +176,11 @@ Task<Status> VhdxMap::flush() {
   std::vector<LoggedSector> sectors = CO_TRY(std::move(changed));
   const u64 most = std::min<u64>(log_capacity(layout_.header.log_bytes), 1024);
   for (u64 done = 0; done < sectors.size(); done += most) {
-    status = co_await log_sectors(std::span<const LoggedSector>(sectors).subspan(done, std::min(most, sectors.size() - done)));
+    status = co_await log_sectors(
+        std::span<const LoggedSector>(sectors).subspan(done, std::min(most, sectors.size() - done)));
     CO_TRY(std::move(status));
   }
-  co_return co_await cache_.write_back();   // the same bytes once more: the pages are clean then
+  co_return co_await cache_.write_back();  // the same bytes once more: the pages are clean then
 }
 
 Task<Result<CheckReport>> VhdxMap::check(Repair repair, Progress progress) {
@@ -214,7 +221,8 @@ Task<Result<Regions>> read_regions(Node& file) {
 
 Task<Result<Metadata>> read_metadata(Node& file, Region region) {
   const u64 bytes = std::min<u64>(region.bytes, kMaxMetadataBytes);
-  Result<std::vector<u8>> read = co_await read_bytes(file, region.offset, std::min(bytes, file.size_bytes()), "the metadata");
+  Result<std::vector<u8>> read =
+      co_await read_bytes(file, region.offset, std::min(bytes, file.size_bytes()), "the metadata");
   std::vector<u8> all = CO_TRY(std::move(read));
   co_return parse_metadata(all);
 }
@@ -260,7 +268,8 @@ Result<Choice> read_choice(OptionReader& reader) {
   if (choice.block == 0) choice.block = default_block_bytes(choice.size);
   if (!is_power_of_two(choice.block) || choice.block < kMinBlockBytes || choice.block > kMaxBlockBytes)
     return bad("Block size must be a power of two between 1 MB and 256 MB");
-  if (choice.log < kMiB || choice.log % kMiB || choice.log > 256 * kMiB) return bad("Log size must be a multiple of 1 MB, at most 256 MB");
+  if (choice.log < kMiB || choice.log % kMiB || choice.log > 256 * kMiB)
+    return bad("Log size must be a multiple of 1 MB, at most 256 MB");
   return choice;
 }
 
@@ -279,7 +288,8 @@ Result<Layout> lay_out(const Choice& choice) {
 Task<Status> write_table(NodePtr file, const Layout& layout, bool zero_state) {
   TableCache cache(*file, kCacheBytes);
   FlatTable table(cache, layout.regions.table.offset, layout.metadata.entries(), {.width = 8});
-  const u64 data_start = layout.regions.metadata.offset + layout.regions.metadata.bytes, block = layout.metadata.block_bytes;
+  const u64 data_start = layout.regions.metadata.offset + layout.regions.metadata.bytes,
+            block = layout.metadata.block_bytes;
   if (!layout.metadata.fixed && !zero_state) co_return Status{};
   for (u64 i = 0; i < layout.metadata.blocks(); ++i) {
     const u64 entry = layout.metadata.fixed ? (data_start + i * block) | FullyPresent : u64{Zero};
@@ -303,16 +313,19 @@ Task<Status> create_vhdx(Graph&, NodePtr file, std::string, Json options) {
   std::vector<u8> signature(kFileIdBytes);
   store_le(&signature[0], kFileMagic);
   constexpr std::string_view kCreator = "Atoll";
-  for (size_t i = 0; i < kCreator.size(); ++i) signature[8 + 2 * i] = static_cast<u8>(kCreator[i]);   // UTF-16
+  for (size_t i = 0; i < kCreator.size(); ++i) signature[8 + 2 * i] = static_cast<u8>(kCreator[i]);  // UTF-16
   layout.header.sequence = 1;
   std::vector<u8> first = build_header(layout.header);
   layout.header.sequence = 2;
   std::vector<u8> second = build_header(layout.header);
   status = co_await write_table(file, layout, choice.zero_state);
   CO_TRY(std::move(status));
-  const std::pair<u64, const std::vector<u8>*> pieces[] = {
-      {layout.regions.metadata.offset, &metadata}, {kRegion1At, &regions}, {kRegion2At, &regions},
-      {kHeader1At, &first},                        {kHeader2At, &second},  {0, &signature}};
+  const std::pair<u64, const std::vector<u8>*> pieces[] = {{layout.regions.metadata.offset, &metadata},
+                                                           {kRegion1At, &regions},
+                                                           {kRegion2At, &regions},
+                                                           {kHeader1At, &first},
+                                                           {kHeader2At, &second},
+                                                           {0, &signature}};
   for (auto& [at, bytes] : pieces) {
     status = co_await write_growing(*file, at, std::span<const u8>(*bytes));
     CO_TRY(std::move(status));
@@ -332,7 +345,8 @@ Task<Result<NodePtr>> open_vhdx_node(NodePtr file, MappedOptions options) {
   const bool has_log = layout.header.has_log();
   if (has_log && options.readonly)
     co_return Error(ErrorKind::Permission,
-                    "vhdx: the image was opened read-only, but its log must be replayed; 'check -r all' does that", EPERM);
+                    "vhdx: the image was opened read-only, but its log must be replayed; 'check -r all' does that",
+                    EPERM);
   bool replayed = false;
   if (has_log) {
     Result<bool> done = co_await replay_log(*file, layout.header);
@@ -343,13 +357,14 @@ Task<Result<NodePtr>> open_vhdx_node(NodePtr file, MappedOptions options) {
   layout.regions = CO_TRY(std::move(regions));
   Result<Metadata> metadata = co_await read_metadata(*file, layout.regions.metadata);
   layout.metadata = CO_TRY(std::move(metadata));
-  if (layout.metadata.entries() * 8 > layout.regions.table.bytes) co_return bad("the block table is too small for the disk");
+  if (layout.metadata.entries() * 8 > layout.regions.table.bytes)
+    co_return bad("the block table is too small for the disk");
   if (!range_fits(layout.regions.table.offset, layout.metadata.entries() * 8, file->size_bytes()))
     co_return bad(fmt::format("the block table at {:#x} is cut short", layout.regions.table.offset));
   auto map = std::make_unique<VhdxMap>(std::move(file), layout);
   map->note_replay(replayed);
   if (has_log) {
-    Status status = co_await map->begin_writing();   // the header forgets the log
+    Status status = co_await map->begin_writing();  // the header forgets the log
     CO_TRY(std::move(status));
   }
   co_return make_mapped_node(std::move(map), nullptr, std::move(options));
@@ -361,15 +376,16 @@ const Driver kVhdxDriver = {
     .probe = probe_vhdx,
     .open = open_vhdx,
     .create = create_vhdx,
-    .create_options = {{"size", CreateOption::Size, "Virtual disk size; max of 64TB."},
-                       {"log_size", CreateOption::Size, "Log size; min 1MB.", "1048576"},
-                       {"block_size", CreateOption::Size,
-                        "Block Size; min 1MB, max 256MB. 0 means auto-calculate based on image size.", "0"},
-                       {"subformat", CreateOption::Text,
-                        "VHDX format type, can be either 'dynamic' or 'fixed'. Default is 'dynamic'."},
-                       {"block_state_zero", CreateOption::Flag,
-                        "Force use of payload blocks of type 'ZERO'. Non-standard, but default.  Do not set to 'off' when "
-                        "using 'qemu-img convert' with subformat=dynamic."}},
+    .create_options =
+        {{"size", CreateOption::Size, "Virtual disk size; max of 64TB."},
+         {"log_size", CreateOption::Size, "Log size; min 1MB.", "1048576"},
+         {"block_size", CreateOption::Size,
+          "Block Size; min 1MB, max 256MB. 0 means auto-calculate based on image size.", "0"},
+         {"subformat", CreateOption::Text,
+          "VHDX format type, can be either 'dynamic' or 'fixed'. Default is 'dynamic'."},
+         {"block_state_zero", CreateOption::Flag,
+          "Force use of payload blocks of type 'ZERO'. Non-standard, but default.  Do not set to 'off' when "
+          "using 'qemu-img convert' with subformat=dynamic."}},
 };
 
 }  // namespace atl::block

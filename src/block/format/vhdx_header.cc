@@ -30,8 +30,8 @@ constexpr Guid kDiskId = guid(0xbeca12ab, 0xb2e6, 0x4523, 0x93efc309e000c746);
 constexpr Guid kLogicalSector = guid(0x8141bf1d, 0xa96f, 0x4709, 0xba47f233a8faab5f);
 constexpr Guid kPhysicalSector = guid(0xcda348c7, 0x445d, 0x4471, 0x9cc9e9885251c556);
 
-constexpr u32 kFixedBlocks = 1, kHasParent = 2;            // flags of the file parameters
-constexpr u32 kIsDisk = 2, kIsRequired = 4;                // flags of a metadata item
+constexpr u32 kFixedBlocks = 1, kHasParent = 2;  // flags of the file parameters
+constexpr u32 kIsDisk = 2, kIsRequired = 4;      // flags of a metadata item
 constexpr u64 kEntryBytes = 32, kRegionEntriesAt = 16, kItemsAt = 32, kMaxItems = 2047, kMaxRegions = 2047;
 
 constexpr auto kCrcTable = [] {
@@ -72,7 +72,8 @@ Status parse_item(const Guid& id, std::span<const u8> data, bool required, Metad
   if (id == kFileParameters) {
     out.block_bytes = word(0);
     out.fixed = word(4) & kFixedBlocks;
-    if (word(4) & kHasParent) return Error(ErrorKind::Unsupported, "vhdx: differencing images are not supported", ENOTSUP);
+    if (word(4) & kHasParent)
+      return Error(ErrorKind::Unsupported, "vhdx: differencing images are not supported", ENOTSUP);
   } else if (id == kDiskSize) {
     out.disk_bytes = data.size() >= 8 ? load_le<u64>(data.data()) : 0;
   } else if (id == kLogicalSector) {
@@ -88,8 +89,11 @@ Status parse_item(const Guid& id, std::span<const u8> data, bool required, Metad
 Status check_metadata(const Metadata& m) {
   if (!is_power_of_two(m.block_bytes) || m.block_bytes < kMinBlockBytes || m.block_bytes > kMaxBlockBytes)
     return bad(fmt::format("a block size of {} bytes", m.block_bytes));
-  if (m.sector_bytes != 512) return Error(ErrorKind::Unsupported, fmt::format("vhdx: logical sectors of {} bytes are not supported", m.sector_bytes), ENOTSUP);
-  if (m.disk_bytes > kMaxDiskBytes || m.disk_bytes % m.sector_bytes) return bad(fmt::format("a disk size of {} bytes", m.disk_bytes));
+  if (m.sector_bytes != 512)
+    return Error(ErrorKind::Unsupported,
+                 fmt::format("vhdx: logical sectors of {} bytes are not supported", m.sector_bytes), ENOTSUP);
+  if (m.disk_bytes > kMaxDiskBytes || m.disk_bytes % m.sector_bytes)
+    return bad(fmt::format("a disk size of {} bytes", m.disk_bytes));
   return {};
 }
 
@@ -108,7 +112,8 @@ Result<Header> choose_header(std::span<const u8> first, std::span<const u8> seco
   auto a = parse_header(first, kHeader1At), b = parse_header(second, kHeader2At);
   if (!a && !b) return bad("neither of the headers is valid");
   Header header = !b || (a && a->sequence > b->sequence) ? *a : *b;
-  if (header.version != 1) return Error(ErrorKind::Unsupported, fmt::format("vhdx: version {} is not supported", header.version), ENOTSUP);
+  if (header.version != 1)
+    return Error(ErrorKind::Unsupported, fmt::format("vhdx: version {} is not supported", header.version), ENOTSUP);
   if (!is_region(header.log_offset, header.log_bytes) || header.log_bytes > 256 * kMiB)
     return bad(fmt::format("a log of {} bytes at {:#x}", header.log_bytes, header.log_offset));
   return header;
@@ -128,7 +133,8 @@ Result<Regions> parse_regions(std::span<const u8> bytes) {
     if (!known && load_le<u32>(&bytes[at + 28]) & 1)
       return Error(ErrorKind::Unsupported, "vhdx: an unknown required region", ENOTSUP);
     if (!known) continue;
-    if (!is_region(region.offset, region.bytes)) return bad(fmt::format("a region of {} bytes at {:#x}", region.bytes, region.offset));
+    if (!is_region(region.offset, region.bytes))
+      return bad(fmt::format("a region of {} bytes at {:#x}", region.bytes, region.offset));
     Region& place = id == kTableGuid ? regions.table : regions.metadata;
     if (place.bytes) return bad("a region is listed twice");
     place = region;
@@ -138,13 +144,16 @@ Result<Regions> parse_regions(std::span<const u8> bytes) {
 }
 
 Result<Metadata> parse_metadata(std::span<const u8> region) {
-  if (region.size() < kMetadataTableBytes || load_le<u64>(&region[0]) != kMetadataMagic) return bad("no metadata table");
+  if (region.size() < kMetadataTableBytes || load_le<u64>(&region[0]) != kMetadataMagic)
+    return bad("no metadata table");
   const u32 count = load_le<u16>(&region[10]);
   if (count > kMaxItems) return bad(fmt::format("a metadata table of {} entries", count));
   Metadata metadata;
   for (u64 at = kItemsAt; at < kItemsAt + count * kEntryBytes; at += kEntryBytes) {
-    const u32 offset = load_le<u32>(&region[at + 16]), bytes = load_le<u32>(&region[at + 20]), flags = load_le<u32>(&region[at + 24]);
-    if (!range_fits(offset, bytes, region.size())) return bad(fmt::format("a metadata item of {} bytes at {:#x}", bytes, offset));
+    const u32 offset = load_le<u32>(&region[at + 16]), bytes = load_le<u32>(&region[at + 20]),
+              flags = load_le<u32>(&region[at + 24]);
+    if (!range_fits(offset, bytes, region.size()))
+      return bad(fmt::format("a metadata item of {} bytes at {:#x}", bytes, offset));
     TRY(parse_item(guid_at(region, at), region.subspan(offset, bytes), flags & kIsRequired, metadata));
   }
   TRY(check_metadata(metadata));

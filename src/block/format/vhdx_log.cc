@@ -14,9 +14,10 @@ namespace {
 constexpr u64 kEntryHeaderBytes = 64, kDescriptorBytes = 32;
 constexpr u64 kFirstDescriptors = (kLogSectorBytes - kEntryHeaderBytes) / kDescriptorBytes;
 constexpr u64 kDescriptorsPerSector = kLogSectorBytes / kDescriptorBytes;
-constexpr u64 kLeadingBytes = 8, kTrailingBytes = 4;   // of a data sector that its signature and sequence number stand upon
+constexpr u64 kLeadingBytes = 8,
+              kTrailingBytes = 4;  // of a data sector that its signature and sequence number stand upon
 constexpr u64 kMaxEntryBytes = 64 * kMiB;
-constexpr u64 kMaxReplays = 4096;                       // entries of one sequence
+constexpr u64 kMaxReplays = 4096;  // entries of one sequence
 
 u64 descriptor_sectors(u64 count) {
   u64 more = count > kFirstDescriptors ? count - kFirstDescriptors : 0;
@@ -52,7 +53,8 @@ std::optional<Entry> parse_entry_header(std::span<const u8> b, const Header& hea
           .flushed_bytes = load_le<u64>(&b[48]),
           .last_bytes = load_le<u64>(&b[56])};
   const bool same_log = std::equal(header.log.begin(), header.log.end(), &b[32]);
-  const bool sizes = e.bytes >= kLogSectorBytes && e.bytes % kLogSectorBytes == 0 && e.bytes <= std::min<u64>(header.log_bytes, kMaxEntryBytes);
+  const bool sizes = e.bytes >= kLogSectorBytes && e.bytes % kLogSectorBytes == 0 &&
+                     e.bytes <= std::min<u64>(header.log_bytes, kMaxEntryBytes);
   const bool places = e.tail % kLogSectorBytes == 0 && e.tail < header.log_bytes && e.sequence != 0;
   if (!same_log || !sizes || !places || e.descriptors > e.bytes / kDescriptorBytes) return std::nullopt;
   if (descriptor_sectors(e.descriptors) * kLogSectorBytes > e.bytes) return std::nullopt;
@@ -69,7 +71,8 @@ bool is_complete(std::span<const u8> bytes, const Entry& e) {
     if (load_le<u64>(d + 16) % kLogSectorBytes) return false;
     if (magic == kZeroMagic) continue;
     if (data_at + kLogSectorBytes > bytes.size() || load_le<u32>(&bytes[data_at]) != kDataMagic) return false;
-    const u64 sequence = u64{load_le<u32>(&bytes[data_at + 4])} << 32 | load_le<u32>(&bytes[data_at + kLogSectorBytes - 4]);
+    const u64 sequence =
+        u64{load_le<u32>(&bytes[data_at + 4])} << 32 | load_le<u32>(&bytes[data_at + kLogSectorBytes - 4]);
     if (sequence != e.sequence) return false;
     data_at += kLogSectorBytes;
   }
@@ -121,13 +124,15 @@ std::vector<Entry> active_sequence(const std::vector<Entry>& entries, u64 log_by
 
 Task<Status> replay_zero(Node& file, const u8* descriptor) {
   const u64 bytes = load_le<u64>(descriptor + 8), offset = load_le<u64>(descriptor + 16);
-  if (!range_fits(offset, bytes, file.size_bytes())) co_return bad_image("vhdx", fmt::format("the log zeroes {} bytes at {:#x}", bytes, offset));
+  if (!range_fits(offset, bytes, file.size_bytes()))
+    co_return bad_image("vhdx", fmt::format("the log zeroes {} bytes at {:#x}", bytes, offset));
   co_return co_await file.write_zeroes(offset, bytes, kNoFlags);
 }
 
 Task<Status> replay_data(Node& file, const u8* descriptor, std::span<const u8> sector) {
   const u64 offset = load_le<u64>(descriptor + 16);
-  if (!range_fits(offset, kLogSectorBytes, file.size_bytes())) co_return bad_image("vhdx", fmt::format("the log writes to {:#x}", offset));
+  if (!range_fits(offset, kLogSectorBytes, file.size_bytes()))
+    co_return bad_image("vhdx", fmt::format("the log writes to {:#x}", offset));
   std::vector<u8> bytes(sector.begin(), sector.end());
   std::copy_n(descriptor + 8, kLeadingBytes, bytes.begin());
   std::copy_n(descriptor + 4, kTrailingBytes, bytes.end() - kTrailingBytes);
@@ -135,7 +140,8 @@ Task<Status> replay_data(Node& file, const u8* descriptor, std::span<const u8> s
 }
 
 Task<Status> replay_entry(Node& file, const Header& header, Entry e) {
-  if (file.size_bytes() < e.flushed_bytes) co_return bad_image("vhdx", fmt::format("the file has lost data: the log knows of {} bytes", e.flushed_bytes));
+  if (file.size_bytes() < e.flushed_bytes)
+    co_return bad_image("vhdx", fmt::format("the file has lost data: the log knows of {} bytes", e.flushed_bytes));
   if (e.last_bytes > file.size_bytes() && e.last_bytes - file.size_bytes() > 2 * kMaxDiskBytes)
     co_return bad_image("vhdx", fmt::format("the log tells a file of {} bytes", e.last_bytes));
   Status status = co_await grow_to(file, e.last_bytes);
@@ -165,7 +171,8 @@ u64 log_capacity(u64 log_bytes) {
   return count;
 }
 
-Result<std::vector<u8>> build_log_entry(const Header& header, u64 sequence, std::span<const LoggedSector> sectors, u64 file_bytes) {
+Result<std::vector<u8>> build_log_entry(const Header& header, u64 sequence, std::span<const LoggedSector> sectors,
+                                        u64 file_bytes) {
   const u64 data_start = descriptor_sectors(sectors.size()) * kLogSectorBytes;
   std::vector<u8> b(data_start + sectors.size() * kLogSectorBytes);
   if (b.size() > header.log_bytes) return Error(ErrorKind::NoSpace, "vhdx: the log is too small", ENOSPC);

@@ -15,7 +15,8 @@ struct LoggedSector {
 /// How many sectors one entry in a log of this size can hold.
 u64 log_capacity(u64 log_bytes);
 /// One entry that holds them all.
-Result<std::vector<u8>> build_log_entry(const Header& header, u64 sequence, std::span<const LoggedSector> sectors, u64 file_bytes);
+Result<std::vector<u8>> build_log_entry(const Header& header, u64 sequence, std::span<const LoggedSector> sectors,
+                                        u64 file_bytes);
 /// Writes to the file what the newest complete sequence of entries holds. True if there was one.
 Task<Result<bool>> replay_log(Node& file, const Header& header);
 

@@ -20,13 +20,14 @@ inline constexpr u64 kLogSectorBytes = 4 * kKiB;
 inline constexpr u64 kMetadataTableBytes = 64 * kKiB, kMaxMetadataBytes = 16 * kMiB;
 inline constexpr u64 kMaxDiskBytes = u64{64} << 40;
 inline constexpr u64 kMinBlockBytes = kMiB, kMaxBlockBytes = 256 * kMiB;
-inline constexpr u64 kSectorsPerBitmap = u64{1} << 23;   // chunk: sectors that one sector bitmap block tells of
+inline constexpr u64 kSectorsPerBitmap = u64{1} << 23;  // chunk: sectors that one sector bitmap block tells of
 
-inline constexpr u32 kHeadMagic = 0x64616568, kRegionMagic = 0x69676572;   // "head", "regi"
-inline constexpr u64 kFileMagic = 0x656c696678646876;                      // "vhdxfile"
-inline constexpr u64 kMetadataMagic = 0x617461646174656d;                  // "metadata"
-inline constexpr u32 kLogMagic = 0x65676f6c;                               // "loge"
-inline constexpr u32 kZeroMagic = 0x6f72657a, kDescMagic = 0x63736564, kDataMagic = 0x61746164;   // "zero", "desc", "data"
+inline constexpr u32 kHeadMagic = 0x64616568, kRegionMagic = 0x69676572;  // "head", "regi"
+inline constexpr u64 kFileMagic = 0x656c696678646876;                     // "vhdxfile"
+inline constexpr u64 kMetadataMagic = 0x617461646174656d;                 // "metadata"
+inline constexpr u32 kLogMagic = 0x65676f6c;                              // "loge"
+inline constexpr u32 kZeroMagic = 0x6f72657a, kDescMagic = 0x63736564,
+                     kDataMagic = 0x61746164;  // "zero", "desc", "data"
 
 // States of payload blocks: the low three bits of a table entry. The file offset, in MiB, is in bits 20 to 63.
 enum BlockState : u8 { NotPresent = 0, Undefined = 1, Zero = 2, Unmapped = 3, FullyPresent = 6, PartiallyPresent = 7 };
@@ -34,7 +35,7 @@ inline constexpr u64 kStateMask = 7;
 inline constexpr u64 kOffsetMask = ~u64{0xfffff};
 
 struct Header {
-  u64 at = kHeader1At;   // which of the two
+  u64 at = kHeader1At;  // which of the two
   u64 sequence = 0;
   Guid file_write{}, data_write{}, log{};
   u16 version = 1;
@@ -49,12 +50,12 @@ struct Region {
   u32 bytes = 0;
 };
 struct Regions {
-  Region table, metadata;   // the block allocation table; the metadata
+  Region table, metadata;  // the block allocation table; the metadata
 };
 
 struct Metadata {
   u32 block_bytes = 0;
-  bool fixed = false;       // blocks stay allocated
+  bool fixed = false;  // blocks stay allocated
   u64 disk_bytes = 0;
   u32 sector_bytes = 512, physical_sector_bytes = 4096;
 

@@ -1,8 +1,9 @@
 // VMware disks ("vmdk"), Virtual Disk Format 1.1: opening.
 //
-// Supported: monolithicSparse, monolithicFlat, twoGbMaxExtentSparse, twoGbMaxExtentFlat, streamOptimized (read, and written
-// grain by grain; those that end with a footer are read only), VMFS flat and ZERO extents, zeroed grains, parents by content ID,
-// check. Refused by name: ESX sparse extents (COWD), SESPARSE, raw device maps. Missing: resize, repair.
+// Supported: monolithicSparse, monolithicFlat, twoGbMaxExtentSparse, twoGbMaxExtentFlat, streamOptimized (read, and
+// written grain by grain; those that end with a footer are read only), VMFS flat and ZERO extents, zeroed grains,
+// parents by content ID, check. Refused by name: ESX sparse extents (COWD), SESPARSE, raw device maps. Missing: resize,
+// repair.
 #include "block/format/vmdk.h"
 
 #include <fmt/format.h>
@@ -18,9 +19,14 @@ using namespace vmdk;
 
 namespace {
 
-constexpr u64 kCacheBytes = 8 * kMiB;   // for the tables of all extents
-constexpr std::string_view kTypes[] = {"monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat",
-                                       "streamOptimized",  "vmfs",           "custom"};
+constexpr u64 kCacheBytes = 8 * kMiB;  // for the tables of all extents
+constexpr std::string_view kTypes[] = {"monolithicSparse",
+                                       "monolithicFlat",
+                                       "twoGbMaxExtentSparse",
+                                       "twoGbMaxExtentFlat",
+                                       "streamOptimized",
+                                       "vmfs",
+                                       "custom"};
 
 Error bad(std::string text) { return bad_image("vmdk", std::move(text)); }
 
@@ -31,7 +37,8 @@ bool is_sparse(std::span<const u8> head) {
 /// Extents stand in files beside the descriptor, or where their absolute names say.
 class GraphExtents final : public VmdkExtents {
  public:
-  GraphExtents(Graph& graph, const Node& file, OpenMode mode) : graph_(graph), image_(file.info().filename), mode_(mode) {}
+  GraphExtents(Graph& graph, const Node& file, OpenMode mode)
+      : graph_(graph), image_(file.info().filename), mode_(mode) {}
   Task<Result<NodePtr>> open(std::string name) override {
     Json tree = {{"driver", "file"}, {"filename", resolve_backing_name(name, image_)}};
     co_return co_await graph_.open(std::move(tree), mode_);
@@ -68,7 +75,8 @@ Task<Result<Extent>> open_extent(VmdkExtents& opener, const ExtentLine& line, u6
     Result<Extent> sparse = co_await open_sparse(file, cache_bytes, readonly);
     extent = CO_TRY(std::move(sparse).context(line.filename));
     if (extent.bytes < line.sectors * kSectorBytes)
-      co_return bad(fmt::format("extent {} holds {} bytes, its line tells {} sectors", line.filename, extent.bytes, line.sectors));
+      co_return bad(fmt::format("extent {} holds {} bytes, its line tells {} sectors", line.filename, extent.bytes,
+                                line.sectors));
     extent.bytes = line.sectors * kSectorBytes;
   }
   extent.file_offset = line.offset_sector * kSectorBytes;
@@ -117,7 +125,8 @@ Status check_parent(Node& node) {
   for (const Child& child : node.children()) {
     if (child.role != "backing" || child.node->info().driver != "vmdk") continue;
     if (child.node->image()->specific_info()["cid"] != own["parent-cid"])
-      return Error(ErrorKind::Invalid, "vmdk: the parent's content ID is not the one that this image was made for", EINVAL);
+      return Error(ErrorKind::Invalid, "vmdk: the parent's content ID is not the one that this image was made for",
+                   EINVAL);
   }
   return {};
 }
@@ -174,7 +183,8 @@ Task<Result<NodePtr>> open_vmdk_node(NodePtr file, VmdkExtents& opener, MappedOp
   std::string descriptor_text = CO_TRY(std::move(text));
   Descriptor descriptor = CO_TRY(parse_descriptor(descriptor_text));
   if (std::ranges::find(kTypes, descriptor.create_type) == std::end(kTypes))
-    co_return Error(ErrorKind::Unsupported, fmt::format("Unsupported image type '{}'", descriptor.create_type), ENOTSUP);
+    co_return Error(ErrorKind::Unsupported, fmt::format("Unsupported image type '{}'", descriptor.create_type),
+                    ENOTSUP);
   std::vector<Extent> extents;
   if (sparse) {
     Result<Extent> only = co_await open_sparse(file, kCacheBytes, options.readonly);
@@ -206,7 +216,8 @@ const Driver kVmdkDriver = {
                        {"subformat", CreateOption::Text,
                         "VMDK flat extent format, can be one of {monolithicSparse (default) | monolithicFlat | "
                         "twoGbMaxExtentSparse | twoGbMaxExtentFlat | streamOptimized} "},
-                       {"zeroed_grain", CreateOption::Flag, "Enable efficient zero writes using the zeroed-grain GTE feature"}},
+                       {"zeroed_grain", CreateOption::Flag,
+                        "Enable efficient zero writes using the zeroed-grain GTE feature"}},
     .supports_backing = true,
     .supports_compression = true,
 };

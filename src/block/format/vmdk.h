@@ -9,11 +9,11 @@ namespace atl::block::vmdk {
 
 struct Extent {
   ExtentLine::Kind kind = ExtentLine::Sparse;
-  NodePtr file;        // none for Zero
+  NodePtr file;  // none for Zero
   std::string filename;
-  u64 start = 0, bytes = 0;   // on the disk
-  u64 file_offset = 0;        // Flat
-  SparseHeader header;        // Sparse
+  u64 start = 0, bytes = 0;  // on the disk
+  u64 file_offset = 0;       // Flat
+  SparseHeader header;       // Sparse
   std::unique_ptr<TwoLevelTable> tables;
 
   u64 end() const { return start + bytes; }

@@ -21,7 +21,7 @@ struct Subformat {
   bool flat, split, compressed;
 };
 constexpr Subformat kSubformats[] = {
-    {"monolithicSparse", false, false, false},   {"monolithicFlat", true, false, false},
+    {"monolithicSparse", false, false, false},    {"monolithicFlat", true, false, false},
     {"twoGbMaxExtentSparse", false, true, false}, {"twoGbMaxExtentFlat", true, true, false},
     {"streamOptimized", false, false, true},
 };
@@ -63,7 +63,8 @@ Result<Plan> read_options(OptionReader& reader, std::string& backing) {
   if (std::ranges::find(kAdapters, d.adapter_type) == std::end(kAdapters))
     return invalid(fmt::format("Invalid adapter type '{}'", d.adapter_type));
   for (const std::string* text : {&d.hardware_version, &d.tools_version, &backing})
-    if (text->find_first_of("\"\r\n") != text->npos) return invalid("a VMDK descriptor cannot hold quotes and line ends");
+    if (text->find_first_of("\"\r\n") != text->npos)
+      return invalid("a VMDK descriptor cannot hold quotes and line ends");
   if (!backing_format.empty() && backing_format != "vmdk") return invalid("backing_file must be a vmdk image");
   if (!backing.empty() && plan.subformat->flat) return invalid("Flat image can't have backing file");
   return plan;
@@ -141,13 +142,14 @@ Task<Status> create_vmdk(Graph& graph, NodePtr file, std::string filename, Json 
     CO_TRY(std::move(status));
     co_return co_await write_text(*file, 0, kMaxDescriptorBytes, plan.descriptor);
   }
-  ExtentLine own{.sectors = plan.descriptor.size_bytes / kSectorBytes, .filename = filename.substr(filename.rfind('/') + 1)};
+  ExtentLine own{.sectors = plan.descriptor.size_bytes / kSectorBytes,
+                 .filename = filename.substr(filename.rfind('/') + 1)};
   plan.descriptor.extents.push_back(std::move(own));
   SparseChoice choice{plan.descriptor.size_bytes, plan.subformat->compressed, plan.zero_grains};
   Result<SparseHeader> made = co_await create_sparse_extent(*file, choice);
   const SparseHeader header = CO_TRY(std::move(made));
-  co_return co_await write_text(*file, header.descriptor_sector * kSectorBytes, header.descriptor_sectors * kSectorBytes,
-                                plan.descriptor);
+  co_return co_await write_text(*file, header.descriptor_sector * kSectorBytes,
+                                header.descriptor_sectors * kSectorBytes, plan.descriptor);
 }
 
 }  // namespace atl::block

@@ -45,7 +45,8 @@ bool is_extent(std::string_view line) {
 /// RW 4192256 SPARSE "disk-s001.vmdk"
 Result<ExtentLine> parse_extent(std::string_view line) {
   std::string_view rest = line;
-  if (std::string_view access = next_word(rest); access != "RW") return bad(line, "extents that cannot be written are not supported");
+  if (std::string_view access = next_word(rest); access != "RW")
+    return bad(line, "extents that cannot be written are not supported");
   auto sectors = parse_u64(next_word(rest));
   if (!sectors || *sectors > u64{1} << 53) return bad(line, "the extent's size");
   ExtentLine extent{.sectors = *sectors};
@@ -99,8 +100,8 @@ Result<Descriptor> parse_descriptor(std::string_view text) {
 
 std::string build_descriptor(const Descriptor& d) {
   const u32 heads = d.adapter_type == "ide" ? 16 : 255;
-  std::string text = fmt::format("# Disk DescriptorFile\nversion=1\nCID={:08x}\nparentCID={:08x}\ncreateType=\"{}\"\n", d.cid,
-                                 d.parent_cid, d.create_type);
+  std::string text = fmt::format("# Disk DescriptorFile\nversion=1\nCID={:08x}\nparentCID={:08x}\ncreateType=\"{}\"\n",
+                                 d.cid, d.parent_cid, d.create_type);
   if (!d.parent_hint.empty()) text += fmt::format("parentFileNameHint=\"{}\"\n", d.parent_hint);
   text += "\n# Extent description\n";
   for (const ExtentLine& extent : d.extents) text += extent_line(extent);

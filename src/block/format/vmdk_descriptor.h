@@ -1,4 +1,5 @@
-// The text part of VMDK images: what the disk is made of ("VMware Virtual Disks", Virtual Disk Format 1.1, "The Descriptor File").
+// The text part of VMDK images: what the disk is made of ("VMware Virtual Disks", Virtual Disk Format 1.1, "The
+// Descriptor File").
 #pragma once
 
 #include <string>
@@ -23,7 +24,7 @@ struct ExtentLine {
 struct Descriptor {
   u32 cid = 0, parent_cid = kNoParent;
   std::string create_type;
-  std::string parent_hint;   // "" if none
+  std::string parent_hint;  // "" if none
   std::vector<ExtentLine> extents;
   // Written only.
   std::string adapter_type = "ide", hardware_version = "4", tools_version = "2147483647";

@@ -55,7 +55,7 @@ class VmdkMap final : public ClusterMap, public Image {
   Task<Status> set_grain(u64 offset, u64 entry);
 
   NodePtr file_;
-  std::vector<Extent> extents_;   // by start, none empty
+  std::vector<Extent> extents_;  // by start, none empty
   Descriptor descriptor_;
   const DescriptorPlace place_;
 };
@@ -76,7 +76,7 @@ ClusterMap::Cluster VmdkMap::cluster_of(u64 offset) const {
 Task<Result<Run>> VmdkMap::find(u64 offset, u64 limit) {
   const Extent& extent = at(offset);
   const u64 within = offset - extent.start;
-  limit = extent.bytes > within ? std::min(limit, extent.bytes - within) : limit;   // the rest of the last sector
+  limit = extent.bytes > within ? std::min(limit, extent.bytes - within) : limit;  // the rest of the last sector
   Run run{.kind = Run::Zero, .bytes = limit};
   if (extent.kind == ExtentLine::Sparse) co_return co_await find_grain(extent, offset, limit);
   if (extent.kind == ExtentLine::Zero) co_return run;
@@ -89,7 +89,8 @@ Task<Result<Run>> VmdkMap::find(u64 offset, u64 limit) {
 
 Task<Result<Run>> VmdkMap::find_grain(const Extent& extent, u64 offset, u64 limit) {
   const SparseHeader& header = extent.header;
-  const u64 within = offset - extent.start, grain = header.grain_bytes(), table_bytes = grain * header.entries_per_table;
+  const u64 within = offset - extent.start, grain = header.grain_bytes(),
+            table_bytes = grain * header.entries_per_table;
   Result<TwoLevelTable::Entry> got = co_await extent.tables->get(within / grain);
   const TwoLevelTable::Entry entry = CO_TRY(std::move(got));
   Run run{.bytes = std::min(limit, entry.has_table ? grain - within % grain : table_bytes - within % table_bytes)};
@@ -98,7 +99,9 @@ Task<Result<Run>> VmdkMap::find_grain(const Extent& extent, u64 offset, u64 limi
   if (header.zero_grains && entry.value == kZeroGrain) co_return run;
   const u64 place = entry.value * kSectorBytes;
   if (!range_fits(place, 1, extent.file->size_bytes()))
-    co_return Error(ErrorKind::Io, fmt::format("vmdk: the grain of {:#x} is said to be at {:#x} of {}", offset, place, extent.filename), EIO);
+    co_return Error(
+        ErrorKind::Io,
+        fmt::format("vmdk: the grain of {:#x} is said to be at {:#x} of {}", offset, place, extent.filename), EIO);
   run.kind = header.compressed ? Run::Compressed : Run::Data;
   run.at = header.compressed ? place : place + within % grain;
   run.file = extent.file.get();
@@ -116,11 +119,12 @@ Task<Status> VmdkMap::read_encoded(u64 offset, Run run, std::span<const iovec> o
     size = load_le<u32>(&bytes[8]);
     start += kMarkerBytes;
     if (size == 0 || size > 2 * grain)
-      co_return Error(ErrorKind::Io, fmt::format("vmdk: the compressed grain at {:#x} claims {} bytes", run.at, size), EIO);
+      co_return Error(ErrorKind::Io, fmt::format("vmdk: the compressed grain at {:#x} claims {} bytes", run.at, size),
+                      EIO);
   }
   Result<std::vector<u8>> packed = co_await read_bytes(*extent.file, start, size, "a compressed grain");
   std::vector<u8> bytes = CO_TRY(std::move(packed)), plain(grain);
-  CO_TRY(inflate(Stream::Zlib, bytes, plain));   // the disk's last grain may be shorter
+  CO_TRY(inflate(Stream::Zlib, bytes, plain));  // the disk's last grain may be shorter
   iovec_copy_to(out, std::span(plain).subspan((offset - extent.start) % grain, iovec_bytes(out)));
   co_return Status{};
 }
@@ -147,7 +151,8 @@ Task<Result<Place>> VmdkMap::allocate(u64 offset) {
   Result<u64> place = co_await append_zeroes(*extent.file, grain, grain);
   const u64 where = CO_TRY(std::move(place));
   if (where / kSectorBytes > 0xffff'ffff)
-    co_return Error(ErrorKind::NoSpace, fmt::format("vmdk: {} is as large as the format allows", extent.filename), EFBIG);
+    co_return Error(ErrorKind::NoSpace, fmt::format("vmdk: {} is as large as the format allows", extent.filename),
+                    EFBIG);
   co_return Place{where, extent.file.get(), true};
 }
 
@@ -167,7 +172,8 @@ Task<Status> VmdkMap::zero_cluster(u64 offset) { co_return co_await set_grain(of
 Task<Status> VmdkMap::write_compressed(u64 offset, std::span<const iovec> data) {
   const Extent& extent = at(offset);
   if (!extent.header.compressed)
-    co_return Error(ErrorKind::Unsupported, "only vmdk images of subformat streamOptimized store compressed data", ENOTSUP);
+    co_return Error(ErrorKind::Unsupported, "only vmdk images of subformat streamOptimized store compressed data",
+                    ENOTSUP);
   std::vector<u8> plain(extent.header.grain_bytes());
   iovec_copy_from(data, std::span(plain).first(iovec_bytes(data)));
   std::vector<u8> packed = CO_TRY(deflate(Stream::Zlib, plain, ::compressBound(plain.size()) + 1, 15));
@@ -235,8 +241,8 @@ Task<Result<CheckReport>> VmdkMap::check(Repair repair, Progress progress) {
 
 NodePtr make_vmdk_node(NodePtr file, std::vector<Extent> extents, Descriptor descriptor, DescriptorPlace place,
                        MappedOptions options) {
-  return make_mapped_node(std::make_unique<VmdkMap>(std::move(file), std::move(extents), std::move(descriptor), place), nullptr,
-                          std::move(options));
+  return make_mapped_node(std::make_unique<VmdkMap>(std::move(file), std::move(extents), std::move(descriptor), place),
+                          nullptr, std::move(options));
 }
 
 }  // namespace atl::block::vmdk

@@ -8,14 +8,14 @@
 namespace atl::block::vmdk {
 namespace {
 
-constexpr u32 kNewLineTest = 1, kRedundant = 2, kZeroGrains = 4, kCompressed = 1 << 16, kMarkers = 1 << 17;   // flags
+constexpr u32 kNewLineTest = 1, kRedundant = 2, kZeroGrains = 4, kCompressed = 1 << 16, kMarkers = 1 << 17;  // flags
 constexpr u64 kDirectoryAtEnd = ~u64{0};
 constexpr u16 kDeflate = 1;
 constexpr u32 kFooterMarker = 3;
 constexpr u64 kMaxGrainSectors = 0x20'0000;
 constexpr u64 kMaxCompressedGrain = 2 * kMiB;
 constexpr u64 kDescriptorSectors = 20;
-constexpr u8 kNewLines[4] = {'\n', ' ', '\r', '\n'};   // tell of transfers as text
+constexpr u8 kNewLines[4] = {'\n', ' ', '\r', '\n'};  // tell of transfers as text
 
 Error bad(std::string text) { return bad_image("vmdk", "sparse extent: " + std::move(text)); }
 
@@ -37,7 +37,8 @@ SparseHeader decode(std::span<const u8> b) {
 }
 
 Status check_header(const SparseHeader& h, u64 file_bytes) {
-  if (h.version > 3) return Error(ErrorKind::Unsupported, fmt::format("VMDK version {} is not supported", h.version), ENOTSUP);
+  if (h.version > 3)
+    return Error(ErrorKind::Unsupported, fmt::format("VMDK version {} is not supported", h.version), ENOTSUP);
   if (h.entries_per_table == 0 || h.entries_per_table > 512) return bad("L2 table size too big");
   if (!is_power_of_two(h.grain_sectors) || h.grain_sectors > kMaxGrainSectors)
     return bad(fmt::format("invalid granularity of {} sectors", h.grain_sectors));
@@ -45,7 +46,8 @@ Status check_header(const SparseHeader& h, u64 file_bytes) {
     return bad(fmt::format("compressed grains of {} bytes are too large", h.grain_bytes()));
   if (h.capacity_sectors > u64{1} << 53) return bad(fmt::format("a capacity of {} sectors", h.capacity_sectors));
   const u64 bytes = h.directory_entries() * 4;
-  if (h.directory_sector > u64{1} << 53 || !range_fits(h.directory_sector * kSectorBytes, bytes, align_up(file_bytes, kSectorBytes)))
+  if (h.directory_sector > u64{1} << 53 ||
+      !range_fits(h.directory_sector * kSectorBytes, bytes, align_up(file_bytes, kSectorBytes)))
     return bad(fmt::format("the grain directory at sector {} is cut short", h.directory_sector));
   if (h.redundant && (h.redundant_sector > u64{1} << 53 ||
                       !range_fits(h.redundant_sector * kSectorBytes, bytes, align_up(file_bytes, kSectorBytes))))
@@ -57,7 +59,8 @@ Status check_header(const SparseHeader& h, u64 file_bytes) {
 Task<Result<std::vector<u8>>> read_footer(Node& file) {
   const u64 size = align_down(file.size_bytes(), kSectorBytes);
   if (size < 3 * kSectorBytes) co_return bad("the stream's footer is missing");
-  Result<std::vector<u8>> read = co_await read_bytes(file, size - 3 * kSectorBytes, 3 * kSectorBytes, "the stream's footer");
+  Result<std::vector<u8>> read =
+      co_await read_bytes(file, size - 3 * kSectorBytes, 3 * kSectorBytes, "the stream's footer");
   std::vector<u8> bytes = CO_TRY(std::move(read));
   const u8* header = &bytes[kSectorBytes];
   if (load_le<u32>(&bytes[8]) != 0 || load_le<u32>(&bytes[12]) != kFooterMarker || load_le<u32>(header) != kSparseMagic)
@@ -88,9 +91,11 @@ std::vector<u8> encode(const SparseHeader& h) {
 /// All tables exist from the start: each directory is followed by its own.
 Task<Status> write_directory(Node& file, const SparseHeader& h, u64 sector) {
   const u64 entries = h.directory_entries();
-  const u64 directory_sectors = align_up(entries * 4, kSectorBytes) / kSectorBytes, table_sectors = h.entries_per_table * 4 / kSectorBytes;
+  const u64 directory_sectors = align_up(entries * 4, kSectorBytes) / kSectorBytes,
+            table_sectors = h.entries_per_table * 4 / kSectorBytes;
   std::vector<u8> bytes(directory_sectors * kSectorBytes);
-  for (u64 i = 0; i < entries; ++i) store_le(&bytes[4 * i], static_cast<u32>(sector + directory_sectors + i * table_sectors));
+  for (u64 i = 0; i < entries; ++i)
+    store_le(&bytes[4 * i], static_cast<u32>(sector + directory_sectors + i * table_sectors));
   co_return co_await write_growing(file, sector * kSectorBytes, std::span<const u8>(bytes));
 }
 
@@ -135,7 +140,8 @@ Task<Result<SparseHeader>> read_sparse_header(Node& file) {
     header = decode(bytes);
     header.has_footer = true;
   }
-  if (!std::equal(std::begin(kNewLines), std::end(kNewLines), &bytes[73])) co_return bad("the newline test failed: the file was transferred as text");
+  if (!std::equal(std::begin(kNewLines), std::end(kNewLines), &bytes[73]))
+    co_return bad("the newline test failed: the file was transferred as text");
   CO_TRY(check_header(header, file.size_bytes()));
   co_return header;
 }

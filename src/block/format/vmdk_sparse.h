@@ -9,18 +9,18 @@
 
 namespace atl::block::vmdk {
 
-inline constexpr u32 kSparseMagic = 0x564d444b;   // "KDMV"
-inline constexpr u32 kEsxMagic = 0x44574f43;      // "COWD"
+inline constexpr u32 kSparseMagic = 0x564d444b;  // "KDMV"
+inline constexpr u32 kEsxMagic = 0x44574f43;     // "COWD"
 inline constexpr u64 kHeaderBytes = 512;
-inline constexpr u64 kZeroGrain = 1;              // a grain table's entry
-inline constexpr u64 kMarkerBytes = 12;           // before a compressed grain: its first sector, its length
+inline constexpr u64 kZeroGrain = 1;     // a grain table's entry
+inline constexpr u64 kMarkerBytes = 12;  // before a compressed grain: its first sector, its length
 
 struct SparseHeader {
   u32 version = 1;
-  bool redundant = true;     // two copies of all tables
+  bool redundant = true;  // two copies of all tables
   bool zero_grains = false;
   bool compressed = false, markers = false;
-  bool has_footer = false;   // the directory's place stands at the file's end
+  bool has_footer = false;  // the directory's place stands at the file's end
   u64 capacity_sectors = 0;
   u64 grain_sectors = 128;
   u64 descriptor_sector = 0, descriptor_sectors = 0;

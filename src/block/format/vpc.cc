@@ -1,10 +1,11 @@
 // Microsoft VHD images ("vpc"), Virtual Hard Disk Image Format Specification 1.0.
 //
-// Supported: dynamic and fixed images, read, written, created. Refused by name: differencing images. Missing: resize, and
-// sector bitmaps that say that parts of a block hold nothing (read as the zeroes that lie there, as others do).
+// Supported: dynamic and fixed images, read, written, created. Refused by name: differencing images. Missing: resize,
+// and sector bitmaps that say that parts of a block hold nothing (read as the zeroes that lie there, as others do).
 //
-// A dynamic image is a copy of the footer, the dynamic header, the block table, then blocks: a bitmap of sectors and the data;
-// at the end the footer, which every new block pushes on. The copy at the start counts if the end was lost in a crash.
+// A dynamic image is a copy of the footer, the dynamic header, the block table, then blocks: a bitmap of sectors and
+// the data; at the end the footer, which every new block pushes on. The copy at the start counts if the end was lost in
+// a crash.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -32,8 +33,8 @@ Error bad(std::string text) { return bad_image("vpc", std::move(text)); }
 constexpr std::string_view kExactCreators[] = {"win ", "qem2", "d2v ", {"tap\0", 4}, "CTXS", {"wa\0\0", 4}};
 
 u64 disk_sectors(const Footer& footer, VpcOptions::Size how) {
-  bool exact = how == VpcOptions::ByField || (how == VpcOptions::ByCreator &&
-                                              std::ranges::count(kExactCreators, std::string_view(footer.creator)));
+  bool exact = how == VpcOptions::ByField ||
+               (how == VpcOptions::ByCreator && std::ranges::count(kExactCreators, std::string_view(footer.creator)));
   if (exact || footer.geometry.total() == kLargest.total()) return footer.disk_bytes / kSectorBytes;
   return footer.geometry.total();
 }
@@ -85,13 +86,12 @@ class DynamicVpcMap final : public ClusterMap, public Image {
   const bool readonly_;
   TableCache table_cache_;
   FlatTable table_;
-  u64 data_end_;                   // where the footer belongs
+  u64 data_end_;  // where the footer belongs
   bool footer_moved_ = false;
   std::unordered_set<u64> whole_;  // blocks whose bitmap is known to be full
 };
 
-DynamicVpcMap::DynamicVpcMap(NodePtr file, u64 size_bytes, DynamicHeader header, u64 data_end,
-                             bool readonly)
+DynamicVpcMap::DynamicVpcMap(NodePtr file, u64 size_bytes, DynamicHeader header, u64 data_end, bool readonly)
     : file_(std::move(file)),
       size_(size_bytes),
       header_(header),
@@ -108,8 +108,8 @@ Task<Result<Run>> DynamicVpcMap::find(u64 offset, u64 limit) {
   if (entry == kFree) co_return run;
   const u64 at = entry * kSectorBytes;
   if (!range_fits(at, bitmap_bytes() + header_.block_bytes, std::max(data_end_, file_->size_bytes())))
-    co_return Error(ErrorKind::Io, fmt::format("vpc: the table's entry {} leads to {:#x}, behind the file's end", block, at),
-                    EIO);
+    co_return Error(ErrorKind::Io,
+                    fmt::format("vpc: the table's entry {} leads to {:#x}, behind the file's end", block, at), EIO);
   run.kind = Run::Data;
   run.at = at + bitmap_bytes() + in_block;
   run.file = file_.get();
@@ -242,8 +242,7 @@ Result<Footer> footer_for(u64 size_bytes, bool force_size, bool dynamic) {
   footer.geometry = force_size ? kLargest : geometry_for(wanted);
   const bool exact = footer.geometry.total() == kLargest.total();
   const u64 sectors = exact ? wanted : footer.geometry.total();
-  if (sectors > kMaxSectors)
-    return Error(ErrorKind::Invalid, "vpc: the size limit is 2040 GiB", EFBIG);
+  if (sectors > kMaxSectors) return Error(ErrorKind::Invalid, "vpc: the size limit is 2040 GiB", EFBIG);
   footer.disk_bytes = sectors * kSectorBytes;
   return footer;
 }
@@ -251,7 +250,7 @@ Result<Footer> footer_for(u64 size_bytes, bool force_size, bool dynamic) {
 Task<Status> write_dynamic(Node& file, const Footer& footer, std::vector<u8> footer_bytes) {
   DynamicHeader header;
   header.entries = static_cast<u32>((footer.disk_bytes + kBlockBytes - 1) / kBlockBytes);
-  std::vector<u8> table(align_up(4 * u64{header.entries}, kSectorBytes), 0xff);   // at most 4 MiB
+  std::vector<u8> table(align_up(4 * u64{header.entries}, kSectorBytes), 0xff);  // at most 4 MiB
   std::vector<u8> bytes = build_dynamic(header);
   Status status = co_await write_growing(file, kFooterBytes, std::span<const u8>(bytes));
   CO_TRY(std::move(status));
@@ -291,7 +290,8 @@ Task<Result<NodePtr>> open_vpc_node(NodePtr file, VpcOptions vpc, MappedOptions 
   if (footer.type == kDifferencing)
     co_return Error(ErrorKind::Unsupported, "vpc: differencing images are not supported", ENOTSUP);
   if (footer.type != kFixed && footer.type != kDynamic) co_return bad(fmt::format("disk type {}", footer.type));
-  if (sectors > kMaxSectors) co_return Error(ErrorKind::Invalid, fmt::format("vpc: a disk of {} sectors", sectors), EFBIG);
+  if (sectors > kMaxSectors)
+    co_return Error(ErrorKind::Invalid, fmt::format("vpc: a disk of {} sectors", sectors), EFBIG);
   const u64 size_bytes = sectors * kSectorBytes;
   if (footer.type == kFixed) {
     if (size_bytes > file->size_bytes()) co_return bad(fmt::format("the file is too small for {} bytes", size_bytes));

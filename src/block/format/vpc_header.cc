@@ -6,15 +6,15 @@
 #include "base/endian.h"
 #include "base/math.h"
 #include "block/crypto/hash.h"
-#include "block/format/vpc_spec.h"
 #include "block/format/file_bytes.h"
+#include "block/format/vpc_spec.h"
 
 namespace atl::block::vpc {
 namespace {
 
 constexpr std::string_view kFooterCookie = "conectix", kDynamicCookie = "cxsparse";
 constexpr u32 kVersion = 0x0001'0000, kReservedFeature = 2;
-constexpr i64 kEpoch = 946684800;   // 2000-01-01, from which time stamps count
+constexpr i64 kEpoch = 946684800;  // 2000-01-01, from which time stamps count
 constexpr u64 kFooterSumAt = 64, kDynamicSumAt = 36;
 
 bool has_cookie(std::span<const u8> bytes, std::string_view cookie) {

@@ -1,5 +1,5 @@
-// VHD ("vpc"): places and numbers of footer and dynamic header, Virtual Hard Disk Image Format Specification 1.0. All fields
-// are big-endian.
+// VHD ("vpc"): places and numbers of footer and dynamic header, Virtual Hard Disk Image Format Specification 1.0. All
+// fields are big-endian.
 #pragma once
 
 #include <optional>
@@ -14,7 +14,7 @@ namespace atl::block::vpc {
 
 inline constexpr u64 kFooterBytes = 512, kDynamicBytes = 1024;
 inline constexpr u32 kFixed = 2, kDynamic = 3, kDifferencing = 4;
-inline constexpr u32 kFree = 0xffff'ffff;   // entry of the block table
+inline constexpr u32 kFree = 0xffff'ffff;  // entry of the block table
 inline constexpr u32 kBlockBytes = 2 * kMiB;
 
 struct Geometry {
@@ -22,12 +22,12 @@ struct Geometry {
   u64 total() const { return u64{cylinders} * heads * sectors; }
 };
 inline constexpr Geometry kLargest{65535, 16, 255};
-inline constexpr u64 kMaxSectors = 0xff00'0000;   // 2040 GiB: what 32-bit sector numbers reach, less the tables
+inline constexpr u64 kMaxSectors = 0xff00'0000;  // 2040 GiB: what 32-bit sector numbers reach, less the tables
 
 struct Footer {
   u32 type = kDynamic;
-  u64 header_offset = kFooterBytes;   // of the dynamic header; all ones in fixed images
-  std::string creator = "qem2";       // QEMU's and others' readers choose by it where they take the size from
+  u64 header_offset = kFooterBytes;  // of the dynamic header; all ones in fixed images
+  std::string creator = "qem2";      // QEMU's and others' readers choose by it where they take the size from
   u64 disk_bytes = 0;
   Geometry geometry;
 };

@@ -1,8 +1,9 @@
 // A folder of the host as a disk with a FAT file system ("vvfat"): fat:[floppy:][12:|16:|32:]DIR.
 //
-// Supported: FAT12, FAT16 and FAT32, long names, hard disks of 504 MiB (FAT32: as large as the folder asks for) and floppies of
-// 2.88 MB; read only. The folder is looked at once, when it is opened; files are read as the guest reads, and what they lost
-// meanwhile reads as zeroes. Links are not followed. Refused by name: rw (writing back into the folder).
+// Supported: FAT12, FAT16 and FAT32, long names, hard disks of 504 MiB (FAT32: as large as the folder asks for) and
+// floppies of 2.88 MB; read only. The folder is looked at once, when it is opened; files are read as the guest reads,
+// and what they lost meanwhile reads as zeroes. Links are not followed. Refused by name: rw (writing back into the
+// folder).
 #include <fcntl.h>
 #include <fmt/format.h>
 
@@ -48,7 +49,7 @@ class VvfatNode final : public Node {
   Loop& loop_;
   const FatImage image_;
   const std::string node_name_, folder_;
-  u64 open_index_ = ~u64{0};       // the file that was read last
+  u64 open_index_ = ~u64{0};  // the file that was read last
   std::shared_ptr<Fd> open_file_;
 };
 
@@ -99,7 +100,8 @@ Task<Status> VvfatNode::read_file(u64 index, u64 offset, std::span<const iovec> 
 /// "fat:floppy:12:/folder": marks in any order, then the folder.
 Result<Json> parse_fat_name(std::string_view name) {
   Json tree = {{"driver", "vvfat"}};
-  if (!name.starts_with("fat:")) return Error(ErrorKind::Invalid, "vvfat: the name must be fat:[floppy:][12:|16:|32:]DIR", EINVAL);
+  if (!name.starts_with("fat:"))
+    return Error(ErrorKind::Invalid, "vvfat: the name must be fat:[floppy:][12:|16:|32:]DIR", EINVAL);
   name.remove_prefix(std::string_view("fat:").size());
   for (bool again = true; again;) {
     again = false;
@@ -119,7 +121,8 @@ Result<Json> parse_fat_name(std::string_view name) {
 }
 
 Task<Result<NodePtr>> open_vvfat(Graph& graph, Json options, OpenMode mode, std::string node_name) {
-  if (auto name = options.find("filename"); name != options.end() && name->is_string()) {   // the driver named beside the name
+  if (auto name = options.find("filename");
+      name != options.end() && name->is_string()) {  // the driver named beside the name
     Json parsed = CO_TRY(parse_fat_name(name->get_ref<const std::string&>()));
     options.erase("filename");
     parsed.erase("driver");
@@ -133,10 +136,12 @@ Task<Result<NodePtr>> open_vvfat(Graph& graph, Json options, OpenMode mode, std:
   choice.label = CO_TRY(reader.string("label", choice.label));
   const bool writable = CO_TRY(reader.boolean("rw", false));
   CO_TRY(reader.finish());
-  if (writable) co_return Error(ErrorKind::Unsupported, "vvfat: rw=on (writing back into the folder) is not supported", ENOTSUP);
+  if (writable)
+    co_return Error(ErrorKind::Unsupported, "vvfat: rw=on (writing back into the folder) is not supported", ENOTSUP);
   if (!mode.readonly && !mode.auto_readonly)
     co_return Error(ErrorKind::Permission, "vvfat: the folder can only be opened read-only", EACCES);
-  if (choice.label.size() > 11) co_return Error(ErrorKind::Invalid, "vvfat label cannot be longer than 11 bytes", EINVAL);
+  if (choice.label.size() > 11)
+    co_return Error(ErrorKind::Invalid, "vvfat label cannot be longer than 11 bytes", EINVAL);
   while (choice.folder.size() > 1 && choice.folder.ends_with('/')) choice.folder.pop_back();
   FatImage image = CO_TRY(lay_out_folder(choice));
   if (node_name.empty()) node_name = generate_node_name();

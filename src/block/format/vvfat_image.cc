@@ -24,8 +24,8 @@ struct Item {
   u64 bytes = 0;
   i64 modified = 0;
   std::vector<Item> inside;
-  u32 cluster = 0;        // the first; 0: none
-  u64 entry_bytes = 0;    // folders: of their entries
+  u32 cluster = 0;      // the first; 0: none
+  u64 entry_bytes = 0;  // folders: of their entries
 };
 
 Error failed(std::string text) { return Error(ErrorKind::Invalid, "vvfat: " + std::move(text), EINVAL); }
@@ -43,7 +43,7 @@ Status scan(Item& folder, u32 depth, u32& items) {
     if (name == "." || name == "..") continue;
     struct stat info{};
     Item item{.path = folder.path + "/" + name, .name = name};
-    if (::lstat(item.path.c_str(), &info) < 0) continue;   // gone meanwhile
+    if (::lstat(item.path.c_str(), &info) < 0) continue;  // gone meanwhile
     item.folder = S_ISDIR(info.st_mode);
     if (!item.folder && !S_ISREG(info.st_mode)) continue;
     if (++items > kMaxItems) return failed(fmt::format("{} holds too many files", folder.path));
@@ -60,7 +60,7 @@ Status scan(Item& folder, u32 depth, u32& items) {
 /// Sizes of the file system; all in sectors unless said.
 struct Layout {
   u32 bits = 16;
-  u64 start = 0, total = 0;   // of the partition
+  u64 start = 0, total = 0;  // of the partition
   u64 per_cluster = 16, reserved = 1, root_entries = 512, table = 0, clusters = 0;
 
   u64 root_sectors() const { return root_entries * kEntryBytes / kSector; }
@@ -81,7 +81,8 @@ void fit_table(Layout& l) {
 Result<Layout> choose_layout(const Choice& choice, u64 content_bytes) {
   Layout l;
   l.bits = choice.fat_bits ? choice.fat_bits : choice.floppy ? 12 : 16;
-  if (l.bits != 12 && l.bits != 16 && l.bits != 32) return failed(fmt::format("Valid FAT types are only 12, 16 and 32, not {}", l.bits));
+  if (l.bits != 12 && l.bits != 16 && l.bits != 32)
+    return failed(fmt::format("Valid FAT types are only 12, 16 and 32, not {}", l.bits));
   if (choice.floppy && l.bits != 12) return failed("a floppy has FAT12");
   l.start = choice.floppy ? 0 : kPartitionStart;
   l.total = choice.floppy ? 5760 : (l.bits == 12 ? 64 : 1024) * u64{16} * 63 - l.start;
@@ -107,7 +108,7 @@ class Builder {
 
   Result<FatImage> build(Item& root) {
     TRY(place_root(root));
-    set(0, (end_mark() & ~u32{0xff}) | media());   // the media byte stands here too
+    set(0, (end_mark() & ~u32{0xff}) | media());  // the media byte stands here too
     set(1, end_mark());
     write_folder(root, nullptr);
     for (u64 copy = 0; copy < 2; ++copy) add_memory((l_.start + l_.reserved + copy * l_.table) * kSector, table_);
@@ -132,9 +133,11 @@ class Builder {
     const u64 count = (bytes + l_.cluster_bytes() - 1) / l_.cluster_bytes();
     if (count == 0) return u32{0};
     if (next_ + count > l_.clusters + 2)
-      return failed(fmt::format("Directory does not fit in FAT{} (capacity {} MB): {}", l_.bits, l_.clusters * l_.cluster_bytes() / kMiB, path));
+      return failed(fmt::format("Directory does not fit in FAT{} (capacity {} MB): {}", l_.bits,
+                                l_.clusters * l_.cluster_bytes() / kMiB, path));
     const u64 first = next_;
-    for (; next_ < first + count; ++next_) set(next_, next_ + 1 == first + count ? end_mark() : static_cast<u32>(next_ + 1));
+    for (; next_ < first + count; ++next_)
+      set(next_, next_ + 1 == first + count ? end_mark() : static_cast<u32>(next_ + 1));
     return static_cast<u32>(first);
   }
   void add_memory(u64 start, std::string bytes) {
@@ -150,7 +153,8 @@ class Builder {
   Status place_root(Item& root) {
     root.entry_bytes = entries_of(root, true);
     if (l_.bits == 32) root.cluster = TRY(take(root.entry_bytes, root.path));
-    if (l_.bits != 32 && root.entry_bytes > l_.root_entries * kEntryBytes) return failed("Too many entries in root directory");
+    if (l_.bits != 32 && root.entry_bytes > l_.root_entries * kEntryBytes)
+      return failed("Too many entries in root directory");
     return place_inside(root);
   }
   Status place_inside(Item& folder) {
@@ -168,15 +172,17 @@ class Builder {
     std::set<std::string> taken;
     std::string entries;
     auto link = [&](const char* name, u32 cluster) {
-      entries += directory_entry(name, {.attributes = kDirectory, .modified = folder.modified, .cluster = cluster, .bytes = 0});
+      entries += directory_entry(
+          name, {.attributes = kDirectory, .modified = folder.modified, .cluster = cluster, .bytes = 0});
     };
     if (parent) {
       link(".          ", folder.cluster);
-      link("..         ", parent->path == choice_.folder ? 0 : parent->cluster);   // the root counts as 0
+      link("..         ", parent->path == choice_.folder ? 0 : parent->cluster);  // the root counts as 0
     } else {
       std::string label = choice_.label;
       label.resize(11, ' ');
-      entries += directory_entry(label, {.attributes = kVolumeLabel, .modified = folder.modified, .cluster = 0, .bytes = 0});
+      entries +=
+          directory_entry(label, {.attributes = kVolumeLabel, .modified = folder.modified, .cluster = 0, .bytes = 0});
     }
     for (const Item& item : folder.inside) {
       std::string form = short_name(item.name, taken);
@@ -203,7 +209,11 @@ class Builder {
 std::string Builder::boot_sector() const {
   std::string b(kSector, '\0');
   const bool wide = l_.bits == 32;
-  b.replace(0, 11, wide ? std::string("\xeb\x58\x90" "ATOLL   ") : std::string("\xeb\x3c\x90" "ATOLL   "));
+  b.replace(0, 11,
+            wide ? std::string("\xeb\x58\x90"
+                               "ATOLL   ")
+                 : std::string("\xeb\x3c\x90"
+                               "ATOLL   "));
   store_le(&b[11], static_cast<u16>(kSector));
   b[13] = static_cast<char>(l_.per_cluster);
   store_le(&b[14], static_cast<u16>(l_.reserved));
@@ -222,7 +232,7 @@ std::string Builder::boot_sector() const {
     store_le(&b[48], u16{1});
     store_le(&b[50], u16{6});
   }
-  const u64 tail = wide ? 64 : 36;   // the same fields, further back
+  const u64 tail = wide ? 64 : 36;  // the same fields, further back
   b[tail] = static_cast<char>(choice_.floppy ? 0 : 0x80);
   b[tail + 2] = 0x29;
   store_le(&b[tail + 3], u32{0xfabe1afd});
@@ -238,7 +248,7 @@ std::string Builder::partition_table() const {
   std::string b(kSector, '\0');
   char* entry = &b[446];
   entry[0] = static_cast<char>(0x80);
-  entry[1] = 1;   // head 1, sector 1: behind the first track
+  entry[1] = 1;  // head 1, sector 1: behind the first track
   entry[2] = 1;
   entry[4] = static_cast<char>(l_.bits == 12 ? 0x01 : l_.bits == 16 ? 0x06 : 0x0c);
   const u64 last = l_.start + l_.total - 1, cylinder = std::min<u64>(last / (16 * 63), 1023);

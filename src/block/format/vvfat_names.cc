@@ -14,7 +14,8 @@ namespace {
 constexpr size_t kUnitsPerEntry = 13, kMaxUnits = 255;
 
 bool is_plain(char c) {
-  return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || std::string_view("!#$%&'()-@^_`{}~").find(c) != std::string_view::npos;
+  return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+         std::string_view("!#$%&'()-@^_`{}~").find(c) != std::string_view::npos;
 }
 
 /// Upper case, what cannot stand in a short name replaced or dropped; `lossy` if that changes more than the case.
@@ -113,7 +114,8 @@ std::string directory_entry(const std::string& short_form, const EntryFields& fi
   const time_t seconds = fields.modified;
   ::localtime_r(&seconds, &when);
   const u32 year = static_cast<u32>(std::clamp(when.tm_year - 80, 0, 127));
-  const u16 date = static_cast<u16>(year << 9 | static_cast<u32>(when.tm_mon + 1) << 5 | static_cast<u32>(when.tm_mday));
+  const u16 date =
+      static_cast<u16>(year << 9 | static_cast<u32>(when.tm_mon + 1) << 5 | static_cast<u32>(when.tm_mday));
   const u16 clock = static_cast<u16>(when.tm_hour << 11 | when.tm_min << 5 | when.tm_sec / 2);
   store_le(&entry[14], clock);
   store_le(&entry[16], date);

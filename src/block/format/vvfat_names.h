@@ -18,7 +18,7 @@ std::string short_name(std::string_view name, std::set<std::string>& taken);
 std::string long_name_entries(std::string_view name, const std::string& short_form);
 struct EntryFields {
   u8 attributes = kArchive;
-  i64 modified = 0;     // seconds since the epoch
+  i64 modified = 0;  // seconds since the epoch
   u32 cluster = 0, bytes = 0;
 };
 std::string directory_entry(const std::string& short_form, const EntryFields& fields);

@@ -36,7 +36,8 @@ TEST_P(Vvfat, ToolsFindEveryFile) {
   run(fmt::format("truncate -s {} {}", (*node)->size_bytes() - start, image));
   Outcome checked = run("fsck.fat -n " + image);
   EXPECT_EQ(checked.code, 0) << checked.output;
-  Outcome copied = run(fmt::format("mkdir {} && mcopy -s -i {} '::*' {} && diff -r --exclude=link {} {}", out, image, out, dir, out));
+  Outcome copied = run(
+      fmt::format("mkdir {} && mcopy -s -i {} '::*' {} && diff -r --exclude=link {} {}", out, image, out, dir, out));
   EXPECT_EQ(copied.code, 0) << copied.output;
 }
 
