@@ -434,7 +434,9 @@ TEST_P(Qcow2Damage, IsFoundAndRepaired) {
   *opened = nullptr;
   auto report = finish(*loop, node->image()->check(Repair::None, nullptr));
   ASSERT_TRUE(report) << report.error().text();
-  if (GetParam() != 9) EXPECT_GT(report->corruptions + report->leaks, 0u);
+  if (GetParam() != 9) {
+    EXPECT_GT(report->corruptions + report->leaks, 0u);
+  }
   report = finish(*loop, node->image()->check(Repair::All, nullptr));
   ASSERT_TRUE(report) << report.error().text();
   EXPECT_EQ(report->corruptions + report->leaks + report->check_errors, 0u) << (report->messages.empty() ? "" : report->messages.back());

@@ -188,7 +188,9 @@ class PowerCut : public Qcow2Test, public testing::WithParamInterface<Shape> {
     auto report = finish(*loop, (*node)->image()->check(Repair::All, nullptr));
     ASSERT_TRUE(report) << report.error().text();
     ASSERT_EQ(report->corruptions + report->leaks + report->check_errors, 0u) << report->messages.back();
-    if (!GetParam().snapshots) ASSERT_EQ(check_refcounts(), "");
+    if (!GetParam().snapshots) {
+      ASSERT_EQ(check_refcounts(), "");
+    }
     expect_flushed(read(**node, 0, kSize), count);
     ASSERT_TRUE(write(**node, 5, "after"));
     ASSERT_TRUE(finish(*loop, (*node)->close()));
