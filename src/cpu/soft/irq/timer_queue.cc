@@ -70,17 +70,17 @@ void TimerQueue::loop() {
 }
 
 void TimerQueue::sleep(Lock& lock) {
-  u64 deadline_ns = next_deadline();
-  bool running = clock_.running();
-  if (running && deadline_ns <= clock_.now_ns()) return;
+  constexpr u64 kLongest_ns = u64{3600} * 1'000'000'000;  // guests may set deadlines that the host's time_point cannot hold
+  const u64 deadline_ns = next_deadline();
+  const bool running = clock_.running();
+  const u64 now_ns = clock_.now_ns();  // asked once: a deadline that passes meanwhile must not become a wait without end
+  if (running && deadline_ns <= now_ns) return;
   sleeping_until_ns_ = running ? deadline_ns : 0;  // a paused clock ends by clock_changed() only
   if (!running || deadline_ns == kNever) {
     changed_.wait(lock);
   } else {
-    using std::chrono::steady_clock;
-    // Guests may set deadlines centuries away; the host's time_point cannot hold those.
-    u64 wait_ns = std::min<u64>(deadline_ns - clock_.now_ns(), u64{3600} * 1'000'000'000);
-    changed_.wait_until(lock, steady_clock::now() + std::chrono::nanoseconds(wait_ns));
+    const std::chrono::nanoseconds wait(std::min(deadline_ns - now_ns, kLongest_ns));
+    changed_.wait_until(lock, std::chrono::steady_clock::now() + wait);
   }
   sleeping_until_ns_ = 0;
 }
