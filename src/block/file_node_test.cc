@@ -185,7 +185,7 @@ TEST_F(FileNodeTest, DescriptorOpenForReadingOnlyNeedsAReadOnlyNode) {
 TEST_F(FileNodeTest, OpeningNamesTheFileAtFault) {
   auto missing = open_file_node(*loop, {.filename = "/nowhere/disk.raw"});
   ASSERT_FALSE(missing);
-  EXPECT_NE(missing.error().text().find("/nowhere/disk.raw: No such file"), std::string::npos);
+  EXPECT_NE(missing.error().text().find("/nowhere/disk.raw': No such file"), std::string::npos);
   auto directory = open_file_node(*loop, {.filename = "/tmp", .readonly = true});
   ASSERT_FALSE(directory);
   EXPECT_EQ(directory.error().text(), "/tmp is neither a regular file nor a block device");

@@ -173,6 +173,7 @@ TEST_F(Formats, CompressedClustersGoBothWays) {
     const std::string extra = format == "vmdk" ? "-o subformat=streamOptimized" : "", theirs = folder / "theirs",
                       ours = folder / "ours";
     Outcome made = run(fmt::format("qemu-img convert -c -f raw -O {} {} {} {}", format, extra, raw, theirs));
+    if (made.code != 0 && format == "qcow") continue;  // some versions of qemu-img do not compress into qcow
     ASSERT_EQ(made.code, 0) << made.output;
     auto node = open(format, theirs, true);
     ASSERT_TRUE(node) << node.error().text();

@@ -139,7 +139,9 @@ TEST_P(Qcow2Interop, TheirsReadsAndWritesTheSameHere) {
 }
 
 TEST_P(Qcow2Interop, CompressedClustersBothWays) {
+  const std::string_view asked = GetParam().options;
   if (GetParam().data_file) GTEST_SKIP() << "no compressed clusters beside data files";
+  if (asked.find("preallocation") != asked.npos) GTEST_SKIP() << "qemu-img does not compress over allocated clusters";
   std::string model = make_content(kSize, 4);
   write_file(folder / "content.raw", model);
   const std::string theirs = folder / "theirs", ours = folder / "ours";
@@ -162,6 +164,8 @@ TEST_P(Qcow2Interop, SnapshotsBothWays) {
   if (GetParam().data_file) GTEST_SKIP() << "no snapshots beside data files";
   if (std::string_view(GetParam().options).find("refcount_bits=1") == 0 && GetParam().options[15] == '\0')
     GTEST_SKIP() << "refcounts of one bit cannot count snapshots";
+  if (std::string_view(GetParam().options).find("refcount_bits=2") == 0)
+    GTEST_SKIP() << "qemu-img counts higher than two bits reach while it applies a snapshot";
   const std::string path = folder / "ours";
   make_ours(path);
   auto node = open("qcow2", path);

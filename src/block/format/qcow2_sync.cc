@@ -21,9 +21,12 @@ Task<Status> Core::sync(bool with_refcounts) {
   if (refcounts.is_dirty() && !late_refcounts) {
     status = co_await refcounts.write_back();
     CO_TRY(std::move(status));
-    if (l2.has_dirty() || !dirty_l1.empty()) status = co_await file->flush();
-    CO_TRY(std::move(status));
   }
+  // What was copied into new clusters must be there before tables lead to it: it may have been flushed elsewhere.
+  if (external()) status = co_await data->flush();
+  CO_TRY(std::move(status));
+  if (l2.has_dirty() || !dirty_l1.empty()) status = co_await file->flush();
+  CO_TRY(std::move(status));
   status = co_await l2.write_back();
   CO_TRY(std::move(status));
   if (!dirty_l1.empty()) {

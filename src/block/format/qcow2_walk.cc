@@ -151,6 +151,7 @@ Task<Status> Walk::l1_table(u64 offset, u64 entries, bool active) {
 }
 
 Task<Status> Walk::l2_table(u64 offset, bool active) {
+  next_host_ = 0;  // fragments are counted inside each table
   const Geometry& g = core_.geometry();
   std::vector<u8> piece(std::min(kPieceBytes, g.cluster_bytes()));
   for (u64 at = 0; at < g.cluster_bytes(); at += piece.size()) {
