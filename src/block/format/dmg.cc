@@ -213,7 +213,7 @@ Task<Result<std::vector<Chunk>>> read_chunks(Node& file, std::span<const u8> tra
   std::vector<u8> raw = CO_TRY(std::move(read));
   std::string_view text(reinterpret_cast<const char*>(raw.data()), raw.size());
   std::vector<Chunk> chunks = CO_TRY(use_fork ? parse_fork(raw, fork_offset) : parse_list(text, fork_offset));
-  std::ranges::stable_sort(chunks, {}, &Chunk::start);
+  std::ranges::sort(chunks, {}, &Chunk::start);
   for (size_t i = 1; i < chunks.size(); ++i)
     if (chunks[i].start < chunks[i - 1].end()) co_return bad(fmt::format("chunks overlap at {:#x}", chunks[i].start));
   co_return chunks;

@@ -23,7 +23,7 @@ struct Root {
   bool operator==(const Root&) const = default;
 };
 
-constexpr u32 kZero = 0, kPage = 1;   // unknowns with a name: 0, and the page's linear address
+constexpr u32 kPage = 1;   // an unknown with a name: the page's linear address; 0 is zero itself
 
 class Finder {
  public:
