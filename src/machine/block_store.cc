@@ -157,6 +157,7 @@ Task<Result<NodePtr>> BlockStore::open_snapshot(Place& place, NodePtr below) {
                  {"file", {{"driver", "file"}, {"filename", path}}}, {"cache", {{"no-flush", true}}}};
     block::OpenMode mode;
     mode.discard = true;
+    mode.locking = false;  // nobody else knows the file
     opened = co_await place.graph.open(std::move(tree), std::move(mode));
   } else {
     opened = std::move(created).error();

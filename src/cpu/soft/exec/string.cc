@@ -188,6 +188,7 @@ u64 movs_run(Core& core, const Op& op, Pointers& at, u64 wanted) {
 template <class T>
 u64 stos_run(Core& core, const Op& op, Pointers& at, u64 wanted) {
   const Elements to = elements<T>(core, kEs, at.offset(kRdi), Access::Write, op.addrsize, wanted, at.backward());
+  if (to.count == 0) return 0;
   const auto value = static_cast<T>(core.gpr[kRax]);
   constexpr auto kOnes = static_cast<T>(0x0101010101010101);
   if (value == static_cast<T>((value & 0xff) * kOnes)) std::memset(to.host, value & 0xff, to.count * sizeof(T));

@@ -46,7 +46,9 @@ const u8* way_on(const u8* rip) {
 void pass_on(int number, siginfo_t* info, void* context) {
   const struct sigaction& previous = previous_of(number);
   if (previous.sa_flags & SA_SIGINFO) return previous.sa_sigaction(number, info, context);
-  ::sigaction(number, &previous, nullptr);  // the instruction faults again, into the old disposition
+  ::sigaction(number, &previous, nullptr);
+  // A fault comes again by itself, into the old disposition; what a process sent does not.
+  if (info->si_code <= 0) ::raise(number);
 }
 
 void on_trap(int number, siginfo_t* info, void* context) {
