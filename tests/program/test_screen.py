@@ -1,7 +1,6 @@
 """The display adapter with real firmware: what its screen shows, and what is typed."""
 
 import struct
-import tempfile
 import time
 import unittest
 import zlib

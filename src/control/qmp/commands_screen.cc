@@ -92,6 +92,8 @@ Status send_event(UserInput& input, const Json& event) {
 }
 
 Reply input_send_event(QmpContext& c, const Json& arguments) {
+  if (arguments.contains("device") || number_argument(arguments, "head").value_or(0) != 0)
+    return invalid("there is one screen; 'device' and other heads than 0 are not accepted");
   for (const Json& event : arguments["events"]) TRY(send_event(c.vm.input(), event));
   return Json::object();
 }
@@ -115,6 +117,7 @@ Reply change_vnc_password(QmpContext& c, const Json& arguments) {
 
 Reply set_password(QmpContext& c, const Json& arguments) {
   if (arguments["protocol"] != "vnc") return invalid("Parameter 'protocol' accepts 'vnc'");
+  if (arguments.contains("display")) return invalid("there is one remote screen; 'display' is not accepted");
   if (text_argument(arguments, "connected", "keep") != "keep") return invalid("Parameter 'connected' accepts 'keep'");
   return change_vnc_password(c, arguments);
 }

@@ -33,7 +33,6 @@ void VgaRegisters::reset() {
   vbe_[kVbeId] = kVbeLastId;
   vbe_[kVbeMemory64k] = static_cast<u16>(memory_bytes_ >> 16);
   vbe_index_ = 0;
-  ++generation_;
 }
 
 void VgaRegisters::visit(Archive& archive) {
@@ -64,7 +63,6 @@ void VgaRegisters::visit(Archive& archive) {
   dac_component_ = static_cast<u8>(dac_component_ % 3);
   if (vbe_on() && !is_depth(vbe_[kVbeBpp])) vbe_[kVbeEnable] = 0;
   clamp_virtual_screen();
-  ++generation_;
 }
 
 u8 VgaRegisters::read_port(u16 port) {
@@ -115,7 +113,6 @@ void VgaRegisters::write_port(u16 port, u8 value) {
     case 0x3cf: graphics_[graphics_index_] = graphics_index_ < kGraphicsMask.size() ? value & kGraphicsMask[graphics_index_] : u8{0}; break;
     default: return;
   }
-  ++generation_;
 }
 
 /// Index 4 and 5: the CRT controller; 10: input status 1, which also resets the attribute flip-flop.
@@ -140,7 +137,6 @@ void VgaRegisters::write_crtc(u8 value) {
   } else {
     crtc_[crtc_index_] = value;
   }
-  ++generation_;
 }
 
 void VgaRegisters::write_attribute(u8 value) {
@@ -191,7 +187,6 @@ u16 VgaRegisters::read_vbe(u16 index) const {
 }
 
 bool VgaRegisters::write_vbe(u16 index, u16 value) {
-  ++generation_;
   switch (index) {
     case kVbeId:
       if (value >= kVbeFirstId && value <= kVbeLastId) vbe_[kVbeId] = value;

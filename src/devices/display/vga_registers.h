@@ -49,8 +49,6 @@ class VgaRegisters {
   /// A palette entry as 0x00rrggbb.
   u32 colour(u8 index) const;
   u8 pixel_mask() const { return dac_mask_; }
-  /// Raised by every change that may show.
-  u32 generation() const { return generation_; }
 
  private:
   bool is_colour() const { return misc_ & 1; }
@@ -76,7 +74,6 @@ class VgaRegisters {
   std::array<u8, 3> dac_latch_{};
   std::array<u16, kVbeCount> vbe_{};
   u16 vbe_index_ = 0;
-  u32 generation_ = 0;
 };
 
 }  // namespace atl::devices

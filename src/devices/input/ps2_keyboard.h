@@ -21,8 +21,6 @@ class Keyboard final : public Device {
   void take(u8 byte) override;
   /// A key goes down (again, while it repeats) or up.
   void key(Key key, bool down);
-  /// Scroll, number and caps lock in bits 0 to 2.
-  u8 leds() const { return leds_; }
 
  private:
   void set_defaults();
