@@ -18,6 +18,7 @@ import tempfile
 import time
 
 import compute
+import img
 import jobs
 import throughput
 from vmm import BUILD, GUESTS, SOFT, VMM, kernel_args
@@ -234,7 +235,7 @@ def bench_compute(quick):
 
 
 ROWS = {"start": bench_start, "memory": bench_memory, "blk": bench_blk, "net": bench_net, "pio": bench_pio, "smp": bench_smp,
-        "boot": bench_boot, "fio": throughput.disk, "iperf": throughput.net, "compute": bench_compute}
+        "boot": bench_boot, "fio": throughput.disk, "iperf": throughput.net, "compute": bench_compute, "img": img.run}
 
 
 def check_names(parser, what, names, known):
