@@ -40,7 +40,11 @@ void Thread::join() {
 Result<std::unique_ptr<LoopThread>> LoopThread::start(std::string name) {
   std::unique_ptr<LoopThread> self(new LoopThread);
   self->loop_ = TRY(Loop::create().context(name));
+  // Until the thread is inside run(), the loop takes its creator for its thread.
+  std::binary_semaphore running{0};
+  self->loop_->post([&running] { running.release(); });
   self->thread_ = TRY(Thread::start(name, [loop = self->loop_.get()] { loop->run(); }));
+  running.acquire();
   return self;
 }
 

@@ -31,6 +31,10 @@ TEST(LoopThread, RunOnWaitsForTheResultFromTheLoopThread) {
   EXPECT_EQ(touched, 1);
 }
 
+TEST(LoopThread, BelongsToItsOwnThreadAsSoonAsItIsStarted) {
+  for (int i = 0; i < 200; ++i) EXPECT_FALSE(MUST(LoopThread::start("io"))->loop().on_loop_thread());
+}
+
 TEST(LoopThread, RunOnAfterStopRunsInPlace) {
   auto io = MUST(LoopThread::start("io"));
   io->stop();

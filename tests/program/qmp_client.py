@@ -12,9 +12,9 @@ class QmpError(Exception):
 
 
 class Qmp:
-    """Connects to a Unix socket at which a VMM listens, or soon will."""
+    """Connects to a Unix socket at which a VMM (`process`, if the caller started it) listens, or soon will."""
 
-    def __init__(self, path, timeout=60, negotiate=True):
+    def __init__(self, path, timeout=60, negotiate=True, process=None):
         deadline = time.monotonic() + timeout
         while True:
             self.socket = socket.socket(socket.AF_UNIX)
@@ -23,6 +23,8 @@ class Qmp:
                 break
             except OSError:
                 self.socket.close()
+                if process and process.poll() is not None:
+                    raise EOFError(f"the VMM ended with status {process.returncode}")
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)

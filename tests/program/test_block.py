@@ -98,7 +98,7 @@ class Running(BlockTest):
         reader = threading.Thread(target=self.read, daemon=True)
         reader.start()
         self.addCleanup(reader.join)
-        qmp = Qmp(self.path("qmp"))
+        qmp = Qmp(self.path("qmp"), process=self.process)
         self.addCleanup(qmp.close)
         return qmp
 
