@@ -10,7 +10,7 @@
 #include "base/fd.h"
 #include "base/loop.h"
 #include "base/task.h"
-#include "block/nbd/tls.h"
+#include "base/tls.h"
 
 namespace atl::block::nbd {
 

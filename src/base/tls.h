@@ -1,7 +1,7 @@
-// TLS for NBD connections through GnuTLS: credentials as QEMU lays them out in folders, and sessions that do no I/O.
+// TLS through GnuTLS: credentials as QEMU lays them out in folders, and sessions that do no I/O.
 //
 // X.509: ca-cert.pem, ca-crl.pem (optional), {server,client}-{cert,key}.pem (optional for clients). PSK: keys.psk with lines
-// "name:hexadecimal key". Missing: anonymous credentials, encrypted private keys.
+// "name:hexadecimal key". Anonymous: no keys at all, for the server side (VNC). Missing: encrypted private keys.
 #pragma once
 
 #include <gnutls/gnutls.h>
@@ -11,13 +11,14 @@
 #include <string>
 #include <string_view>
 
+#include "base/key_values.h"
 #include "base/result.h"
 #include "base/types.h"
 
-namespace atl::block::nbd {
+namespace atl {
 
 struct TlsOptions {
-  enum Kind : u8 { X509, Psk } kind = X509;
+  enum Kind : u8 { X509, Psk, Anonymous } kind = X509;
   std::string dir;
   std::string psk_file;            // instead of dir/keys.psk
   std::string username = "qemu";   // PSK client
@@ -25,6 +26,9 @@ struct TlsOptions {
   bool server = false;
   bool verify_peer = true;
 };
+
+/// Of `-object tls-creds-x509|psk|anon,dir=...,endpoint=...`; "qom-type" and "id" are taken already.
+Result<TlsOptions> read_tls_options(std::string_view type, KeyValues values);
 
 /// Certificates and keys, loaded once and shared by sessions.
 class TlsCredentials {
@@ -46,6 +50,7 @@ class TlsCredentials {
   gnutls_certificate_credentials_t certificates_ = nullptr;
   gnutls_psk_server_credentials_t psk_server_ = nullptr;
   gnutls_psk_client_credentials_t psk_client_ = nullptr;
+  gnutls_anon_server_credentials_t anonymous_server_ = nullptr;
 };
 
 /// One connection's state. Ciphertext comes in through put_input() and goes out through take_output(); nothing blocks.
@@ -74,6 +79,7 @@ class TlsSession {
   TlsSession(std::shared_ptr<const TlsCredentials> credentials, std::string hostname)
       : credentials_(std::move(credentials)), hostname_(std::move(hostname)) {}
   Status set_up();
+  int set_credentials();
   Status verify();
   static ssize_t push(void* self, const void* data, size_t size);
   static ssize_t pull(void* self, void* data, size_t size);
@@ -85,4 +91,4 @@ class TlsSession {
   size_t taken_ = 0;  // of input_
 };
 
-}  // namespace atl::block::nbd
+}  // namespace atl

@@ -1,4 +1,4 @@
-#include "block/nbd/tls.h"
+#include "base/tls.h"
 
 #include <fmt/format.h>
 #include <gnutls/x509.h>
@@ -10,11 +10,12 @@
 #include "base/fd.h"
 #include "base/strings.h"
 
-namespace atl::block::nbd {
+namespace atl {
 namespace {
 
 constexpr u64 kMaxKeyFile = kMiB;
-constexpr const char* kPskPriority = "NORMAL:+ECDHE-PSK:+DHE-PSK:+PSK";
+/// By TlsOptions::Kind.
+constexpr const char* kPriorities[] = {"NORMAL", "NORMAL:+ECDHE-PSK:+DHE-PSK:+PSK", "NORMAL:+ANON-ECDH:+ANON-DH"};
 
 Error tls_error(std::string_view what, int code) {
   return Error(ErrorKind::Io, fmt::format("{}: {}", what, gnutls_strerror(code)), EIO);
@@ -31,8 +32,30 @@ bool exists(const std::string& path) { return ::access(path.c_str(), R_OK) == 0;
 
 // --- credentials ---
 
+Result<TlsOptions> read_tls_options(std::string_view type, KeyValues values) {
+  static constexpr std::string_view kTypes[] = {"tls-creds-x509", "tls-creds-psk", "tls-creds-anon"};  // by Kind
+  static constexpr std::string_view kEndpoints[] = {"client", "server"};
+  const auto kind = std::ranges::find(kTypes, type) - std::begin(kTypes);
+  if (kind == std::ssize(kTypes)) return Error(ErrorKind::Unsupported, fmt::format("invalid object type: {}", type));
+  TlsOptions tls;
+  tls.kind = static_cast<TlsOptions::Kind>(kind);
+  tls.dir = values.take("dir").value_or("");
+  tls.priority = values.take("priority").value_or("");
+  if (tls.kind == TlsOptions::Psk) tls.username = values.take("username").value_or(tls.username);
+  tls.server = TRY(values.take_choice("endpoint", kEndpoints, 0)) == 1;
+  tls.verify_peer = TRY(values.take_bool("verify-peer", true));
+  TRY(values.expect_empty());
+  return tls;
+}
+
 Result<std::shared_ptr<const TlsCredentials>> TlsCredentials::load(const TlsOptions& options) {
   std::shared_ptr<TlsCredentials> credentials(new TlsCredentials(options));
+  if (options.kind == TlsOptions::Anonymous) {
+    if (!options.server) return Error(ErrorKind::Unsupported, "anonymous TLS credentials are for servers here");
+    TRY(check("keys", gnutls_anon_allocate_server_credentials(&credentials->anonymous_server_)));
+    TRY(check("keys", gnutls_anon_set_server_known_dh_params(credentials->anonymous_server_, GNUTLS_SEC_PARAM_MEDIUM)));
+    return std::shared_ptr<const TlsCredentials>(std::move(credentials));
+  }
   if (options.dir.empty() && options.psk_file.empty()) return Error(ErrorKind::Invalid, "Missing 'dir' property value");
   if (options.kind == TlsOptions::X509)
     TRY(credentials->load_certificates());
@@ -47,6 +70,7 @@ TlsCredentials::~TlsCredentials() {
   if (certificates_) gnutls_certificate_free_credentials(certificates_);
   if (psk_server_) gnutls_psk_free_server_credentials(psk_server_);
   if (psk_client_) gnutls_psk_free_client_credentials(psk_client_);
+  if (anonymous_server_) gnutls_anon_free_server_credentials(anonymous_server_);
 }
 
 Status TlsCredentials::load_certificates() {
@@ -102,17 +126,12 @@ TlsSession::~TlsSession() {
 Status TlsSession::set_up() {
   const TlsOptions& o = credentials_->options();
   TRY(check("TLS", gnutls_init(&session_, (o.server ? GNUTLS_SERVER : GNUTLS_CLIENT) | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL)));
-  bool psk = o.kind == TlsOptions::Psk;
-  std::string priority = !o.priority.empty() ? o.priority : psk ? kPskPriority : "NORMAL";
+  const std::string priority = o.priority.empty() ? kPriorities[o.kind] : o.priority;
   TRY(check("TLS priority " + priority, gnutls_priority_set_direct(session_, priority.c_str(), nullptr)));
-  if (!psk)
-    TRY(check("TLS credentials", gnutls_credentials_set(session_, GNUTLS_CRD_CERTIFICATE, credentials_->certificates_)));
-  else if (o.server)
-    TRY(check("TLS credentials", gnutls_credentials_set(session_, GNUTLS_CRD_PSK, credentials_->psk_server_)));
-  else
-    TRY(check("TLS credentials", gnutls_credentials_set(session_, GNUTLS_CRD_PSK, credentials_->psk_client_)));
-  if (!psk && o.server && o.verify_peer) gnutls_certificate_server_set_request(session_, GNUTLS_CERT_REQUIRE);
-  if (!psk && !o.server && !hostname_.empty())
+  TRY(check("TLS credentials", set_credentials()));
+  const bool x509 = o.kind == TlsOptions::X509;
+  if (x509 && o.server && o.verify_peer) gnutls_certificate_server_set_request(session_, GNUTLS_CERT_REQUIRE);
+  if (x509 && !o.server && !hostname_.empty())
     gnutls_server_name_set(session_, GNUTLS_NAME_DNS, hostname_.data(), hostname_.size());
   gnutls_transport_set_ptr(session_, this);
   gnutls_transport_set_push_function(session_, push);
@@ -120,9 +139,20 @@ Status TlsSession::set_up() {
   return {};
 }
 
+int TlsSession::set_credentials() {
+  const TlsCredentials& c = *credentials_;
+  switch (c.options().kind) {
+    case TlsOptions::X509: return gnutls_credentials_set(session_, GNUTLS_CRD_CERTIFICATE, c.certificates_);
+    case TlsOptions::Anonymous: return gnutls_credentials_set(session_, GNUTLS_CRD_ANON, c.anonymous_server_);
+    default: break;
+  }
+  if (c.options().server) return gnutls_credentials_set(session_, GNUTLS_CRD_PSK, c.psk_server_);
+  return gnutls_credentials_set(session_, GNUTLS_CRD_PSK, c.psk_client_);
+}
+
 Status TlsSession::verify() {
   const TlsOptions& o = credentials_->options();
-  if (o.kind == TlsOptions::Psk || !o.verify_peer) return {};
+  if (o.kind != TlsOptions::X509 || !o.verify_peer) return {};
   unsigned status = 0;
   const char* name = o.server || hostname_.empty() ? nullptr : hostname_.c_str();
   TRY(check("verify the peer's certificate", gnutls_certificate_verify_peers3(session_, name, &status)));
@@ -189,4 +219,4 @@ ssize_t TlsSession::pull(void* self, void* data, size_t size) {
   return static_cast<ssize_t>(n);
 }
 
-}  // namespace atl::block::nbd
+}  // namespace atl
