@@ -1,14 +1,14 @@
 #include "block/detect_zeroes.h"
 
-#include "block/filter_node.h"
 #include "block/iovecs.h"
+#include "block/transparent_node.h"
 
 namespace atl::block {
 namespace {
 
-class DetectZeroesNode final : public FilterNode {
+class DetectZeroesNode final : public TransparentNode {
  public:
-  DetectZeroesNode(NodePtr node, DetectZeroes how) : FilterNode(std::move(node)), how_(how) {}
+  DetectZeroesNode(NodePtr node, DetectZeroes how) : TransparentNode(std::move(node)), how_(how) {}
 
   NodeInfo info() const override {
     NodeInfo info = file_->info();
@@ -23,10 +23,6 @@ class DetectZeroesNode final : public FilterNode {
     if (how_ == DetectZeroes::Unmap) flags |= kMayUnmap;
     return file_->write_zeroes(offset, size, flags);
   }
-  // Not a node of its own: what stands below shows through.
-  std::vector<Child> children() const override { return file_->children(); }
-  Status replace_child(std::string_view role, NodePtr node) override { return file_->replace_child(role, std::move(node)); }
-  Image* image() override { return file_->image(); }
 
  private:
   const DetectZeroes how_;

@@ -14,10 +14,11 @@
 #include "block/node.h"
 #include "block/open_mode.h"
 
-namespace atl::block {
-namespace nbd {
-class TlsCredentials;  // nbd/tls.h
+namespace atl {
+class TlsCredentials;  // base/tls.h
 }
+
+namespace atl::block {
 
 inline constexpr u64 kProbeBytes = 2048;
 
@@ -117,10 +118,10 @@ class Graph {
   std::shared_ptr<ThrottleGroup> throttle_group(const std::string& name) const;
 
   /// `-object tls-creds-x509` and `tls-creds-psk`, by id.
-  void add_tls_credentials(std::string id, std::shared_ptr<const nbd::TlsCredentials> credentials) {
+  void add_tls_credentials(std::string id, std::shared_ptr<const TlsCredentials> credentials) {
     tls_credentials_[std::move(id)] = std::move(credentials);
   }
-  std::shared_ptr<const nbd::TlsCredentials> tls_credentials(const std::string& id) const {
+  std::shared_ptr<const TlsCredentials> tls_credentials(const std::string& id) const {
     auto found = tls_credentials_.find(id);
     return found == tls_credentials_.end() ? nullptr : found->second;
   }
@@ -145,7 +146,7 @@ class Graph {
   };
   std::map<const Node*, Watched> watched_;
   std::map<std::string, std::shared_ptr<ThrottleGroup>> throttle_groups_;
-  std::map<std::string, std::shared_ptr<const nbd::TlsCredentials>> tls_credentials_;
+  std::map<std::string, std::shared_ptr<const TlsCredentials>> tls_credentials_;
 };
 
 /// The options that a name stands for: {"driver": "file", "filename": ...}, or whatever "json:{...}" holds.

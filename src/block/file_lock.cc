@@ -79,7 +79,7 @@ Status lock_image(const Fd& fd, const std::string& path, bool writable) {
   std::string conflict = find_conflict(fd, writable);
   if (conflict.empty()) return {};
   unlock_all(fd);
-  return Error(ErrorKind::Busy, fmt::format("{}; Is another process using the image [{}]?", conflict, path), EAGAIN);
+  return Error(ErrorKind::Busy, fmt::format("{}\nIs another process using the image [{}]?", conflict, path), EAGAIN);
 }
 
 }  // namespace atl::block

@@ -188,7 +188,7 @@ TEST_F(FileNodeTest, OpeningNamesTheFileAtFault) {
   EXPECT_NE(missing.error().text().find("/nowhere/disk.raw': No such file"), std::string::npos);
   auto directory = open_file_node(*loop, {.filename = "/tmp", .readonly = true});
   ASSERT_FALSE(directory);
-  EXPECT_EQ(directory.error().text(), "/tmp is neither a regular file nor a block device");
+  EXPECT_EQ(directory.error().text(), "'file' driver requires '/tmp' to be a regular file");
   EXPECT_FALSE(open_file_node(*loop, {.filename = "/dev/zero"}));
 }
 
@@ -208,7 +208,7 @@ TEST_F(FileNodeTest, SecondWriterIsRefusedAndTold) {
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().kind(), ErrorKind::Busy);
   EXPECT_EQ(second.error().text(),
-            "Failed to get \"write\" lock; Is another process using the image [" + file.path() + "]?");
+            "Failed to get \"write\" lock\nIs another process using the image [" + file.path() + "]?");
   auto reader = open_file_node(*loop, {.filename = file.path(), .readonly = true});
   ASSERT_FALSE(reader);
   EXPECT_TRUE(reader.error().text().starts_with("Failed to get shared \"write\" lock"));

@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "block/detect_zeroes.h"
 #include "block/driver.h"
+#include "block/write_through.h"
 
 namespace atl::block {
 namespace {
@@ -128,6 +130,7 @@ Task<Result<NodePtr>> Graph::open_tree(Json options, OpenMode mode) {
   if (!common.node_name.empty()) CO_TRY(check_name(common.node_name));
   if (common.node_name.empty()) common.node_name = generate_node_name();
   Json rest = reader.all();
+  bool write_through = std::exchange(mode.write_through, false);
   Result<NodePtr> opened;
   if (common.driver.empty()) {
     opened = co_await open_probed(std::move(rest), std::move(mode), common.node_name);
@@ -139,6 +142,7 @@ Task<Result<NodePtr>> Graph::open_tree(Json options, OpenMode mode) {
   }
   NodePtr node = CO_TRY(std::move(opened));
   if (common.detect_zeroes != DetectZeroes::Off) node = make_detect_zeroes(std::move(node), common.detect_zeroes);
+  if (write_through && !node->info().readonly) node = make_write_through(std::move(node));
   std::erase_if(living_, [](const auto& entry) { return entry.second.expired(); });
   living_[common.node_name] = node;
   co_return node;

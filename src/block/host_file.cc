@@ -60,7 +60,7 @@ Status examine(HostFile& file) {
   if (::fstat(file.fd.get(), &info) < 0) return os_error("stat " + file.name);
   file.block_device = S_ISBLK(info.st_mode);
   if (!file.block_device && !S_ISREG(info.st_mode))
-    return Error(ErrorKind::Invalid, file.name + " is neither a regular file nor a block device");
+    return Error(ErrorKind::Invalid, "'file' driver requires '" + file.name + "' to be a regular file");
   file.size_bytes = TRY(measure(file));
   return {};
 }

@@ -136,7 +136,6 @@ struct RawOptions {
   bool readonly = false;
   bool discard = true;       // pass discards on
   bool probed = false;       // raw was guessed: no write may make the first sectors look like another format
-  DetectZeroes detect_zeroes = DetectZeroes::Off;
 };
 Result<std::unique_ptr<Node>> open_raw_node(NodePtr file, const RawOptions& options);
 

@@ -14,6 +14,7 @@ struct OpenMode {
   bool readonly = false;
   bool auto_readonly = false;
   bool cache_direct = false, cache_no_flush = false;
+  bool write_through = false;   // the top node's writes are on stable storage before they complete; not inherited
   bool discard = false;
   bool locking = true;
   bool no_backing = false;      // leave the backing file closed: reads of what the image does not hold give zeroes

@@ -37,15 +37,10 @@ class RawNode final : public Node {
     if (auto s = check_write(offset, iovec_bytes(data)); !s) return fail(std::move(s));
     if (options_.probed && offset < kProbeBytes) [[unlikely]]
       return write_head(offset, data, flags);
-    if (options_.detect_zeroes != DetectZeroes::Off && iovec_is_zero(data)) {
-      if (options_.detect_zeroes == DetectZeroes::Unmap) flags |= kMayUnmap;
-      return file_->write_zeroes(options_.offset + offset, iovec_bytes(data), flags);
-    }
     return file_->write(options_.offset + offset, data, flags);
   }
   Task<Status> write_zeroes(u64 offset, u64 size, u32 flags) override {
     if (auto s = check_write(offset, size); !s) return fail(std::move(s));
-    if (options_.detect_zeroes == DetectZeroes::Unmap) flags |= kMayUnmap;
     return file_->write_zeroes(options_.offset + offset, size, flags);
   }
   Task<Status> discard(u64 offset, u64 size) override {

@@ -39,15 +39,6 @@ TEST_F(RawNodeTest, WindowThatExceedsTheFileIsRefused) {
   EXPECT_TRUE(open({.offset = 8192}));
 }
 
-TEST_F(RawNodeTest, ZeroesAreDetectedAndBecomeAHole) {
-  file.put(0, std::string(8192, 'x'));
-  auto node = MUST(open({.detect_zeroes = DetectZeroes::Unmap}));
-  ASSERT_TRUE(write(*node, 4096, std::string(4096, '\0')));
-  EXPECT_EQ(file.text(4095, 2), std::string("x\0", 2));
-  ASSERT_TRUE(write(*node, 0, std::string(4095, '\0') + "y"));
-  EXPECT_EQ(file.text(4095, 1), "y");
-}
-
 TEST_F(RawNodeTest, ReadOnlyNodeRefusesWrites) {
   auto node = MUST(open({.readonly = true}));
   EXPECT_EQ(write(*node, 0, "x").error().os_errno(), EPERM);

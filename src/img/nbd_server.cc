@@ -113,10 +113,7 @@ Task<Status> NbdServing::open_image() {
   if (plan_.detect_zeroes == "off" && plan_.discard) {
     opened = co_await tool_.open(request);
   } else {
-    block::OpenMode mode;
-    mode.readonly = !request.writable;
-    mode.cache_direct = request.cache.direct;
-    mode.cache_no_flush = request.cache.no_flush;
+    block::OpenMode mode = mode_of(request);
     mode.discard = plan_.discard;
     Json tree = CO_TRY(image_tree());
     opened = co_await tool_.graph().open(std::move(tree), mode);

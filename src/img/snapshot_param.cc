@@ -29,7 +29,7 @@ Task<Result<std::string>> find_id(block::Image& image, std::string param) {
   auto snapshots = CO_TRY(std::move(listed));
   auto at = std::ranges::find_if(snapshots, [&](const auto& s) { return wanted.is(s); });
   if (at == snapshots.end())
-    co_return Error(ErrorKind::NotFound, fmt::format("Can't find snapshot with id '{}' and name '{}'", wanted.id, wanted.name));
+    co_return Error(ErrorKind::NotFound, "Can't find snapshot");
   co_return at->id;
 }
 

@@ -114,6 +114,20 @@ int Tool::usage_error(std::string_view text) {
 
 // --- images ---
 
+block::OpenMode mode_of(const OpenRequest& request) {
+  block::OpenMode mode;
+  mode.readonly = !request.writable;
+  mode.cache_direct = request.cache.direct;
+  mode.cache_no_flush = request.cache.no_flush;
+  mode.write_through = request.cache.writethrough;
+  mode.discard = request.writable;
+  mode.locking = !request.force_share;
+  mode.no_backing = request.no_backing;
+  mode.check = request.check;
+  mode.no_io = request.no_io;
+  return mode;
+}
+
 namespace {
 
 /// "driver=qcow2,file.filename=x" as a flat tree of texts.
@@ -131,19 +145,6 @@ void warn_of_probed_raw(const std::string& name) {
              "restricted.\n"
              "         Specify the 'raw' format explicitly to remove the restrictions.\n",
              name);
-}
-
-block::OpenMode mode_of(const OpenRequest& request) {
-  block::OpenMode mode;
-  mode.readonly = !request.writable;
-  mode.cache_direct = request.cache.direct;
-  mode.cache_no_flush = request.cache.no_flush;
-  mode.discard = request.writable;
-  mode.locking = !request.force_share;
-  mode.no_backing = request.no_backing;
-  mode.check = request.check;
-  mode.no_io = request.no_io;
-  return mode;
 }
 
 }  // namespace

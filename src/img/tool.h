@@ -36,6 +36,8 @@ struct OpenRequest {
   Json more_options = Json::object();  // besides a name
 };
 
+block::OpenMode mode_of(const OpenRequest& request);
+
 /// A share of long work, shown as "(12.34/100%)" on a line that is overwritten, or told on SIGUSR1.
 class ProgressMeter {
  public:

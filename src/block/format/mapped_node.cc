@@ -409,7 +409,9 @@ Task<Status> ClusterMap::zero_cluster(u64) { co_return unsupported(driver(), "ha
 Task<Status> ClusterMap::write_compressed(u64, std::span<const iovec>) {
   co_return unsupported(driver(), "do not store compressed data");
 }
-Task<Status> ClusterMap::resize(u64, Preallocation) { co_return unsupported(driver(), "cannot be resized"); }
+Task<Status> ClusterMap::resize(u64, Preallocation) {
+  co_return Error(ErrorKind::Unsupported, "Image format driver does not support resize", ENOTSUP);
+}
 
 NodePtr make_mapped_node(std::unique_ptr<ClusterMap> map, NodePtr backing, MappedOptions options) {
   if (options.node_name.empty()) options.node_name = generate_node_name();

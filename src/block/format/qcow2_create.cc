@@ -31,7 +31,7 @@ Status check_shape(const Qcow2CreateOptions& options) {
     return refuse("Extended L2 entries are only supported with cluster sizes of at least 16384 bytes");
   if (options.version >= 3) return {};
   if (options.refcount_order != 4)
-    return refuse("Different refcount widths than 16 bits require compatibility level 1.1 or above (use compat=1.1 or greater)");
+    return refuse("Different refcount widths than 16 bits require compatibility level 1.1 or above (use version=v3 or greater)");
   if (options.lazy_refcounts)
     return refuse("Lazy refcounts only supported with compatibility level 1.1 and above (use version=v3 or greater)");
   if (options.extended_l2) return refuse("Extended L2 entries are only supported with compatibility level 1.1 and above (use version=v3 or greater)");
@@ -189,7 +189,7 @@ std::vector<CreateOption> create_options() {
 Result<u32> parse_version(const std::string& text) {
   if (text == "0.10" || text == "v2") return 2u;
   if (text.empty() || text == "1.1" || text == "v3") return 3u;
-  return refuse(fmt::format("Parameter 'compat' does not accept value '{}'", text));
+  return refuse(fmt::format("Parameter 'version' does not accept value '{}'", text));
 }
 
 namespace {
@@ -210,7 +210,7 @@ Status parse_shape(OptionReader& reader, Qcow2CreateOptions& options) {
   options.extended_l2 = TRY(reader.boolean("extended_l2", false));
   std::string compression = TRY(reader.string("compression_type", "zlib"));
   if (compression != "zlib" && compression != "zstd")
-    return refuse(fmt::format("Parameter 'compression_type' does not accept value '{}'", compression));
+    return refuse(fmt::format("Parameter 'compression-type' does not accept value '{}'", compression));
   options.compression = compression == "zstd" ? kZstd : kZlib;
   std::string how = TRY(reader.string("preallocation", "off"));
   options.preallocation = TRY(parse_preallocation(how));

@@ -3,7 +3,6 @@
 
 #include "base/mapping.h"
 #include "base/task_group.h"
-#include "block/job/copy.h"
 #include "img/command.h"
 #include "img/nodes.h"
 
@@ -19,11 +18,11 @@ enum Outcome { kSame = 0, kDifferent = 1, kCannotOpen = 2, kCannotMap = 3, kCann
 /// A run in which each image stores alike. Where one image has ended, it is absent.
 struct Run {
   u64 start = 0, bytes = 0;
-  block::BlockStatus a, b;
+  ChainStatus a, b;
   bool a_ended = false, b_ended = false;
 };
 
-bool reads_zero(const block::BlockStatus& s) { return s.zero || !s.allocated; }
+bool reads_zero(const ChainStatus& s) { return s.zero || !s.present; }
 
 class Comparison {
  public:
@@ -60,13 +59,13 @@ Task<Result<Run>> Comparison::next_run(u64 at) {
   run.a_ended = at >= disk_bytes(a_);
   run.b_ended = at >= disk_bytes(b_);
   if (!run.a_ended) {
-    auto status = co_await block::status_above(a_, nullptr, at, std::min(run.bytes, disk_bytes(a_) - at));
+    auto status = co_await chain_status(a_, at, std::min(run.bytes, disk_bytes(a_) - at));
     if (!status) co_return Error(ErrorKind::Io, fmt::format("Sector allocation test failed for {}", a_.info().filename));
     run.a = *status;
     run.bytes = std::min(run.bytes, run.a.bytes);
   }
   if (!run.b_ended) {
-    auto status = co_await block::status_above(b_, nullptr, at, std::min(run.bytes, disk_bytes(b_) - at));
+    auto status = co_await chain_status(b_, at, std::min(run.bytes, disk_bytes(b_) - at));
     if (!status) co_return Error(ErrorKind::Io, fmt::format("Sector allocation test failed for {}", b_.info().filename));
     run.b = *status;
     run.bytes = std::min(run.bytes, run.b.bytes);
@@ -157,7 +156,7 @@ Task<int> Comparison::run() {
       co_return kCannotMap;
     }
     Run run = *answer;
-    if (strict_ && run.a.allocated != run.b.allocated) {
+    if (strict_ && run.a.present != run.b.present) {
       status_mismatch_ = at;
       break;
     }

@@ -57,8 +57,8 @@ Status check_plan(const ConvertPlan& plan, const Arguments& arguments) {
     bool wrong;
     const char* text;
   } rules[] = {
-      {plan.target_image_opts && plan.target_format_given, "--image-opts and --format are mutually exclusive"},
       {!plan.skip_create && plan.target_image_opts, "--target-image-opts requires use of -n flag"},
+      {plan.target_image_opts && plan.target_format_given, "--image-opts and --format are mutually exclusive"},
       {plan.skip_create && !plan.option_texts.empty(), "-o has no effect when skipping image creation"},
       {!plan.skip_create && plan.target_is_zero, "--target-is-zero requires use of -n flag"},
       {plan.skip_broken_bitmaps && !plan.bitmaps, "Use of --skip-broken-bitmaps requires --bitmaps"},

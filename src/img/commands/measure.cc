@@ -74,6 +74,21 @@ Result<CreateOptions> parse_options(const block::Driver& driver, const Arguments
   return options;
 }
 
+/// Bytes that the persistent bitmaps of `image` would take in a qcow2 image: data, tables and the directory.
+Task<Result<u64>> bitmap_bytes(block::Image& image, u64 disk_size, u64 cluster) {
+  constexpr u64 kDirectoryEntryBytes = 24;  // before the name
+  auto listed = co_await image.bitmaps();
+  auto bitmaps = CO_TRY(std::move(listed));
+  u64 total = 0, directory = 0;
+  for (const block::BitmapInfo& bitmap : bitmaps) {
+    u64 bits = align_up(disk_size, bitmap.granularity) / bitmap.granularity;
+    u64 bytes = align_up(align_up(bits, 8) / 8, cluster);
+    total += bytes + align_up(bytes / cluster * sizeof(u64), cluster);
+    directory += align_up(kDirectoryEntryBytes + bitmap.name.size(), 8);
+  }
+  co_return total + align_up(directory, cluster);
+}
+
 void print_measurement(const block::Measurement& m, OutputForm form) {
   if (form == OutputForm::JsonText) {
     Json json{{"required", m.required}, {"fully-allocated", m.fully_allocated}};
@@ -110,14 +125,21 @@ Task<int> run_measure(Tool& tool, Arguments arguments) {
   if (!options) co_return tool.fail("{}", options.error().text());
   if (!(*driver)->measure) co_return tool.fail("Block driver '{}' does not support size measurement", (*driver)->name);
   Input input{nullptr, align_up(*size, block::kSectorBytes), 0};
+  u64 cluster = parse_amount("", options->get("cluster_size")).value_or(kDefaultCluster);
+  if (!is_power_of_two(cluster)) cluster = kDefaultCluster;
   if (!arguments.words().empty()) {
-    u64 cluster = parse_amount("", options->get("cluster_size")).value_or(kDefaultCluster);
-    auto opened = co_await open_input(tool, arguments, is_power_of_two(cluster) ? cluster : kDefaultCluster);
+    auto opened = co_await open_input(tool, arguments, cluster);
     if (!opened) co_return tool.fail("{}", opened.error().text());
     input = *std::move(opened);
   }
   auto measurement = (*driver)->measure(input.size_bytes, input.data_bytes, options->values());
   if (!measurement) co_return tool.fail("{}", measurement.error().text());
+  block::Image* image = input.node && options->get("compat") != "0.10" ? input.node->image() : nullptr;
+  if (image && std::string_view((*driver)->name) == "qcow2" && format_of(*input.node) == "qcow2") {
+    auto bitmaps = co_await bitmap_bytes(*image, input.size_bytes, cluster);
+    if (!bitmaps) co_return tool.fail("{}", bitmaps.error().text());
+    measurement->bitmaps = *bitmaps;
+  }
   print_measurement(*measurement, *form);
   co_return 0;
 }
