@@ -59,6 +59,7 @@ struct Plan {
   u32 level = 0, xlevel = 0, phys_bits = 0;
   std::optional<u32> fixed_level, fixed_xlevel;
   bool check = true, enforce = false, migratable = true, show_hypervisor = true;
+  bool host_phys_bits = false;
 };
 
 Error invalid(std::string text) { return Error(ErrorKind::Invalid, std::move(text)); }
@@ -190,13 +191,14 @@ Status apply_property(Plan& plan, const std::string& name, const std::string& va
     if (name == property.name) return set_number_property(plan, property, value);
   auto boolean = std::ranges::find(kBoolProperties, name, &BoolProperty::name);
   const Feature* feature = find_feature(name);
-  bool host_phys_bits = name == "host-phys-bits";  // the host's width is what limits give in any case
+  bool host_phys_bits = name == "host-phys-bits";
   if (boolean == std::end(kBoolProperties) && !feature && !host_phys_bits)
     return invalid(fmt::format("unknown CPU feature or property '{}'", name));
   std::optional<bool> on = parse_bool(value);
   if (!on) return invalid(fmt::format("CPU property '{}' takes on or off, not '{}'", name, value));
   if (feature) ask_for(plan, *feature, *on);
-  else if (!host_phys_bits) plan.*boolean->field = *on;
+  else if (host_phys_bits) plan.host_phys_bits = *on;
+  else plan.*boolean->field = *on;
   return {};
 }
 
@@ -286,11 +288,16 @@ void add_identity(CpuidTable& table, const Plan& plan) {
   }
 }
 
+/// 40 unless told otherwise: UEFI maps all of it, and with the 48 or more bits of a host and no pages of 1 GiB its page tables
+/// do not fit into a small guest.
 u32 physical_bits(const Plan& plan, const CpuidLimits& limits) {
+  constexpr u32 kUsual = 40;
   if (!plan.features.has("lm")) return plan.features.has("pse36") ? 36 : 32;
   const CpuidEntry* sizes = limits.supported.find(0x80000008, 0);
-  u32 most = sizes && (sizes->eax & 255) ? sizes->eax & 255 : 40;
-  return plan.phys_bits ? std::min(plan.phys_bits, most) : most;
+  u32 most = sizes && (sizes->eax & 255) ? sizes->eax & 255 : kUsual;
+  if (plan.phys_bits) return std::min(plan.phys_bits, most);
+  const bool as_host = plan.host_phys_bits || plan.model->kind == CpuModel::Kind::Host;
+  return as_host ? most : std::min(most, kUsual);
 }
 
 bool in_levels(const Plan& plan, u32 leaf) {

@@ -185,9 +185,15 @@ static void wild_jumps(void) {
   }
   expect("jumps to random addresses", wrong, 0);
   expect_missing("jump into the kernel", (u64)on_syscall, 0x15);
-  expect("jump to a non-canonical address", RUN_USER(jump_to, 0x800000000000, 0), kGP);
-  expect("call of a non-canonical address", RUN_USER(call_to, 0xffff7fffffffffff, 0), kGP);
-  expect("return to a non-canonical address", RUN_USER(return_to, 0x1234567890000000, 0), kGP);
+}
+
+/* The branch itself faults, and has not happened: SDM vol. 2, JMP, CALL and RET. */
+static void non_canonical(void) {
+  ATTEMPT("jump to a non-canonical address", jump_to, 0x800000000000, kGP, 0, kHot);
+  expect_often("call of a non-canonical address", call_to, call_to_end, 0xffff7fffffffffff, 0, kGP, 0, USER_CODE + kHot);
+  expect("  RSP", last.rsp, USER_STACK + 4096 - 64);
+  expect_often("return to a non-canonical address", return_to, return_to_end, 0x1234567890000000, 0, kGP, 0, USER_CODE + kHot + 1);
+  expect("  RSP", last.rsp, USER_STACK + 4096 - 72);
 }
 
 /* RDI = 0: runs the whole instruction; 1: enters it two bytes late, where its immediate is `mov $2, %al; int $0x80`. */
@@ -236,6 +242,7 @@ u32 main(void) {
   far_transfers();
   segment_bases();
   wild_jumps();
+  non_canonical();
   middle_of_instructions();
   end_of_page();
   strange_stacks();

@@ -45,6 +45,8 @@ Result<int> call(const Fd& fd, unsigned long request, const char* name, u64 argu
 
 // -- vCPU ------------------------------------------------------------------------------------------------------------------
 
+Fd open_statistics(const Fd& fd) { return Fd(::ioctl(fd.get(), KVM_GET_STATS_FD, nullptr)); }
+
 int VcpuFd::run() { return ::ioctl(fd_.get(), KVM_RUN, 0) < 0 ? errno : 0; }
 
 void VcpuFd::set_immediate_exit(bool exit) {

@@ -36,10 +36,14 @@ Status set(const Fd& fd, unsigned long request, const char* name, const T& value
 using CpuidEntries = std::vector<kvm_cpuid_entry2>;
 using MsrEntries = std::vector<kvm_msr_entry>;
 
+/// The counters of a VM or vCPU (KVM_GET_STATS_FD): kept open for `atoll stat`, which borrows the descriptor; only we may ask
+/// KVM for it. Not valid on kernels before 5.14.
+Fd open_statistics(const Fd& fd);
+
 /// One vCPU. All calls but immediate_exit() on the thread that runs it, or while it is not running.
 class VcpuFd {
  public:
-  VcpuFd(Fd fd, Mapping run) : fd_(std::move(fd)), run_(std::move(run)) {}
+  VcpuFd(Fd fd, Mapping run) : fd_(std::move(fd)), run_(std::move(run)), stats_(open_statistics(fd_)) {}
 
   /// KVM_RUN: 0 for an exit described in run_page(), else the errno.
   int run();
@@ -88,13 +92,14 @@ class VcpuFd {
  private:
   Fd fd_;
   Mapping run_;
+  Fd stats_;
 };
 
 /// One virtual machine.
 class VmFd {
  public:
   VmFd() = default;
-  VmFd(Fd fd, u64 run_size) : fd_(std::move(fd)), run_size_(run_size) {}
+  VmFd(Fd fd, u64 run_size) : fd_(std::move(fd)), run_size_(run_size), stats_(open_statistics(fd_)) {}
 
   int extension(int capability) const;  // 0 if missing
   Status enable(u32 capability, u64 argument);
@@ -127,6 +132,7 @@ class VmFd {
  private:
   Fd fd_;
   u64 run_size_ = 0;
+  Fd stats_;
 };
 
 /// /dev/kvm itself.

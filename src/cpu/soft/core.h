@@ -100,6 +100,7 @@ struct Core {
   bool fault_pending = false;
   bool interrupt_shadow = false;     // for one instruction after MOV SS, POP SS, and after STI once an interrupt waits
   u64 shadow_rip = kNoShadow;        // STI was executed before the instruction here: no interrupt may come between
+  u32 interrupt_refused = 1;         // something may have asked for an interrupt while IF was clear: STI must look for it
   bool nmi_masked = false;
   MpState mp_state = MpState::Runnable;
   u8 sipi_vector = 0;
@@ -132,6 +133,7 @@ struct Core {
   /// All zero at first, which a table's setting up turns into empty (translate/jump_cache.h): a new core's memory is zero, and
   /// a table that no mode has used costs none.
   translate::JumpTable jump_cache[translate::kModes];
+  std::array<translate::JumpList, translate::kModes> jump_lists;
 
   // -- parts ---------------------------------------------------------------------------------------------------------------
   Tlb tlb;

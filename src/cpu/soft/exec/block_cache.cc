@@ -274,7 +274,7 @@ CodeBlock* BlockCache::decode(Source& source, unsigned max_ops, bool keep) {
 /// Copies `block`, its ops and, while provisional, its bytes into the arena and enters it.
 CodeBlock* BlockCache::store(const CodeBlock& block, const Source& source) {
   constexpr u64 kAlign = alignof(CodeBlock);
-  const bool counted = core_.translation && block.mode & kModeChain && !block.second_word;
+  const bool counted = core_.translation && block.mode & kModeChain;
   u64 ops_bytes = (block.op_count + 1 + counted) * sizeof(Op);
   u64 copy_bytes = block.epoch ? (block.length + kAlign - 1) / kAlign * kAlign : 0;
   u64 size = sizeof(CodeBlock) + ops_bytes + copy_bytes;

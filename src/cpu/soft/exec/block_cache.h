@@ -41,7 +41,9 @@ struct CodeBlock {
   bool watched = false;        // the debugger may have an execution point at the start: entered by the run loop only
 
   bool fresh() const { return page_word->load(std::memory_order_relaxed) == version; }
-  bool linkable() const { return epoch == 0 && !second_word && !watched && (mode & kModeChain); }
+  /// Whether its first page is known not to change unseen.
+  bool settled() const { return epoch == 0 && !watched && (mode & kModeChain); }
+  bool linkable() const { return settled() && !second_word; }
 };
 
 class BlockCache {

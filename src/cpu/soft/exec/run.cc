@@ -58,7 +58,8 @@ bool begin_shadow(Core& core) {
 
 /// False: triple fault.
 bool attend_interrupt(Core& core) {
-  if (!(core.other_flags & kIF) || core.interrupt_shadow || begin_shadow(core)) return true;
+  core.interrupt_refused = !(core.other_flags & kIF);
+  if (core.interrupt_refused || core.interrupt_shadow || begin_shadow(core)) return true;
   int vector = take_interrupt(core);
   if (vector < 0) return true;
   ++core.stats.interrupts;
@@ -129,6 +130,7 @@ const Op* run_blocks(Core& core, const Op* from) {
 
 RunExit run(Core& core) {
   const Op* from = nullptr;
+  core.interrupt_refused = 1;  // the state may be another one than before
   for (;;) {
     if (core.attention.load(std::memory_order_relaxed) != 0 || core.mp_state != MpState::Runnable) [[unlikely]] {
       from = nullptr;

@@ -7,7 +7,7 @@ namespace atl::soft {
 
 namespace {
 
-constexpr u32 kTimerGsi = 0, kTimerPin = 2, kPicLines = 16;
+constexpr u32 kPicLines = 16;
 
 }  // namespace
 
@@ -15,13 +15,16 @@ InterruptChips::InterruptChips(SoftVm& vm, cpu::IrqChip kind)
     : vm_(vm), kind_(kind), timers_(vm.clock), io_apic_(vm), pic_([&vm](bool rising) {
         bool has_bootstrap = !vm.cores.empty() && vm.cores[0] && vm.cores[0]->apic;
         if (has_bootstrap) vm.cores[0]->apic->pic_raised(rising);
+      }, [this] {
+        if (pit_ && pit_->owes() && !timer_waits()) pit_->tick_taken();
       }) {
   for (u32 i = 0; i < lines_.size(); ++i) {
     lines_[i].chips = this;
     lines_[i].number = i;
   }
   if (kind == cpu::IrqChip::Full) {
-    pit_ = std::make_unique<Pit>(vm.clock, timers_, [this](bool level) { set_gsi(kTimerGsi, level); });
+    pit_ = std::make_unique<Pit>(vm.clock, timers_, [this](bool level) { set_gsi(kTimerGsi, level); },
+                                 [this] { return timer_waits(); });
   }
 }
 
@@ -58,6 +61,10 @@ void InterruptChips::set_gsi(u32 number, bool level) {
   if (kind_ == cpu::IrqChip::Full && number < kPicLines) pic_.set_line(number, level);
   bool override = kind_ == cpu::IrqChip::Full && number == kTimerGsi;
   io_apic_.set_pin(override ? kTimerPin : number, level);
+}
+
+bool InterruptChips::timer_waits() const {
+  return io_apic_.enabled(kTimerPin) ? io_apic_.edge_waits(kTimerPin) : pic_.waits(kTimerGsi);
 }
 
 int InterruptChips::acknowledge_pic() { return kind_ == cpu::IrqChip::Full ? pic_.acknowledge() : -1; }

@@ -30,6 +30,10 @@ class InterruptChips {
   bool pic_output() const { return pic_.output(); }
   /// A local APIC finished a level-triggered interrupt. vCPU thread.
   void end_of_interrupt(u8 vector) { io_apic_.end_of_interrupt(vector); }
+  /// The same for one that was an edge. vCPU thread.
+  void edge_finished(u8 vector) {
+    if (pit_ && pit_->owes() && io_apic_.sends(kTimerPin, vector)) pit_->tick_taken();
+  }
   TimerQueue& timers() { return timers_; }
 
   // Control thread, vCPUs stopped.
@@ -50,6 +54,9 @@ class InterruptChips {
   Status map_registers();
   Status map(memory::AddressSpace& space, const char* name, u64 base, u64 size, memory::BusDevice& device);
   void set_gsi(u32 number, bool level);
+  bool timer_waits() const;
+
+  static constexpr u32 kTimerGsi = 0, kTimerPin = 2;
 
   SoftVm& vm_;
   const cpu::IrqChip kind_;

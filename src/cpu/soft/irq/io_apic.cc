@@ -1,6 +1,9 @@
 #include "cpu/soft/irq/io_apic.h"
 
+#include <algorithm>
+
 #include "cpu/irqchip_text.h"
+#include "cpu/soft/core.h"
 #include "cpu/soft/soft_vm.h"
 
 namespace atl::soft {
@@ -64,6 +67,26 @@ void IoApic::finish(u8 vector, Outbox& out) {
     entry &= ~kRemoteIrr;
     service(pin, out);  // still asserted: once more
   }
+}
+
+bool IoApic::enabled(u32 pin) const {
+  Lock lock(mutex_);
+  return !(redirection_[pin] & kMasked);
+}
+
+bool IoApic::sends(u32 pin, u8 vector) const {
+  Lock lock(mutex_);
+  return !(redirection_[pin] & (kMasked | kLevel)) && static_cast<u8>(redirection_[pin]) == vector;
+}
+
+bool IoApic::edge_waits(u32 pin) const {
+  u8 vector = 0;
+  {
+    Lock lock(mutex_);
+    if (redirection_[pin] & (kMasked | kLevel)) return false;
+    vector = static_cast<u8>(redirection_[pin]);
+  }
+  return std::ranges::any_of(vm_.cores, [&](const Core* core) { return core && core->apic && core->apic->requests(vector); });
 }
 
 void IoApic::end_of_interrupt(u8 vector) {

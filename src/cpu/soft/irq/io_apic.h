@@ -28,6 +28,11 @@ class IoApic final : public memory::BusDevice {
 
   void set_pin(u32 pin, bool level) EXCLUDES(mutex_);
   void end_of_interrupt(u8 vector) EXCLUDES(mutex_);
+  bool enabled(u32 pin) const EXCLUDES(mutex_);
+  /// Whether the pin is one of edges and sends `vector`.
+  bool sends(u32 pin, u8 vector) const EXCLUDES(mutex_);
+  /// Whether what the pin's last edge sent is still only requested, at some local APIC.
+  bool edge_waits(u32 pin) const EXCLUDES(mutex_);
   void reset() EXCLUDES(mutex_);
   void visit(Archive& archive) EXCLUDES(mutex_);
   std::string describe() const EXCLUDES(mutex_);

@@ -229,6 +229,8 @@ bool LocalApic::pending() const {
   return vector >= 0 && (vector & 0xf0) > (ppr() & 0xf0);
 }
 
+bool LocalApic::requests(u8 vector) const { return test_bit(kApicIrr, vector); }
+
 int LocalApic::take() {
   if (pic_waits()) return vm_.chips->acknowledge_pic();
   if (!enabled()) return -1;
@@ -243,7 +245,8 @@ void LocalApic::end_of_interrupt() {
   int vector = highest(kApicIsr);
   if (vector < 0) return;
   clear_bit(kApicIsr, static_cast<u8>(vector));
-  if (test_bit(kApicTmr, static_cast<u8>(vector)) && vm_.chips) vm_.chips->end_of_interrupt(static_cast<u8>(vector));
+  const bool level = test_bit(kApicTmr, static_cast<u8>(vector));
+  if (vm_.chips) level ? vm_.chips->end_of_interrupt(static_cast<u8>(vector)) : vm_.chips->edge_finished(static_cast<u8>(vector));
   look_again();
 }
 

@@ -65,6 +65,7 @@ class LocalApic final : private TimerQueue::Client {
   // -- from anywhere, any thread ------------------------------------------------------------------------------------------
   bool matches(const Interrupt& interrupt) const;
   bool enabled() const;                // in hardware (APIC_BASE) and software (SVR)
+  bool requests(u8 vector) const;      // asked for and not yet delivered
   void accept(const Interrupt& interrupt);
   void pic_raised(bool rising);        // the PIC's INTR at LINT0 of the bootstrap processor is active
   void nmi_input();                    // LINT1, whatever its LVT says

@@ -175,8 +175,8 @@ std::string Pic8259::describe(u32 number) const {
 
 // -- the pair ------------------------------------------------------------------------------------------------------------
 
-PicPair::PicPair(std::function<void(bool)> on_output)
-    : on_output_(std::move(on_output)), chips_{Pic8259(true), Pic8259(false)} {
+PicPair::PicPair(std::function<void(bool)> on_output, std::function<void()> on_end)
+    : on_output_(std::move(on_output)), on_end_(std::move(on_end)), chips_{Pic8259(true), Pic8259(false)} {
   for (u32 chip = 0; chip < 2; ++chip) {
     chip_ports_[chip].pair = this;
     chip_ports_[chip].chip = chip;
@@ -220,6 +220,11 @@ int PicPair::acknowledge() {
   return vector;
 }
 
+bool PicPair::waits(u32 irq) const {
+  Lock lock(mutex_);
+  return chips_[irq / 8].waits(irq % 8);
+}
+
 u64 PicPair::ChipPorts::bus_read(u64 offset, unsigned) {
   u8 value = 0;
   {
@@ -238,6 +243,9 @@ void PicPair::ChipPorts::bus_write(u64 offset, u64 value, unsigned) {
     offset == 0 ? pic.write_command(static_cast<u8>(value)) : pic.write_data(static_cast<u8>(value));
   }
   pair->publish();
+  constexpr u64 kOcwForm = 0x18, kOcw2End = 0x20;
+  const bool ends = chip == 0 && offset == 0 && (value & (kOcwForm | kOcw2End)) == kOcw2End;
+  if (ends && pair->on_end_) pair->on_end_();
 }
 
 u64 PicPair::ElcrPorts::bus_read(u64 offset, unsigned) {

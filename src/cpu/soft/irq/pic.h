@@ -27,6 +27,7 @@ class Pic8259 {
   /// The master's line 2 shows the slave's output as it stands, latching nothing.
   void set_cascade(bool slave_output);
   bool output() const { return pending_line() >= 0; }
+  bool waits(u32 line) const { return request_ & ~mask_ & 1u << line; }
   /// The line that INTA would answer with, or -1.
   int pending_line() const;
   /// INTA: moves the line into service. Returns its number, or 7 (spurious) if nothing is pending.
@@ -62,10 +63,13 @@ class Pic8259 {
 class PicPair {
  public:
   /// `on_output(rising)` is called whenever something changed and the INTR pin is (or has become) active.
-  explicit PicPair(std::function<void(bool)> on_output);
+  /// `on_end()`: the guest ended an interrupt of the master.
+  explicit PicPair(std::function<void(bool)> on_output, std::function<void()> on_end = {});
 
   void set_line(u32 irq, bool level) EXCLUDES(mutex_);
   int acknowledge() EXCLUDES(mutex_);
+  /// Whether the line's request has not been acknowledged yet, nor masked.
+  bool waits(u32 irq) const EXCLUDES(mutex_);
   bool output() const { return output_.load(std::memory_order_acquire); }  // INTR
   void reset() EXCLUDES(mutex_);
   void visit(Archive& archive) EXCLUDES(mutex_);
@@ -95,6 +99,7 @@ class PicPair {
   void publish() EXCLUDES(mutex_);
 
   const std::function<void(bool)> on_output_;
+  const std::function<void()> on_end_;
   mutable Mutex mutex_;
   std::array<Pic8259, 2> chips_ GUARDED_BY(mutex_);
   std::atomic<bool> output_{false};

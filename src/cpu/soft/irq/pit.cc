@@ -1,5 +1,7 @@
 #include "cpu/soft/irq/pit.h"
 
+#include <algorithm>
+
 namespace atl::soft {
 
 namespace {
@@ -7,6 +9,8 @@ namespace {
 constexpr u64 kNsPerSecond = 1'000'000'000;
 /// Shorter periods would let a guest keep the timer thread busy for nothing.
 constexpr u64 kShortestPeriodNs = 50'000;
+/// More ticks than these are not owed: a second of Linux's at 250 Hz.
+constexpr u32 kMostOwed = 250;
 
 // Access modes of the control word's bits 5:4.
 constexpr u8 kLatch = 0, kLowByte = 1, kHighByte = 2, kBothBytes = 3;
@@ -109,6 +113,11 @@ u64 PitChannel::next_rising_edge(u64 now_ns) const {
   }
 }
 
+u64 PitChannel::periods(u64 from_ns, u64 to_ns) const {
+  if (!counting() || (mode_ != 2 && mode_ != 3)) return 0;
+  return ticks(to_ns) / reload() - ticks(from_ns) / reload();
+}
+
 void PitChannel::latch_count(u64 now_ns) {
   if (latched_bytes_) return;
   latch_ = counter(now_ns);
@@ -178,8 +187,8 @@ void PitChannel::visit(Archive& a) {
 
 // -- the chip --------------------------------------------------------------------------------------------------------------
 
-Pit::Pit(VmClock& clock, TimerQueue& timers, std::function<void(bool)> on_output)
-    : clock_(clock), timers_(timers), on_output_(std::move(on_output)), timer_(timers.add(*this)) {
+Pit::Pit(VmClock& clock, TimerQueue& timers, std::function<void(bool)> on_output, std::function<bool()> waits)
+    : clock_(clock), timers_(timers), on_output_(std::move(on_output)), waits_(std::move(waits)), timer_(timers.add(*this)) {
   speaker_port_.pit = this;
   reset();
 }
@@ -192,6 +201,7 @@ void Pit::reset() {
   channels_[2].set_gate(false, clock_.now_ns());
   speaker_bits_ = 0;
   due_ns_ = TimerQueue::kNever;
+  owed_ = 0;
   timers_.disarm(timer_);
 }
 
@@ -232,6 +242,7 @@ bool Pit::write_control(u8 value, u64 now_ns) {
     return false;
   }
   channels_[select].write_control(value, now_ns);
+  if (select == 0) owed_ = 0;
   return select == 0;
 }
 
@@ -246,12 +257,36 @@ void Pit::timer_due(u64 now_ns) {
   {
     Lock lock(mutex_);
     if (due_ns_ > now_ns) return;  // reprogrammed meanwhile
+    owe(channels_[0].periods(due_ns_, now_ns));
     high = reprogram(now_ns);
     if (due_ns_ < now_ns + kShortestPeriodNs) timers_.arm(timer_, due_ns_ = now_ns + kShortestPeriodNs);
   }
+  if (waits_ && waits_()) owe(1);
+  else pulse(high);
+}
+
+void Pit::owe(u64 ticks) {
+  const u32 before = owed_.load();
+  owed_ = static_cast<u32>(std::min<u64>(before + ticks, kMostOwed));
+}
+
+void Pit::pulse(bool stays_high) {
   on_output_(false);
   on_output_(true);
-  if (!high) on_output_(false);
+  if (!stays_high) on_output_(false);
+}
+
+void Pit::tick_taken() {
+  for (u32 owed = owed_.load();;) {
+    if (owed == 0) return;
+    if (owed_.compare_exchange_weak(owed, owed - 1)) break;
+  }
+  bool high = false;
+  {
+    Lock lock(mutex_);
+    high = channels_[0].output(clock_.now_ns());
+  }
+  pulse(high);
 }
 
 void Pit::visit(Archive& archive) {

@@ -2,6 +2,9 @@
 // output at port 0x61 (PC/AT). 1.193182 MHz.
 //
 // Supported: modes 0 to 5, latch and read-back commands, all access modes, BCD counting, port 0x61.
+// Ticks of a periodic channel 0 that come while the last one still waits for the processor, or that the host was too late for,
+// are owed and follow when that one has been taken, as KVM does it: a guest that counts ticks goes right, and one that looks
+// whether there are any (Linux, for some ten periods at boot) sees them however slow the host is.
 // Missing: interrupts of channels 1 and 2 (not wired), GATE of channels 0 and 1 (tied high), sound.
 //
 // Threads: registers from vCPU threads, channel 0 from the timer thread; one lock. `on_output` (channel 0's OUT) is called
@@ -9,6 +12,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <functional>
 #include <string>
 
@@ -34,6 +38,8 @@ class PitChannel {
   bool output(u64 now_ns) const;
   /// Guest time at which OUT next goes from low to high, TimerQueue::kNever if it never does.
   u64 next_rising_edge(u64 now_ns) const;
+  /// Whole periods from one time to the other, 0 in modes that are not periodic.
+  u64 periods(u64 from_ns, u64 to_ns) const;
   void reset();
   void visit(Archive& archive);
 
@@ -63,7 +69,8 @@ class PitChannel {
 
 class Pit final : public memory::BusDevice, private TimerQueue::Client {
  public:
-  Pit(VmClock& clock, TimerQueue& timers, std::function<void(bool)> on_output);
+  /// `waits` tells whether channel 0's last tick has not yet reached the processor; without it none is ever owed for that.
+  Pit(VmClock& clock, TimerQueue& timers, std::function<void(bool)> on_output, std::function<bool()> waits = {});
   ~Pit() override;
 
   /// Ports 0x40 to 0x43.
@@ -71,6 +78,11 @@ class Pit final : public memory::BusDevice, private TimerQueue::Client {
   void bus_write(u64 offset, u64 value, unsigned width) override EXCLUDES(mutex_);
   /// Port 0x61.
   memory::BusDevice& speaker_port() { return speaker_port_; }
+
+  /// Whether tick_taken() has something to do. Any thread.
+  bool owes() const { return owed_.load(std::memory_order_relaxed) != 0; }
+  /// The processor is done with channel 0's last tick: the next one that is owed follows. Any thread.
+  void tick_taken() EXCLUDES(mutex_);
 
   void reset() EXCLUDES(mutex_);
   void visit(Archive& archive) EXCLUDES(mutex_);
@@ -87,12 +99,16 @@ class Pit final : public memory::BusDevice, private TimerQueue::Client {
   bool write_control(u8 value, u64 now_ns) REQUIRES(mutex_);
   /// Channel 0 changed: new deadline, and OUT's present level.
   bool reprogram(u64 now_ns) REQUIRES(mutex_);
+  void owe(u64 ticks);
+  void pulse(bool stays_high);
   u8 read_speaker() EXCLUDES(mutex_);
   void write_speaker(u8 value) EXCLUDES(mutex_);
 
   VmClock& clock_;
   TimerQueue& timers_;
   const std::function<void(bool)> on_output_;
+  const std::function<bool()> waits_;
+  std::atomic<u32> owed_{0};                 // not saved: a restored guest does without them
   TimerQueue::Id timer_;
   mutable Mutex mutex_;
   std::array<PitChannel, 3> channels_ GUARDED_BY(mutex_);

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <thread>
+
 namespace atl::soft {
 namespace {
 
@@ -120,6 +122,35 @@ TEST(PitTest, ChannelZeroFiresThroughTheTimerThread) {
   pit.bus_write(0, 0x04, 1);  // 1 ms
   while (rises < at_start + 4) rises.wait(rises.load());
   timers.stop();
+}
+
+TEST(PitTest, TicksThatFindTheLastOneWaitingFollowWhenThatIsTaken) {
+  VmClock clock;
+  clock.resume();
+  TimerQueue timers(clock);
+  ASSERT_TRUE(timers.start());
+  std::atomic<int> rises{0};
+  Pit pit(clock, timers, [&](bool level) { rises += level; }, [] { return true; });
+  pit.bus_write(3, 0x34, 1);
+  pit.bus_write(0, 0xa9, 1);
+  pit.bus_write(0, 0x04, 1);  // 1 ms
+  while (!pit.owes()) std::this_thread::yield();
+  timers.stop();
+  const int before = rises;
+  pit.tick_taken();
+  EXPECT_EQ(rises, before + 1);
+  while (pit.owes()) pit.tick_taken();
+  const int all = rises;
+  pit.tick_taken();
+  EXPECT_EQ(rises, all) << "nothing is owed any more";
+}
+
+TEST_F(PitChannelTest, PeriodsAreCountedBetweenTwoTimes) {
+  program(2, 1193);  // 1 ms
+  EXPECT_EQ(channel.periods(0, kMs / 2), 0u);
+  EXPECT_EQ(channel.periods(kMs, 5 * kMs + kMs / 2), 4u);
+  program(0, 1193);
+  EXPECT_EQ(channel.periods(0, 5 * kMs), 0u) << "one shot";
 }
 
 }  // namespace

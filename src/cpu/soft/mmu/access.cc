@@ -132,7 +132,7 @@ void read_target(Core& core, const Target& target, void* out, unsigned size) {
 
 void write_target(Core& core, const Target& target, const void* data, unsigned size) {
   if (!target.host) return bus_write(core, target.gpa, data, size);
-  if (target.readonly) return;
+  if (target.readonly) return bus_write(core, target.gpa, data, size);  // ROM ignores it, flash takes commands
   copy_bytes(target.host, data, size);
   if (!target.code) return;
   core.vm->code.wrote(target.gpa, size);

@@ -94,7 +94,7 @@ class PhysicalMemory {
 };
 
 struct Tlb {
-  static constexpr u32 kIndexBits = 11, kEntries = 1u << kIndexBits;  // of a set
+  static constexpr u32 kIndexBits = 12, kEntries = 1u << kIndexBits;  // of a set
   static constexpr u32 kFetchEntries = 1024;                          // for each of supervisor and user
   static constexpr u32 index(u64 linear) { return static_cast<u32>(linear >> 12) & (kEntries - 1); }
   static constexpr u32 fetch_index(u64 linear) { return static_cast<u32>(linear >> 12) & (kFetchEntries - 1); }

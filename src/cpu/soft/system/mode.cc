@@ -22,6 +22,7 @@ u64 forget_resume(const Core& core, u64 flags) { return has_instruction_breakpoi
 }  // namespace
 
 void attend_enabled_interrupts(Core& core) {
+  core.interrupt_refused = 0;
   if (interrupt_pending(core)) core.attention.fetch_or(kAttendInterrupt, std::memory_order_relaxed);
 }
 

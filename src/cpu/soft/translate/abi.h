@@ -60,6 +60,7 @@ enum class Thunk : u8 {
   MissWrite,     //   goes to Site::retry, or runs the instruction by the interpreter and goes to Site::resume or leaves
   CallOut,       // called. Runs the Site's instruction by the interpreter, then goes to Site::resume (flags in the host's
                  //   and in Core::cc) or, if RIP, mode or attention want it, elsewhere
+  Single,        // called. Decodes the instruction at the Site's offset, runs it by the interpreter and goes on at RIP
   LoadVectors,   // called. Makes vectors live; keeps all registers; the host's flags are lost. While CR0.TS or the like forbid
                  //   vector instructions, goes on as CallOut: it needs a Site
   kCount,
@@ -70,9 +71,15 @@ struct JumpEntry {
   u64 rip;                     // linear; in an empty entry one that has another index
   const void* code;            // far entry: RBP = linear RIP, flags in Core::cc
 };
-inline constexpr unsigned kJumpBits = 9;
+inline constexpr unsigned kJumpBits = 11;
 inline constexpr unsigned kJumpEntries = 1u << kJumpBits;
 using JumpTable = JumpEntry[kJumpEntries];
+/// Which entries of a table are in use, as long as they are few; else `count` is one more than there are places. So a
+/// flush, of which every task switch makes one, costs what has run since the last.
+struct JumpList {
+  u32 count = 0;
+  std::array<u16, 255> places;
+};
 inline constexpr u32 jump_index(u64 rip) { return static_cast<u32>(rip ^ rip >> kJumpBits) & (kJumpEntries - 1); }
 /// What an empty entry holds: an address that has another index.
 inline constexpr u64 empty_rip(u32 index) { return index == 0 ? 1 : 0; }

@@ -116,7 +116,7 @@ class CodeCache final : public CodePages::Listener {
     u16 target;
     Mode mode;
   };
-  static constexpr unsigned kLists = 8;
+  static constexpr unsigned kLists = 32;
   struct PageCode {
     std::array<std::atomic<u64>, kPageSize / 64> seen{};
     std::atomic<u32> version{0};      // 0: none; a marked page's is odd

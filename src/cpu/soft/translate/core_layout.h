@@ -14,6 +14,13 @@ namespace atl::soft::translate::layout {
 inline constexpr i32 kFlags = offsetof(Core, cc);
 inline constexpr i32 kPageRip = offsetof(Core, page_rip);
 inline constexpr i32 kAttention = offsetof(Core, attention);
+inline constexpr i32 kInterruptRefused = offsetof(Core, interrupt_refused);
+inline constexpr i32 kOtherFlags = offsetof(Core, other_flags);
+inline constexpr i32 kShadowRip = offsetof(Core, shadow_rip);
+inline constexpr i32 kCr4 = offsetof(Core, cr4);
+inline constexpr i32 kKernelGsBase = offsetof(Core, msr) + offsetof(Core::Msrs, kernel_gs_base);
+inline constexpr i32 kDataSet = offsetof(Core, tlb) + offsetof(Tlb, data_set);
+inline constexpr i32 kTranslateMode = offsetof(Core, translate_mode);
 inline constexpr i32 kVectorsLive = offsetof(Core, vectors_live);
 
 constexpr i32 gpr(unsigned n) { return static_cast<i32>(offsetof(Core, gpr) + 8 * n); }

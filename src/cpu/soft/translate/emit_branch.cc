@@ -35,10 +35,11 @@ void Emitter::poll_early(const Insn& insn) {
   poll_due_ = false;
 }
 
-void Emitter::look_up_jump() {
+/// Goes to `elsewhere` with all registers as they are if the jump cache does not know, or somebody wants attention.
+void Emitter::look_up_jump(Mode mode, Label elsewhere) {
   s_.host = false;
   a_.alu_imm(AluOp::Cmp, 4, Place::of(core(layout::kAttention)), 0);
-  draft_.fixups.push_back({a_.jump_if_field(kNotEqual), Thunk::Lookup});
+  a_.jump_if(kNotEqual, elsewhere);
   if (host_.bmi2) {
     a_.rotate_right(kScratch1, kScratch0, kJumpBits);
   } else {
@@ -48,16 +49,47 @@ void Emitter::look_up_jump() {
   a_.alu(AluOp::Xor, 4, kScratch1, Place::of(kScratch0));
   a_.alu_imm(AluOp::And, 4, Place::of(kScratch1), kJumpEntries - 1);
   a_.shift_left(4, kScratch1, std::countr_zero(sizeof(JumpEntry)));
-  i32 table = layout::jump_table(request_.mode);
+  i32 table = layout::jump_table(mode);
   a_.alu(AluOp::Cmp, 8, kScratch0, Place::of(HostMemory{kHostRsp, kScratch1, 0, table + static_cast<i32>(offsetof(JumpEntry, rip))}));
-  draft_.fixups.push_back({a_.jump_if_field(kNotEqual), Thunk::Lookup});
+  a_.jump_if(kNotEqual, elsewhere);
   a_.jump_memory({kHostRsp, kScratch1, 0, table + static_cast<i32>(offsetof(JumpEntry, code))});
+}
+
+void Emitter::look_up_jump(Mode mode) {
+  Label elsewhere = a_.new_label();
+  look_up_jump(mode, elsewhere);
+  a_.bind(elsewhere);
+  jump_thunk(Thunk::Lookup);
+}
+
+void Emitter::leave_indirect() {
+  s_.host = false;
+  look_up_jump(request_.mode, aside({.kind = Aside::Kind::Indirect, .state = s_, .insn = insn_}));
+}
+
+/// A target that is not canonical is a fault of the branch (SDM vol. 2, JMP, CALL, RET), which the interpreter raises once RSP is
+/// what it was.
+void Emitter::emit_elsewhere(const Aside& what) {
+  if (long_code_) {
+    constexpr u8 kSignBit = 47;
+    Label canonical = a_.new_label();
+    a_.move(8, kScratch1, kScratch0);
+    a_.shift_right(kScratch1, kSignBit);
+    a_.alu_imm(AluOp::Add, 4, Place::of(kScratch1), 1);
+    a_.test_imm(4, Place::of(kScratch1), 0x1fffe);  // of 0 and 1FFFF, plus 1
+    a_.jump_if(kEqual, canonical);
+    if (what.insn->kind == Kind::Ret) move_stack(-static_cast<i32>(word() + (what.insn->imm & 0xffff)));
+    if (what.insn->kind == Kind::CallIndirect) move_stack(static_cast<i32>(word()));
+    emit_single(*what.insn);
+    a_.bind(canonical);
+  }
+  jump_thunk(Thunk::Lookup);
 }
 
 void Emitter::leave_direct(i32 target) {
   ensure_memory();
   target_rip(target);
-  look_up_jump();
+  look_up_jump(request_.mode);
 }
 
 /// A jump that the runtime may point elsewhere, with the way through the runtime right behind it.
@@ -166,7 +198,7 @@ void Emitter::emit_ret(const Insn& insn) {
   HostMemory at = reach_stack(kRsp, 0, false);
   a_.load(word(), kScratch0, at);
   move_stack(static_cast<i32>(word() + (insn.imm & 0xffff)));
-  look_up_jump();
+  leave_indirect();
 }
 
 void Emitter::emit_indirect(const Insn& insn) {
@@ -185,7 +217,7 @@ void Emitter::emit_indirect(const Insn& insn) {
     emit_push_return(insn);
     a_.load(8, kScratch0, core(layout::slot(0)));
   }
-  look_up_jump();
+  leave_indirect();
 }
 
 void Emitter::emit_call_out(const Insn& insn) {

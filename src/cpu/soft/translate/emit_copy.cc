@@ -50,9 +50,11 @@ void Emitter::mark_trap(const Insn& insn) {
   aside({.kind = Aside::Kind::Trap, .state = s_, .insn = insn_, .retry = a_.here(), .resume = resume_, .resumes = true, .op = insn.op});
 }
 
-/// Scratch 0 holds the memory operand's host address, or is free.
+/// Scratch 0 holds the memory operand's host address, or is free. Of two registers in the core beside a memory operand, the
+/// VEX field's is either a result, which may take the place of the address, or is read only, and the other a result that may
+/// take its place.
 void Emitter::emit_operation(const Insn& insn) {
-  u8 other = insn.mem.present ? kScratch1 : kScratch0;
+  u8 other = insn.mem.present && !insn.vex.write ? kScratch1 : kScratch0;
   u8 reg = insn.digit, vvvv = insn.enc.vvvv;
   bool rm_scratch = insn.rm.used() && in_memory(insn.rm.reg) && !rm_in_core(insn);
   u8 reg_scratch = without_rex(insn) ? kScratch0 : kScratch1;
@@ -74,8 +76,8 @@ void Emitter::emit_operation(const Insn& insn) {
     a_.encode_short(enc, kNone);
   }
   a_.immediate(insn.imm, insn.imm_size);
-  put_back(insn, insn.reg, reg_scratch);
   put_back(insn, insn.vex, other);
+  put_back(insn, insn.reg, reg_scratch);  // MULX with one register for both halves keeps this one
   put_back(insn, insn.code, kScratch0);
   if (rm_scratch || (insn.rm.used() && !in_memory(insn.rm.reg))) put_back(insn, insn.rm, kScratch0);
 }

@@ -1,7 +1,6 @@
 // Instructions that reach into the next page of the linear address space. What is there is not known when they run: another
 // page may be mapped, or other bytes written. So each time the fetch entry for that page must be there, and its bytes must be
-// those that were translated; else the interpreter takes over. Such an instruction is no entry: the way to the interpreter must
-// not lead back to it.
+// those that were translated; else the interpreter runs this one instruction.
 #include <bit>
 
 #include "cpu/soft/translate/core_layout.h"
@@ -32,7 +31,7 @@ void Emitter::compare_bytes(u16 offset, size_t count, Label differ) {
 void Emitter::guard_tail(const Insn& insn) {
   before_clobber();
   const bool user = tlb_set_ == kUserSet;
-  Label differs = aside({.kind = Aside::Kind::Leave, .state = s_, .insn = insn_, .target = insn.offset});
+  Label differs = aside({.kind = Aside::Kind::Single, .state = s_, .insn = insn_});
   target_rip(kPageSize);
   a_.move(8, kScratch1, kScratch0);
   a_.shift_right(kScratch1, kEntryShift);

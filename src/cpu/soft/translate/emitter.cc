@@ -96,13 +96,14 @@ size_t Emitter::find_version(u16 block, const State& state) {
 /// Whether the runtime may look at the flags before the instruction: not for accesses in a window that was checked before.
 bool Emitter::observes(const Insn& insn, unsigned index) const {
   if (versions_[version_].plain || insn.traps || !insn.observes()) return insn.observes();
-  if (insn.kind != Kind::Copy && insn.kind != Kind::Push && insn.kind != Kind::Pop && insn.kind != Kind::Leave) return true;
+  const bool on_stack = insn.kind == Kind::Push || insn.kind == Kind::PushFlags || insn.kind == Kind::Pop || insn.kind == Kind::Leave;
+  if (insn.kind != Kind::Copy && !on_stack) return true;
   const Windows& w = *windows_[versions_[version_].block];
   auto fails = [&](const Access& access, bool used) {
     return used && (access.window == kNoWindow || w.windows[access.window].first == index);
   };
   const InsnAccesses& a = w.accesses[index];
-  return fails(a.operand, insn.mem.present) || fails(a.stack, insn.kind != Kind::Copy);
+  return fails(a.operand, insn.mem.present) || fails(a.stack, on_stack);
 }
 
 void Emitter::find_live(const Block& block) {
@@ -152,6 +153,11 @@ void Emitter::emit_insn(const Insn& insn, u16 live_after) {
     case Kind::Ret: emit_ret(insn); break;
     case Kind::JmpIndirect:
     case Kind::CallIndirect: emit_indirect(insn); break;
+    case Kind::Cli: emit_cli(); break;
+    case Kind::Sti: emit_sti(insn); break;
+    case Kind::AccessFlag: emit_access_flag(insn); break;
+    case Kind::SwapGs: emit_swapgs(); break;
+    case Kind::PushFlags: emit_push_flags(insn); break;
   }
   if (!a_.bound(resume_)) a_.bind(resume_);
   if (resumes_here_) take_scratch();
@@ -176,6 +182,9 @@ void Emitter::emit_aside(const Aside& what) {
     case Aside::Kind::Plain: return a_.jump(versions_[plain_version(what.block, what.index, s_)].label);
     case Aside::Kind::Trap: return emit_trap(what);
     case Aside::Kind::LoadVectors: return emit_load_vectors(what);
+    case Aside::Kind::Interpret: return emit_interpret(what);
+    case Aside::Kind::Single: return emit_single(*what.insn);
+    case Aside::Kind::Indirect: return emit_elsewhere(what);
     case Aside::Kind::Branch: poll_due_ = what.poll; return transfer(what.target, what.target <= insn_->offset);
     case Aside::Kind::Leave:
       ensure_memory();
@@ -209,6 +218,13 @@ void Emitter::emit_load_vectors(const Aside& what) {
   a_.jump(what.back);
 }
 
+/// The interpreter decodes and runs the instruction, and goes on where RIP then points.
+void Emitter::emit_single(const Insn& insn) {
+  ensure_memory();
+  call_thunk(Thunk::Single);
+  add_site({.at = a_.here(), .offset = insn.offset, .vectors = s_.vectors}, 0, false);
+}
+
 void Emitter::add_site(const Site& site, Label resume, bool resumes) {
   draft_.sites.push_back(site);
   if (resumes) resumes_.emplace_back(draft_.sites.size() - 1, resume);
@@ -221,7 +237,7 @@ void Emitter::jump_thunk(Thunk thunk) { draft_.fixups.push_back({a_.jump_field()
 void Emitter::emit_entries() {
   for (const Version& v : versions_) {
     const Block& block = region_.blocks[v.block];
-    if (v.plain || v.state != State{} || region_.insn(block, 0).straddles()) continue;
+    if (v.plain || v.state != State{}) continue;
     HostOffset far = a_.here();
     a_.alu_imm(AluOp::And, 8, Place::of(kScratch0), -static_cast<i32>(kPageSize));
     a_.store(8, core(layout::kPageRip), kScratch0);

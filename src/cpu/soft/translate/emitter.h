@@ -72,16 +72,16 @@ class Emitter {
 
   /// Code that is put behind everything else.
   struct Aside {
-    enum class Kind : u8 { Miss, Plain, Trap, LoadVectors, Branch, Leave } kind = Kind::Miss;
+    enum class Kind : u8 { Miss, Plain, Trap, LoadVectors, Interpret, Single, Indirect, Branch, Leave } kind = Kind::Miss;
     Label label = 0;          // its start
     State state;
     const Insn* insn = nullptr;
     HostOffset retry = 0;     // Miss: where the check starts; Trap: the instruction
     Label back = 0;           // LoadVectors: where the instruction goes on
-    Label resume = 0;         // Miss, Trap, LoadVectors: behind the instruction
+    Label resume = 0;         // Miss, Trap, LoadVectors, Interpret: behind the instruction
     bool resumes = false, write = false;
     bool poll = false;        // Branch: backwards, and not polled yet
-    u16 op = 0;               // Trap: index into Draft::ops
+    u16 op = 0;               // Trap, Interpret: index into Draft::ops
     u16 block = 0, index = 0; // Plain: where the rest begins
     i32 target = 0;           // Branch, Leave: from the page's start
   };
@@ -101,6 +101,7 @@ class Emitter {
   void emit_miss(const Aside& what);
   void emit_trap(const Aside& what);
   void emit_load_vectors(const Aside& what);
+  void emit_single(const Insn& insn);
   void emit_entries();
   void add_site(const Site& site, Label resume, bool resumes);
   void finish();
@@ -165,8 +166,21 @@ class Emitter {
   void poll(i32 target);
   void poll_early(const Insn& insn);
   void target_rip(i32 target);                  // linear address of an offset to scratch 0
-  void look_up_jump();                          // scratch 0: linear address
+  void look_up_jump(Mode mode);                 // scratch 0: linear address
+  void look_up_jump(Mode mode, Label elsewhere);
+  void leave_indirect();
+  void emit_elsewhere(const Aside& what);
   bool branch_directly(const Insn& insn);
+
+  // emit_system.cc
+  void set_flag(u64 flag, bool on);
+  void interpret_if(u8 cond, bool resumes);
+  void emit_interpret(const Aside& what);
+  void emit_cli();
+  void emit_sti(const Insn& insn);
+  void emit_access_flag(const Insn& insn);
+  void emit_swapgs();
+  void emit_push_flags(const Insn& insn);
 
   // emit_straddle.cc
   void guard_tail(const Insn& insn);

@@ -53,6 +53,9 @@ constexpr Row kRows[] = {
     // control flow and the rest
     {ZYDIS_MNEMONIC_LEA, Kind::Lea}, {ZYDIS_MNEMONIC_LEAVE, Kind::Leave}, {ZYDIS_MNEMONIC_JMP, Kind::Jmp},
     {ZYDIS_MNEMONIC_CALL, Kind::Call}, {ZYDIS_MNEMONIC_RET, Kind::Ret}, {ZYDIS_MNEMONIC_LOOP, Kind::Loop},
+    {ZYDIS_MNEMONIC_CLI, Kind::Cli}, {ZYDIS_MNEMONIC_STI, Kind::Sti}, {ZYDIS_MNEMONIC_SWAPGS, Kind::SwapGs, Feature::Lm},
+    {ZYDIS_MNEMONIC_CLAC, Kind::AccessFlag, Feature::Smap}, {ZYDIS_MNEMONIC_STAC, Kind::AccessFlag, Feature::Smap},
+    {ZYDIS_MNEMONIC_PUSHFD, Kind::PushFlags}, {ZYDIS_MNEMONIC_PUSHFQ, Kind::PushFlags},
     {ZYDIS_MNEMONIC_JECXZ, Kind::CountZero}, {ZYDIS_MNEMONIC_JRCXZ, Kind::CountZero},
 };
 
@@ -327,13 +330,14 @@ void turn_short_forms(const Source& s, Insn& insn) {
 }
 
 bool finish_copy(const Source& s, Insn& insn) {
-  if (is_bit_string(insn) || insn.mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B) return false;
+  if (is_bit_string(insn)) return false;
   if (s.primary() && (s.in.opcode & 0xfc) == 0xa0) turn_moffs(insn);
   turn_short_forms(s, insn);
   if (insn.mnemonic == ZYDIS_MNEMONIC_MOVNTI) insn.enc.map = 0, insn.enc.opcode = 0x89;
   if (is_shift(insn) && insn.enc.map == 0 && insn.digit == 6) insn.digit = 4;  // an alias of SHL
   if (insn.enc.map == 0 && insn.enc.opcode == 0x82) insn.enc.opcode = 0x80;
-  insn.traps = insn.mnemonic == ZYDIS_MNEMONIC_DIV || insn.mnemonic == ZYDIS_MNEMONIC_IDIV;
+  insn.traps = insn.mnemonic == ZYDIS_MNEMONIC_DIV || insn.mnemonic == ZYDIS_MNEMONIC_IDIV ||
+               insn.mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B;  // by zero, out of range, misaligned
   return true;
 }
 
@@ -363,13 +367,15 @@ bool finish_branch(const Source& s, Insn& insn) {
   return target == insn.target;
 }
 
-/// With an address in one scratch register there is one for a guest register that has no host register.
-bool enough_scratch(const Insn& insn) {
-  auto in_core = [](const Field& f) { return f.used() && kHostOf[f.reg] == kInMemory; };
-  return !insn.mem.present || !in_core(insn.reg) || !in_core(insn.vex);
+/// Not with the LOCK prefix, which makes #UD of them.
+bool finish_system(const Source& s, u8 tlb_set, Insn& insn) {
+  if (tlb_set == kUserSet || insn.enc.lock) return false;
+  if (insn.kind == Kind::SwapGs) return s.long_code;
+  if (insn.kind == Kind::AccessFlag) insn.ends = (insn.mnemonic == ZYDIS_MNEMONIC_STAC) == (tlb_set == kSupervisorSet);
+  return insn.kind != Kind::PushFlags || full_width(s, insn);
 }
 
-bool finish(const Source& s, Insn& insn) {
+bool finish(const Source& s, u8 tlb_set, Insn& insn) {
   switch (insn.kind) {
     case Kind::Copy: return finish_copy(s, insn);
     case Kind::Vector: return s.long_code || s.in.operand_count_visible != 0;  // VZEROUPPER clears eight registers only
@@ -377,6 +383,7 @@ bool finish(const Source& s, Insn& insn) {
     case Kind::Lea: insn.mem.segment = kNone; return insn.mem.present;
     case Kind::Push: case Kind::Pop: case Kind::Leave: case Kind::Ret: return finish_stack(s, insn);
     case Kind::Jmp: case Kind::Jcc: case Kind::Loop: case Kind::CountZero: case Kind::Call: return finish_branch(s, insn);
+    case Kind::Cli: case Kind::Sti: case Kind::AccessFlag: case Kind::SwapGs: case Kind::PushFlags: return finish_system(s, tlb_set, insn);
     default: return false;
   }
 }
@@ -386,11 +393,12 @@ bool finish(const Source& s, Insn& insn) {
 bool Insn::observes() const {
   return straddles() || kind == Kind::CallOut || traps || kind == Kind::Vector || (mem.present && kind != Kind::Lea) || kind == Kind::Push ||
          kind == Kind::Pop || kind == Kind::Leave || kind == Kind::Call || kind == Kind::Ret || kind == Kind::JmpIndirect ||
-         kind == Kind::CallIndirect;
+         kind == Kind::CallIndirect || kind == Kind::Sti || kind == Kind::PushFlags || (kind == Kind::AccessFlag && ends);
 }
 
-InsnDecoder::InsnDecoder(const FeatureSet& features, CodeSize code, bool flat_fs_gs)
-    : features_(features), long_code_(code == CodeSize::k64), flat_fs_gs_(flat_fs_gs) {
+InsnDecoder::InsnDecoder(const FeatureSet& features, Mode mode)
+    : features_(features), long_code_(static_cast<CodeSize>(mode & 3) == CodeSize::k64), flat_fs_gs_(mode & kModeFlatFsGs),
+      tlb_set_(mode >> kModeSetShift & 3) {
   if (long_code_) ZydisDecoderInit(&zydis_, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);  // a valid pair
   else ZydisDecoderInit(&zydis_, ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
 }
@@ -418,7 +426,7 @@ bool InsnDecoder::decode(std::span<const u8> bytes, u16 offset, Insn& insn) cons
   if (row.kind != Kind::Nop && !note_operands(s, flat_fs_gs_, insn)) return false;
   note_flags(s, insn);
   if (row.kind == Kind::Nop) insn.flags_read = insn.flags_killed = 0, insn.flags_change = false;
-  return encodable(s, insn) && finish(s, insn) && enough_scratch(insn);
+  return encodable(s, insn) && finish(s, tlb_set_, insn);
 }
 
 }  // namespace atl::soft::translate

@@ -22,6 +22,7 @@ enum class Kind : u8 {
   Jmp, Jcc, Loop, CountZero,   // Loop: LOOP; CountZero: JECXZ, JRCXZ
   Call, Ret,
   JmpIndirect, CallIndirect,
+  Cli, Sti, AccessFlag, SwapGs, PushFlags,   // CPL 0; AccessFlag: CLAC, STAC
 };
 
 inline constexpr u8 kNone = 0xff;
@@ -62,7 +63,7 @@ struct Insn {
   u16 offset = 0;          // in the page
   u8 length = 0;
   Kind kind = Kind::CallOut;
-  bool ends = false;       // CallOut after which RIP says where to go on
+  bool ends = false;       // CallOut after which RIP says where to go on; AccessFlag after which other code does
   bool traps = false;      // may trap on the host
   bool open_rm = false;    // ModR/M with a register in r/m
   bool has_modrm = false;
@@ -70,7 +71,7 @@ struct Insn {
   u8 digit = 0;            // ModR/M.reg if it names no general register: an extension of the opcode or a vector register
   u8 vector_rm = 0;        // ModR/M.rm if it is a vector register
   u8 imm_size = 0;
-  u16 op = 0;              // CallOut: index into Draft::ops
+  u16 op = 0;              // CallOut and needs_op(): index into Draft::ops
   u16 reads = 0, writes = 0;                  // general registers, by bit
   u16 flags_read = 0, flags_killed = 0;       // RFLAGS bits. A flag that may stay as it is is not killed
   bool flags_change = false;                  // some flag may change
@@ -88,12 +89,14 @@ struct Insn {
   /// Whether control never goes on to the next instruction from here by itself.
   bool terminal() const {
     switch (kind) {
-      case Kind::CallOut: return ends;
+      case Kind::CallOut: case Kind::AccessFlag: return ends;
       case Kind::Jmp: case Kind::Call: case Kind::Ret: case Kind::JmpIndirect: case Kind::CallIndirect: return true;
       default: return false;
     }
   }
   bool conditional() const { return kind == Kind::Jcc || kind == Kind::Loop || kind == Kind::CountZero; }
+  /// Whether the interpreter may have to run it after all.
+  bool needs_op() const { return traps || kind == Kind::Sti || (kind == Kind::AccessFlag && ends); }
   bool branches() const { return conditional() || kind == Kind::Jmp; }
   /// Whether the runtime may look at the guest's flags before the instruction runs: a fault, the interpreter.
   bool observes() const;
@@ -102,7 +105,7 @@ struct Insn {
 /// What instructions are made of, for one kind of code.
 class InsnDecoder {
  public:
-  InsnDecoder(const FeatureSet& features, CodeSize code, bool flat_fs_gs);
+  InsnDecoder(const FeatureSet& features, Mode mode);
   /// False: the interpreter must run it (or the bytes are no instruction). `bytes` starts with it and ends with the page at most.
   bool decode(std::span<const u8> bytes, u16 offset, Insn& insn) const;
 
@@ -110,6 +113,7 @@ class InsnDecoder {
   const FeatureSet& features_;
   ZydisDecoder zydis_;
   bool long_code_, flat_fs_gs_;
+  u8 tlb_set_;
 };
 
 }  // namespace atl::soft::translate

@@ -8,7 +8,7 @@
 
 namespace atl::soft::translate {
 
-/// Makes the table of `mode` usable.
+/// Makes the tables of `mode` and of the modes that differ from it in the TLB set usable: CLAC and STAC lead from one to another.
 void set_up_jumps(Core& core, Mode mode);
 inline JumpEntry& jump_entry(Core& core, Mode mode, u64 rip) { return core.jump_cache[mode][jump_index(rip)]; }
 /// The table is set up. `global`: the page's mapping outlives CR3 writes.

@@ -14,6 +14,7 @@ bool flat_code(const Core& core) { return core.seg[kCs].base == 0 && core.seg[kC
 
 Mode mode_of(const Core& core) {
   if (core.tlb.data_set == kAlignedSet || core.code_size == CodeSize::k16) return kNoMode;
+  if (core.cpl == 1 || core.cpl == 2) return kNoMode;  // code of the supervisor's sets is CPL 0's
   Mode mode = static_cast<Mode>(static_cast<u8>(core.code_size) | core.tlb.data_set << kModeSetShift);
   if (core.code_size == CodeSize::k64) return mode;
   if (!flat_code(core) || !core.flat_data || !core.seg[kSs].db()) return kNoMode;

@@ -5,7 +5,7 @@
 
 namespace atl::soft::translate {
 
-/// kNoMode: 16-bit code, segments that are not flat, alignment checks.
+/// kNoMode: 16-bit code, segments that are not flat, alignment checks, CPL 1 and 2.
 Mode mode_of(const Core& core);
 
 /// After anything that mode_of() looks at has changed. Called by update_access_set(), which update_mode() calls.

@@ -28,7 +28,7 @@ class Explorer {
     enterable_.set(request_.entry);
     for (size_t i = 0; i < pending_.size(); ++i) follow(pending_[i]);
     u16 first = insn_at_[request_.entry];
-    if (first == kNoInsn || region_.insns[first].straddles()) return Error(ErrorKind::Unsupported, "the instruction leaves its page");
+    if (first == kNoInsn) return Error(ErrorKind::Unsupported, "the instruction leaves its page");
     form_blocks();
     return {};
   }
@@ -80,14 +80,14 @@ class Explorer {
   bool decode(u16 offset) {
     Insn insn;
     bool ours = kind_.insns.decode(request_.page.subspan(offset), offset, insn);
-    if ((!ours || insn.traps) && !decode_op(offset, insn, ours)) return false;
+    if ((!ours || insn.needs_op()) && !decode_op(offset, insn, ours)) return false;
     insn_at_[offset] = static_cast<u16>(region_.insns.size());
     region_.has_vectors |= insn.kind == Kind::Vector;
     region_.insns.push_back(insn);
     return true;
   }
 
-  /// For the interpreter. `as_well`: if the instruction traps; else it runs there always.
+  /// For the interpreter. `as_well`: in rare cases; else it runs there always.
   bool decode_op(u16 offset, Insn& insn, bool as_well) {
     Op op;
     DecodePlace place{.block_gpa = request_.gpa, .offset = offset};
@@ -118,7 +118,7 @@ class Explorer {
     Block block;
     block.start = start;
     block.first = static_cast<u16>(region_.order.size());
-    block.enterable = enterable_.test(start) && !region_.insns[insn_at_[start]].straddles();
+    block.enterable = enterable_.test(start);
     u16 offset = start;
     for (;;) {
       const Insn& insn = region_.insns[insn_at_[offset]];

@@ -47,7 +47,7 @@ struct CodeKind {
   DecodeMode mode;
 };
 
-/// Error: the instruction at the entry reaches into the next page.
+/// Error: the instruction at the entry reaches into the next page, which is not known.
 Result<SourceRegion> explore(const Request& request, const CodeKind& kind);
 
 /// Fills in live_out, live_in and read_in.

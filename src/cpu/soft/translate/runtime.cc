@@ -157,7 +157,8 @@ const Op* Runtime::single_at(const Place& place) {
   const CodeBlock* block = core_.blocks->find_single();
   if (!block) return nullptr;
   single.ops = {block->ops[0], block->ops[1]};
-  single.site = place.site;
+  const bool straddles = place.site->offset + block->length > kPageSize;  // what is in the next page may change
+  single.site = straddles ? nullptr : place.site;
   return single.ops.data();
 }
 
@@ -181,12 +182,16 @@ const void* Runtime::callout(const u8* at) {
   return run_op(&place.region->ops[place.site->op], place);
 }
 
-/// Vector instructions fault at present: the interpreter runs the one at hand.
-const void* Runtime::refuse_vectors(const u8* at) {
-  ++stats_.vectors_refused;
+const void* Runtime::single(const u8* at) {
   Place place = place_of(at);
   take_flags(place);
   return run_single(place);
+}
+
+/// Vector instructions fault at present: the interpreter runs the one at hand.
+const void* Runtime::refuse_vectors(const u8* at) {
+  ++stats_.vectors_refused;
+  return single(at);
 }
 
 const void* Runtime::run_op(const Op* op, const Place& place) {
@@ -243,6 +248,7 @@ extern "C" {
   return core->translation->miss(at, linear, true);
 }
 [[gnu::used, gnu::visibility("hidden")]] const void* atl_translate_callout(Core* core, const u8* at) { return core->translation->callout(at); }
+[[gnu::used, gnu::visibility("hidden")]] const void* atl_translate_single(Core* core, const u8* at) { return core->translation->single(at); }
 [[gnu::used, gnu::visibility("hidden")]] const void* atl_translate_refuse_vectors(Core* core, const u8* at) {
   return core->translation->refuse_vectors(at);
 }
@@ -261,7 +267,7 @@ namespace {
 /// The version of the page at core.rip once no vCPU has a write tag for it, which one vCPU alone settles at once.
 bool translate_here(Core& core) {
   CodeBlock* block = core.blocks->find();
-  if (!block || !block->linkable()) {
+  if (!block || !block->settled()) {
     core.fault_pending = false;
     return false;
   }

@@ -28,6 +28,7 @@ class Runtime {
   const void* lookup(u64 rip);
   const void* miss(const u8* at, u64 linear, bool write);
   const void* callout(const u8* at);
+  const void* single(const u8* at);
   const void* refuse_vectors(const u8* at);
 
   struct Stats {

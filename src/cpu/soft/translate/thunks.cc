@@ -168,6 +168,7 @@ extern "C" {
 ATL_CALLED_THUNK(atl_translate_miss_read_thunk, atl_translate_miss_read)
 ATL_CALLED_THUNK(atl_translate_miss_write_thunk, atl_translate_miss_write)
 ATL_CALLED_THUNK(atl_translate_callout_thunk, atl_translate_callout)
+ATL_CALLED_THUNK(atl_translate_single_thunk, atl_translate_single)
 ATL_CALLED_THUNK(atl_translate_refuse_vectors_thunk, atl_translate_refuse_vectors)
 
 /// Vector instructions may be disabled; then the interpreter runs the one at hand, and raises its fault.
@@ -189,7 +190,7 @@ void write_pads(std::span<u8, kPadsBytes> out) {
   using Code = void (*)();
   constexpr std::array<Code, static_cast<size_t>(Thunk::kCount)> kTargets = {
       atl_translate_lookup_thunk, atl_translate_miss_read_thunk, atl_translate_miss_write_thunk, atl_translate_callout_thunk,
-      atl_translate_load_vectors_thunk};
+      atl_translate_single_thunk, atl_translate_load_vectors_thunk};
   constexpr u8 kJump[] = {0xff, 0x25, 2, 0, 0, 0, 0xcc, 0xcc};  // JMP [rip + 2]; the word follows
   for (size_t i = 0; i < kTargets.size(); ++i) {
     std::memcpy(&out[i * kPadBytes], kJump, sizeof kJump);

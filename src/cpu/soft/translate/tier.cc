@@ -10,8 +10,9 @@ namespace {
 
 /// Entries before a block is translated, and before a translation that was not possible at the moment is tried again.
 constexpr u64 kHot = 64, kAgain = 16;
-/// A page whose code is rewritten again and again: each time its blocks wait twice as long, in the end practically for ever.
-constexpr u32 kMostDoublings = 24;
+/// A page whose code is rewritten again and again: each time its blocks wait twice as long, up to where translating them once more
+/// costs little beside what has run meanwhile. (Linux patches some of its hottest pages dozens of times while it boots.)
+constexpr u32 kMostDoublings = 8;
 
 /// Blocks lie in the arena with their ops behind them.
 CodeBlock& block_of(const Op* first) { return reinterpret_cast<CodeBlock*>(const_cast<Op*>(first))[-1]; }
@@ -42,7 +43,7 @@ bool run_translation(Core& core, const CodeBlock& block) {
   Op& mine = block.ops[0];
   core.rip = core.block_rip;
   using Outcome = CodeCache::Outcome;
-  Outcome outcome = block.linkable() && block.fresh() ? core.translation->translate(block.version) : Outcome::Busy;
+  Outcome outcome = block.settled() && block.fresh() ? core.translation->translate(block.version) : Outcome::Busy;
   if (outcome == Outcome::Ready) {
     mine.run = run_hot;
     return run_hot(core, op);

@@ -11,7 +11,7 @@ Translator::Translator(const CpuidTable& cpuid, HostFeatures host) : decoder_(cp
 
 Result<Draft> Translator::translate(const Request& request) const {
   auto code = static_cast<CodeSize>(request.mode & 3);
-  InsnDecoder insns(features_, code, request.mode & kModeFlatFsGs);
+  InsnDecoder insns(features_, request.mode);
   CodeKind kind{insns, decoder_, {.code = code, .flat_data = true, .flat_stack = true}};
   SourceRegion region = TRY(explore(request, kind));
   find_live_flags(region);

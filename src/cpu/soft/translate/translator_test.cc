@@ -86,6 +86,8 @@ TEST(TranslatorTest, NothingHostileComesOut) {
       {0xd9, 0xe8},                                // fld1
       {0xf3, 0xa4},                                // rep movsb
       {0x0f, 0x31},                                // rdtsc
+      {0xfa, 0xfb, 0x9c, 0x0f, 0x01, 0xf8},        // cli; sti; pushf; swapgs
+      {0x0f, 0x01, 0xcb, 0x0f, 0x01, 0xca},        // stac; clac
       {0xc4, 0xe2, 0x69, 0x92, 0x04, 0x08},        // vgatherdps xmm0, [rax + xmm1], xmm2
   };
   for (const Bytes& code : snippets) {
@@ -221,6 +223,40 @@ TEST(TranslatorTest, Code32WrapsAddressesAndCountsItsStackInWords) {
                     0x97, 0x50, 0x68, 1, 0, 0, 0, 0x5b,  // xchg; push eax; push 1; pop ebx
                     0x0f, 0xb6, 0xec, 0x0f, 0xbe, 0xe6,  // movzx ebp, ah; movsx esp, dh
                     0xa1, 0x20, 0x00, 0x03, 0x00});      // mov eax, [30020]
+}
+
+TEST(TranslatorTest, ShortInstructionsOfTheKernelDoWhatTheInterpreterDoes) {
+  Pair pair;
+  for (TestMachine* m : {&pair.plain(), &pair.translating()}) {
+    m->core().seg[kGs].base = kData + 0x40;
+    m->core().msr.kernel_gs_base = kData + 0x80;
+  }
+  pair.expect_same({0xfb, 0x9c, 0xfa, 0x9c,                                      // sti; pushfq; cli; pushfq
+                    0x48, 0x39, 0xd8, 0x9c,                                      // cmp rax, rbx; pushfq
+                    0x65, 0x48, 0x8b, 0x0c, 0x25, 0, 0, 0, 0,                    // mov rcx, gs:[0]
+                    0x0f, 0x01, 0xf8,                                            // swapgs
+                    0x65, 0x48, 0x8b, 0x14, 0x25, 0, 0, 0, 0,                    // mov rdx, gs:[0]
+                    0x5e, 0x5f, 0x41, 0x58, 0xfb});                              // pop rsi; pop rdi; pop r8; sti
+  const Core &a = pair.plain().core(), &b = pair.translating().core();
+  EXPECT_EQ(a.seg[kGs].base, b.seg[kGs].base);
+  EXPECT_EQ(a.msr.kernel_gs_base, b.msr.kernel_gs_base);
+  EXPECT_EQ(a.rflags(), b.rflags());
+}
+
+TEST(TranslatorTest, AccessFlagSelectsTheOtherTlbSet) {
+  Pair pair;
+  for (TestMachine* m : {&pair.plain(), &pair.translating()}) m->core().cr4 |= kCr4SMAP;
+  pair.expect_same({0x0f, 0x01, 0xcb, 0x48, 0x03, 0x06, 0x9c,  // stac; add rax, [rsi]; pushfq
+                    0x0f, 0x01, 0xcb, 0x48, 0x03, 0x06, 0x5b,  // stac; add rax, [rsi]; pop rbx
+                    0x0f, 0x01, 0xca, 0x0f, 0x01, 0xca});      // clac; clac
+  EXPECT_EQ(pair.plain().core().translate_mode, pair.translating().core().translate_mode);
+}
+
+TEST(TranslatorTest, CompareExchangeOfSixteenBytes) {
+  Pair pair;
+  pair.set(kRsi, kData + 0x100);
+  pair.expect_same({0xf0, 0x48, 0x0f, 0xc7, 0x0e,              // lock cmpxchg16b [rsi]
+                    0x48, 0x0f, 0xc7, 0x0e});                  // cmpxchg16b [rsi]
 }
 
 TEST(TranslatorTest, CodeThatChangesItselfRunsAsWritten) {

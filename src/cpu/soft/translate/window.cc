@@ -36,7 +36,7 @@ class Finder {
   Windows run() {
     for (unsigned i = 0; i < block_.count; ++i) {
       const Insn& insn = region_.insn(block_, i);
-      if (insn.kind == Kind::CallOut) open_.clear();  // it may change the mapping
+      if (insn.kind == Kind::CallOut || insn.kind == Kind::SwapGs) open_.clear();  // it may change the mapping or a base
       note_accesses(static_cast<u16>(i), insn);
       execute(insn);
     }
@@ -63,7 +63,7 @@ class Finder {
     }
     i64 word = word_;
     switch (insn.kind) {
-      case Kind::Push: case Kind::Call: case Kind::CallIndirect: accesses.stack = join_stack(index, kRsp, -word, true); break;
+      case Kind::Push: case Kind::PushFlags: case Kind::Call: case Kind::CallIndirect: accesses.stack = join_stack(index, kRsp, -word, true); break;
       case Kind::Pop: case Kind::Ret: accesses.stack = join_stack(index, kRsp, 0, false); break;
       case Kind::Leave: accesses.stack = join_stack(index, kRbp, 0, false); break;
       default: break;
@@ -135,7 +135,7 @@ class Finder {
     for (u8 r = 0; r < 16; ++r)
       if (insn.writes >> r & 1) registers_[r] = fresh();
     switch (insn.kind) {
-      case Kind::Push: registers_[kRsp] = moved(stack, -word_); break;
+      case Kind::Push: case Kind::PushFlags: registers_[kRsp] = moved(stack, -word_); break;
       case Kind::Pop:
         if (destination(insn) != kRsp) registers_[kRsp] = moved(stack, word_);
         break;
