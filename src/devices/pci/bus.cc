@@ -1,5 +1,6 @@
 #include "devices/pci/bus.h"
 
+#include <algorithm>
 #include <bit>
 
 #include <fmt/core.h>
@@ -24,10 +25,22 @@ std::string place(PciAddress at) { return fmt::format("PCI slot {:02x}.{}", at.s
 
 }  // namespace
 
-PciBus::PciBus(Wiring wiring) : wiring_(std::move(wiring)) {}
+PciBus::PciBus(Wiring wiring, PciBus* parent, PciFunction* bridge)
+    : wiring_(std::move(wiring)),
+      root_(parent ? parent->root_ : *this),
+      bridge_(bridge),
+      locks_(parent ? parent->locks_ : std::make_shared<Locks>()),
+      mutex_(locks_->config),
+      intx_mutex_(locks_->intx) {}
+
+std::unique_ptr<PciBus> PciBus::create_behind(PciBus& parent, PciFunction& bridge) {
+  std::unique_ptr<PciBus> bus(new PciBus(parent.wiring_, &parent, &bridge));
+  bridge.set_secondary(bus.get());
+  return bus;
+}
 
 Result<std::unique_ptr<PciBus>> PciBus::create(Wiring wiring) {
-  std::unique_ptr<PciBus> bus(new PciBus(std::move(wiring)));
+  std::unique_ptr<PciBus> bus(new PciBus(std::move(wiring), nullptr, nullptr));
   bus->ports_region_ = TRY(bus->wiring_.ports.add(
       {.name = "pci-conf", .base = kPortsBase, .size = kPortsSize, .device = bus.get()}));
   return bus;
@@ -35,6 +48,7 @@ Result<std::unique_ptr<PciBus>> PciBus::create(Wiring wiring) {
 
 PciBus::~PciBus() {
   if (ports_region_) wiring_.ports.remove(ports_region_);
+  if (bridge_) bridge_->set_secondary(nullptr);
 }
 
 Status PciBus::add(PciAddress at, PciFunction& function) {
@@ -44,10 +58,10 @@ Status PciBus::add(PciAddress at, PciFunction& function) {
   auto& slot = functions_[at.slot];
   if (slot[at.function])
     return Error(ErrorKind::Exists, fmt::format("{} is taken by {}", place(at), slot[at.function]->name()));
-  if (at.function != 0 && !slot[0])
-    return Error(ErrorKind::Invalid, fmt::format("{}: function 0 of the slot is missing", place(at)));
-  if (at.function != 0) slot[0]->poke(kHeaderType, slot[0]->byte(kHeaderType) | kMultiFunction, 1);
   slot[at.function] = &function;
+  // Until function 0 comes, which tells of the others, a guest does not look for them.
+  const bool several = std::any_of(slot.begin() + 1, slot.end(), [](const PciFunction* f) { return f != nullptr; });
+  if (several && slot[0]) slot[0]->poke(kHeaderType, slot[0]->byte(kHeaderType) | kMultiFunction, 1);
   function.attach(*this, at.slot, at.function);
   return {};
 }
@@ -69,7 +83,7 @@ u32 PciBus::occupied_slots() const {
   Lock lock(mutex_);
   u32 slots = 0;
   for (u8 slot = 0; slot < kSlots; ++slot)
-    if (functions_[slot][0]) slots |= u32{1} << slot;
+    if (std::ranges::any_of(functions_[slot], [](const PciFunction* f) { return f != nullptr; })) slots |= u32{1} << slot;
   return slots;
 }
 
@@ -91,18 +105,60 @@ void PciBus::config_write(PciAddress at, u16 offset, u32 value, unsigned width) 
   if (function) write_function(*function, offset, value, width);
 }
 
-/// A BAR that moved may have uncovered the place of another.
+/// A BAR that moved may have uncovered the place of another, and a bridge's window those of all behind it.
+ATL_THREAD_ANNOTATION(no_thread_safety_analysis)  // the buses share one lock
 void PciBus::write_function(PciFunction& function, u16 offset, u32 value, unsigned width) {
-  if (!function.config_write(offset, value, width)) return;
-  for (auto& slot : functions_)
-    for (PciFunction* other : slot)
-      if (other) other->refresh_mappings();
+  const bool moved = function.config_write(offset, value, width);
+  if (moved || (function.secondary() && offset < kFirstCapability)) root_.refresh_all();
+}
+
+ATL_THREAD_ANNOTATION(no_thread_safety_analysis) void PciBus::refresh_all() {
+  for (auto& slot : functions_) {
+    for (PciFunction* function : slot) {
+      if (!function) continue;
+      function->refresh_mappings();
+      if (PciBus* behind = function->secondary()) behind->refresh_all();
+    }
+  }
+}
+
+bool PciBus::is_reachable(bool io, u64 first, u64 last) const {
+  if (!bridge_) return true;
+  return bridge_->forwards(io, first, last) && bridge_->bus_ && bridge_->bus_->is_reachable(io, first, last);
+}
+
+ATL_THREAD_ANNOTATION(no_thread_safety_analysis)
+PciFunction* PciBus::route(u8 bus, unsigned slot, unsigned number) const {
+  const u8 own = bridge_ ? bridge_->byte(kSecondaryBus) : u8{0};
+  if (bus == own) return functions_[slot & (kSlots - 1)][number & (kFunctions - 1)];
+  for (const auto& functions : functions_) {
+    for (const PciFunction* function : functions) {
+      const PciBus* behind = function ? function->secondary() : nullptr;
+      if (!behind || function->byte(kSecondaryBus) <= own) continue;
+      if (bus >= function->byte(kSecondaryBus) && bus <= function->byte(kSubordinateBus)) return behind->route(bus, slot, number);
+    }
+  }
+  return nullptr;
 }
 
 PciFunction* PciBus::selected() const {
-  bool bus_zero = (address_ >> 16 & 0xff) == 0;
-  if (!(address_ & kConfigEnable) || !bus_zero) return nullptr;
-  return functions_[address_ >> 11 & (kSlots - 1)][address_ >> 8 & (kFunctions - 1)];
+  if (!(address_ & kConfigEnable)) return nullptr;
+  return route(static_cast<u8>(address_ >> 16), address_ >> 11, address_ >> 8);
+}
+
+PciFunction* PciBus::window_function(u64 offset) const {
+  return offset >> 28 ? nullptr : route(static_cast<u8>(offset >> 20), static_cast<unsigned>(offset >> 15), static_cast<unsigned>(offset >> 12));
+}
+
+u32 PciBus::window_read(u64 offset, unsigned width) {
+  Lock lock(mutex_);
+  PciFunction* function = window_function(offset);
+  return function ? function->config_read(offset & 0xfff, width) : static_cast<u32>(byte_mask(width));
+}
+
+void PciBus::window_write(u64 offset, u32 value, unsigned width) {
+  Lock lock(mutex_);
+  if (PciFunction* function = window_function(offset)) write_function(*function, offset & 0xfff, value, width);
 }
 
 u64 PciBus::bus_read(u64 offset, unsigned width) {
@@ -137,17 +193,26 @@ void PciBus::write_reset_control(u8 value) {
 
 u32 PciBus::gsi_of(u8 slot, u8 pin) const {
   Lock lock(intx_mutex_);
-  return pirq_route_[pirq_of(slot, pin)];
+  return pirq_route_[wiring_.pirq_of(slot, pin) & 7];
 }
 
 void PciBus::set_pirq_route(unsigned pirq, u8 gsi) {
   Lock lock(intx_mutex_);
-  u8 before = std::exchange(pirq_route_[pirq & 3], gsi);
+  u8 before = std::exchange(pirq_route_[pirq & 7], gsi);
   if (before == gsi) return;
   drive_gsi(before);
   drive_gsi(gsi);
 }
 
+/// A bridge hands pins on by slot (PCI-to-PCI Bridge 1.2, table 9-1). With the interrupt lock held.
+std::optional<unsigned> PciBus::pirq_of_function(const PciFunction& function, u8 pin) {
+  const PciFunction* at = &function;
+  for (; at->bus_ && at->bus_->bridge_; at = at->bus_->bridge_) pin = static_cast<u8>((pin - 1 + at->slot_) % 4 + 1);
+  if (!at->bus_) return std::nullopt;
+  return wiring_.pirq_of(at->slot_, pin) & 7;
+}
+
+ATL_THREAD_ANNOTATION(no_thread_safety_analysis)  // the buses share one lock
 void PciBus::update_intx(PciFunction& function, std::optional<bool> level, std::optional<bool> disabled) {
   u8 pin = function.config_[kInterruptPin];
   Lock lock(intx_mutex_);
@@ -156,7 +221,7 @@ void PciBus::update_intx(PciFunction& function, std::optional<bool> level, std::
   bool asserted = function.intx_level_ && !function.intx_disabled_;
   if (pin == 0 || asserted == function.intx_asserted_) return;
   function.intx_asserted_ = asserted;
-  add_pirq(pirq_of(function.slot_, pin), asserted ? 1 : -1);
+  if (const auto pirq = pirq_of_function(function, pin)) root_.add_pirq(*pirq, asserted ? 1 : -1);
 }
 
 bool PciBus::intx_level(const PciFunction& function) const {
@@ -167,14 +232,17 @@ bool PciBus::intx_level(const PciFunction& function) const {
 void PciBus::add_pirq(unsigned pirq, int delta) {
   bool before = pirq_level_[pirq] > 0;
   pirq_level_[pirq] += delta;
-  if (before != (pirq_level_[pirq] > 0)) drive_gsi(pirq_route_[pirq]);
+  const bool after = pirq_level_[pirq] > 0;
+  if (before == after) return;
+  drive_gsi(pirq_route_[pirq]);
+  if (wiring_.direct_gsi) wiring_.set_gsi(wiring_.direct_gsi + pirq, after);
 }
 
 /// Several PIRQs may share a GSI: it is high while any of them is.
 void PciBus::drive_gsi(u8 gsi) {
   if (gsi == kNoGsi) return;
   bool level = false;
-  for (unsigned pirq = 0; pirq < 4; ++pirq) level |= pirq_route_[pirq] == gsi && pirq_level_[pirq] > 0;
+  for (unsigned pirq = 0; pirq < 8; ++pirq) level |= pirq_route_[pirq] == gsi && pirq_level_[pirq] > 0;
   wiring_.set_gsi(gsi, level);
 }
 

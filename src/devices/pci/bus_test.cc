@@ -165,10 +165,12 @@ TEST_F(PciBusTest, IsaBridgeRoutesPirqsAnew) {
   bus_->remove({1, 0});
 }
 
-TEST_F(PciBusTest, SlotsAreTakenOnceAndFunctionsNeedFunctionZero) {
+TEST_F(PciBusTest, SlotsAreTakenOnceAndFunctionsComeInAnyOrder) {
   PciFunction other("other", {});
   EXPECT_EQ(bus_->add({3, 0}, other).error().kind(), ErrorKind::Exists);
-  EXPECT_FALSE(bus_->add({5, 1}, other));
+  ASSERT_TRUE(bus_->add({5, 1}, other));
+  EXPECT_EQ(bus_->occupied_slots(), 1u << 3 | 1u << 5);
+  bus_->remove({5, 1});
   EXPECT_FALSE(bus_->add({32, 0}, other));
   ASSERT_TRUE(bus_->add({3, 1}, other));
   EXPECT_EQ(config(kHeaderType, 1), 0x80u);
@@ -223,6 +225,25 @@ TEST_F(PciBusTest, MsixCapabilityEnablesMasksAndKeepsPending) {
   function.fire_msix(1);
   function.fire_msix(99);
   EXPECT_EQ(vm_.routes[1]->fired, 2);
+  bus_->remove({6, 0});
+}
+
+TEST_F(PciBusTest, MsiSendsTheGuestsMessageAndSharesWhatIsNotEnabled) {
+  PciFunction function("msi", {.vendor = 1});
+  ASSERT_TRUE(function.add_msi(vm_, 4));
+  ASSERT_TRUE(bus_->add({6, 0}, function));
+  const u8 at = function.byte(kCapabilities);
+  function.fire_msi(0);
+  EXPECT_EQ(vm_.routes[0]->fired, 0);
+  bus_->config_write({6, 0}, at + 4, 0xfee01000, 4);
+  bus_->config_write({6, 0}, at + 12, 0x40, 2);
+  bus_->config_write({6, 0}, at + 2, 1 << 4 | 1, 2);
+  EXPECT_TRUE(function.msi_enabled());
+  function.fire_msi(3);
+  EXPECT_EQ(vm_.routes[1]->fired, 1);
+  EXPECT_EQ(vm_.routes[1]->message, (cpu::MsiMessage{0xfee01000, 0x41}));
+  function.reset();
+  EXPECT_FALSE(function.msi_enabled());
   bus_->remove({6, 0});
 }
 

@@ -18,10 +18,26 @@ inline constexpr u16 kHeaderType = 0x0e;
 inline constexpr u16 kBar0 = 0x10;
 inline constexpr u16 kSubsystemVendorId = 0x2c;
 inline constexpr u16 kSubsystemId = 0x2e;
+inline constexpr u16 kExpansionRom = 0x30;
 inline constexpr u16 kCapabilities = 0x34;
 inline constexpr u16 kInterruptLine = 0x3c;
 inline constexpr u16 kInterruptPin = 0x3d;
 inline constexpr u16 kFirstCapability = 0x40;
+
+// Type 1 header (PCI-to-PCI Bridge 1.2, 3.2).
+inline constexpr u8 kHeaderBridge = 1;
+inline constexpr u16 kPrimaryBus = 0x18;
+inline constexpr u16 kSecondaryBus = 0x19;
+inline constexpr u16 kSubordinateBus = 0x1a;
+inline constexpr u16 kIoBase = 0x1c;
+inline constexpr u16 kIoLimit = 0x1d;
+inline constexpr u16 kMemoryBase = 0x20;
+inline constexpr u16 kMemoryLimit = 0x22;
+inline constexpr u16 kPrefetchBase = 0x24;
+inline constexpr u16 kPrefetchLimit = 0x26;
+inline constexpr u16 kPrefetchBaseUpper = 0x28;
+inline constexpr u16 kPrefetchLimitUpper = 0x2c;
+inline constexpr u16 kBridgeControl = 0x3e;
 
 inline constexpr u16 kConfigBytes = 256;
 inline constexpr unsigned kBars = 6;
@@ -46,10 +62,14 @@ inline constexpr u8 kMultiFunction = 0x80;  // header type
 inline constexpr u32 kBarIo = 1 << 0;
 inline constexpr u32 kBarMemory64 = 2 << 1;
 inline constexpr u32 kBarPrefetch = 1 << 3;
+inline constexpr u32 kRomEnable = 1 << 0;  // expansion ROM (6.2.5.2)
 
 // Capability identifiers (appendix H).
+inline constexpr u8 kCapabilityMsi = 0x05;
 inline constexpr u8 kCapabilityVendor = 0x09;
 inline constexpr u8 kCapabilityMsix = 0x11;
+
+inline constexpr u8 kMsiCapabilityBytes = 14;  // 6.8.1, with a 64-bit address
 
 // MSI-X capability and table (6.8.2).
 inline constexpr u16 kMsixControl = 2;  // offset in the capability
