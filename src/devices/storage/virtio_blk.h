@@ -13,18 +13,11 @@
 
 #include "base/task.h"
 #include "block/node.h"
+#include "devices/storage/disk_io.h"
 #include "devices/storage/virtio_blk_spec.h"
 #include "devices/virtio/device.h"
 
 namespace atl::devices {
-
-/// The host failed a request of the guest.
-struct BlockError {
-  bool read = false;
-  bool no_space = false;
-  block::ErrorPolicy action = block::ErrorPolicy::Report;  // Report, Ignore or Stop: what has been done
-  std::string text;
-};
 
 struct VirtioBlkOptions {
   std::string serial;  // at most 20 bytes reach the guest
