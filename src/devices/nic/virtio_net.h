@@ -12,12 +12,11 @@
 #include <optional>
 #include <vector>
 
+#include "devices/nic/ethernet.h"
 #include "devices/virtio/device.h"
 #include "net/backend.h"
 
 namespace atl::devices {
-
-using MacAddress = std::array<u8, 6>;
 
 struct VirtioNetOptions {
   MacAddress mac{};
