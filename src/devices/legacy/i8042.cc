@@ -33,6 +33,7 @@ void I8042::reset() {
   output_port_ = kNotReset | kA20;
   awaited_by_ = 0;
   last_was_command_ = break_prefix_ = false;
+  keyboard_sink_.set_leds(keyboard_.leds());
   update_interrupts();
 }
 
@@ -58,13 +59,14 @@ void I8042::visit(Archive& archive) {
   for (Output o : output_) flat.insert(flat.end(), {o.byte, o.auxiliary});
   archive.blob(5, "output", flat, 2 * kOutputLimit);
   archive.field(6, "break_prefix", break_prefix_);
-  archive.part(7, "keyboard", [&](Archive& a) { keyboard_.visit(a); });
-  archive.part(8, "mouse", [&](Archive& a) { mouse_.visit(a); });
+  archive.part(7, "keyboard", [this](Archive& a) ATL_THREAD_ANNOTATION(no_thread_safety_analysis) { keyboard_.visit(a); });
+  archive.part(8, "mouse", [this](Archive& a) ATL_THREAD_ANNOTATION(no_thread_safety_analysis) { mouse_.visit(a); });
   if (!archive.loading()) return;
   output_.clear();
   for (size_t i = 0; i + 1 < flat.size(); i += 2) {
     output_.push_back({flat[i], flat[i + 1] != 0});
   }
+  keyboard_sink_.set_leds(keyboard_.leds());
   update_interrupts();
 }
 
@@ -156,6 +158,7 @@ void I8042::take_data(u8 value) {
     default:  // to the keyboard, which switches its interface on
       command_byte_ &= static_cast<u8>(~kKeyboardOff);
       keyboard_.take(value);
+      keyboard_sink_.set_leds(keyboard_.leds());
       refill();
       break;
   }

@@ -15,6 +15,7 @@
 #include "devices/input/ps2_mouse.h"
 #include "devices/legacy/byte_ports.h"
 #include "devices/legacy/system_control.h"
+#include "display/input.h"
 
 namespace atl::devices {
 
@@ -31,8 +32,22 @@ class I8042 final : public Device, public BytePorts {
   // The user's hands.
   void key(ps2::Key key, bool down);
   void move(i32 dx, i32 dy, i32 dz, u8 buttons);
+  display::KeySink& keyboard_sink() { return keyboard_sink_; }
+  display::PointerSink& mouse_sink() { return mouse_sink_; }
 
  private:
+  struct KeyboardSink final : display::KeySink {
+    explicit KeyboardSink(I8042& owner) : owner_(owner) { in_use_.set_always(); }
+    std::string_view name() const override { return "QEMU PS/2 Keyboard"; }
+    void key(u8 number, bool down) override { owner_.key(number, down); }
+    I8042& owner_;
+  };
+  struct MouseSink final : display::PointerSink {
+    explicit MouseSink(I8042& owner) : PointerSink(false), owner_(owner) { in_use_.set_always(); }
+    std::string_view name() const override { return "QEMU PS/2 Mouse"; }
+    void pointer(const display::PointerEvent& e) override { owner_.move(e.x, e.y, e.wheel, e.buttons); }
+    I8042& owner_;
+  };
   struct CommandPort final : BytePorts {
     explicit CommandPort(I8042& owner) : owner_(owner) {}
     u8 read_byte(u64) override { return owner_.read_status(); }
@@ -62,6 +77,8 @@ class I8042 final : public Device, public BytePorts {
   cpu::IrqLine& mouse_irq_;
   SystemControl& system_;
   CommandPort command_port_{*this};
+  KeyboardSink keyboard_sink_{*this};
+  MouseSink mouse_sink_{*this};
 
   Mutex mutex_;
   std::deque<Output> output_ GUARDED_BY(mutex_);  // bytes of the controller itself may queue, those of devices wait there

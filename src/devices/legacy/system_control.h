@@ -11,6 +11,10 @@ class SystemControl {
   virtual void request_power_off() = 0;
   /// The program ends with this exit status (isa-debug-exit).
   virtual void request_exit(int status) = 0;
+  /// The guest's kernel has crashed; `crash_kernel`: it goes on with another one (pvpanic).
+  virtual void report_panic(bool crash_kernel) = 0;
+  /// A watchdog was not fed.
+  virtual void report_watchdog() = 0;
 };
 
 }  // namespace atl::devices

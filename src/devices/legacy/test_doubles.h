@@ -45,7 +45,9 @@ struct RecordingSystem final : SystemControl {
   void request_reset() override { ++resets; }
   void request_power_off() override { ++power_offs; }
   void request_exit(int status) override { exit_status = status; }
-  int resets = 0, power_offs = 0;
+  void report_panic(bool crash_kernel) override { ++(crash_kernel ? crashes_loaded : panics); }
+  void report_watchdog() override { ++watchdogs; }
+  int resets = 0, power_offs = 0, panics = 0, crashes_loaded = 0, watchdogs = 0;
   std::optional<int> exit_status;
 };
 
