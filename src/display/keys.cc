@@ -34,7 +34,33 @@ constexpr Key kKeys[] = {
     {"compose", 0xdd}, {"menu", 0xdd}, {"power", 0xde}, {"sleep", 0xdf}, {"wake", 0xe3},
 };
 
+/// Linux numbers the keys of the old keyboard as their scan codes; these came later.
+struct LaterKey {
+  u16 code;
+  u8 number;
+};
+constexpr LaterKey kLaterKeys[] = {
+    {89, 0x73}, {92, 0x79}, {93, 0x70}, {94, 0x7b}, {96, 0x9c}, {97, 0x9d}, {98, 0xb5}, {99, 0xb7}, {100, 0xb8}, {102, 0xc7},
+    {103, 0xc8}, {104, 0xc9}, {105, 0xcb}, {106, 0xcd}, {107, 0xcf}, {108, 0xd0}, {109, 0xd1}, {110, 0xd2}, {111, 0xd3},
+    {113, 0xa0}, {114, 0xae}, {115, 0xb0}, {116, 0xde}, {117, 0x59}, {119, 0xc6}, {121, 0x7e}, {124, 0x7d}, {125, 0xdb},
+    {126, 0xdc}, {127, 0xdd}, {140, 0xa1}, {142, 0xdf}, {143, 0xe3}, {164, 0xa2}, {166, 0xa4}, {172, 0xb2},
+};
+constexpr bool is_old_key(u32 code) { return (code >= 1 && code <= 83) || (code >= 86 && code <= 88); }
+
 }  // namespace
+
+u16 linux_code_of_key(u8 number) {
+  if (number == 0x54) return 99;  // SysRq with Alt held has a scan code of its own
+  if (is_old_key(number)) return number;
+  const auto* found = std::ranges::find(kLaterKeys, number, &LaterKey::number);
+  return found == std::end(kLaterKeys) ? u16{0} : found->code;
+}
+
+u8 key_of_linux_code(u32 code) {
+  if (is_old_key(code)) return static_cast<u8>(code);
+  const auto* found = std::ranges::find(kLaterKeys, code, &LaterKey::code);
+  return found == std::end(kLaterKeys) ? u8{0} : found->number;
+}
 
 std::optional<u8> key_number(std::string_view name) {
   const auto* found = std::ranges::find(kKeys, name, &Key::name);

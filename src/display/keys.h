@@ -13,4 +13,8 @@ std::optional<u8> key_number(std::string_view name);
 /// "" if no key has this number.
 std::string_view key_name(u8 number);
 
+/// Linux's code of a key (linux/input-event-codes.h), and back; 0 if there is none.
+u16 linux_code_of_key(u8 number);
+u8 key_of_linux_code(u32 code);
+
 }  // namespace atl::display

@@ -7,27 +7,36 @@
 namespace atl::devices {
 namespace {
 
-constexpr PciIdentity kIdentity = {.vendor = 0x1234, .device = 0x1111, .revision = 2, .class_code = 0x030000,
-                                   .subsystem_vendor = 0x1af4, .subsystem = 0x1100};
+constexpr std::string_view kNames[] = {"VGA", "secondary-vga", "bochs-display"};   // by VgaKind
+constexpr PciIdentity identity(VgaKind kind) {
+  return {.vendor = 0x1234, .device = 0x1111, .revision = 2, .class_code = kind == VgaKind::Primary ? 0x030000u : 0x038000u,
+          .subsystem_vendor = 0x1af4, .subsystem = 0x1100};
+}
 constexpr u64 kRegisterBytes = 4096;
 constexpr u64 kVgaRegisters = 0x400, kVbeRegisters = 0x500;
 constexpr u64 kBlinkPhase_ns = 267'000'000;  // 16 frames of 60 Hz
 
 }  // namespace
 
-Result<std::unique_ptr<Vga>> Vga::create(u64 memory_bytes) {
-  auto ram = TRY(memory::RamBlock::create("vga.vram", memory_bytes, {}));
-  return std::unique_ptr<Vga>(new Vga(std::move(ram)));
+Result<std::unique_ptr<Vga>> Vga::create(const VgaOptions& options) {
+  auto ram = TRY(memory::RamBlock::create("vga.vram", options.memory_bytes, {}));
+  return std::unique_ptr<Vga>(new Vga(options, std::move(ram)));
 }
 
-Vga::Vga(std::shared_ptr<memory::RamBlock> ram)
-    : ram_(std::move(ram)),
+Vga::Vga(const VgaOptions& options, std::shared_ptr<memory::RamBlock> ram)
+    : options_(options),
+      ram_(std::move(ram)),
       registers_(static_cast<u32>(ram_->size())),
       memory_(registers_, ram_->bytes()),
       picture_(registers_, ram_->bytes()),
-      function_("VGA", kIdentity) {
-  function_.set_bar(0, {.kind = PciBar::Kind::Memory32, .prefetchable = true, .size = ram_->size(), .ram = ram_});
-  function_.set_bar(2, {.kind = PciBar::Kind::Memory32, .size = kRegisterBytes, .device = &mmio_});
+      function_(std::string(kNames[static_cast<u8>(options.kind)]), identity(options.kind)) {
+  if (options_.edid) edid_ = display::make_edid(options_.width, options_.height);
+  set_bars(function_);
+}
+
+void Vga::set_bars(PciFunction& function) {
+  function.set_bar(0, {.kind = PciBar::Kind::Memory32, .prefetchable = true, .size = ram_->size(), .ram = ram_});
+  function.set_bar(2, {.kind = PciBar::Kind::Memory32, .size = kRegisterBytes, .device = &mmio_});
 }
 
 void Vga::reset() {
@@ -39,8 +48,8 @@ void Vga::reset() {
 
 void Vga::visit(Archive& archive) {
   Lock lock(mutex_);
-  archive.part(1, "registers", [&](Archive& a) { registers_.visit(a); });
-  archive.part(2, "memory", [&](Archive& a) { memory_.visit(a); });
+  archive.part(1, "registers", [this](Archive& a) ATL_THREAD_ANNOTATION(no_thread_safety_analysis) { registers_.visit(a); });
+  archive.part(2, "memory", [this](Archive& a) ATL_THREAD_ANNOTATION(no_thread_safety_analysis) { memory_.visit(a); });
   archive.part(3, "pci", [&](Archive& a) { function_.visit(a); });
 }
 
@@ -92,7 +101,12 @@ void Vga::Window::write_byte(u64 offset, u8 value) {
 
 u64 Vga::Registers::bus_read(u64 offset, unsigned width) {
   Lock lock(vga.mutex_);
-  if (offset - kVgaRegisters < 0x20) {
+  if (offset < kVgaRegisters && vga.options_.edid) {
+    u64 value = 0;
+    for (unsigned i = 0; i < width; ++i) value |= u64{offset + i < display::kEdidBytes ? vga.edid_[offset + i] : u8{0}} << 8 * i;
+    return value;
+  }
+  if (offset - kVgaRegisters < 0x20 && vga.options_.kind != VgaKind::Bochs) {
     u64 value = 0;
     for (unsigned i = 0; i < width; ++i)
       value |= u64{vga.registers_.read_port(static_cast<u16>(0x3c0 + offset - kVgaRegisters + i))} << 8 * i;
@@ -106,6 +120,7 @@ u64 Vga::Registers::bus_read(u64 offset, unsigned width) {
 void Vga::Registers::bus_write(u64 offset, u64 value, unsigned width) {
   Lock lock(vga.mutex_);
   if (offset - kVgaRegisters < 0x20) {
+    if (vga.options_.kind == VgaKind::Bochs) return;
     for (unsigned i = 0; i < width; ++i)
       vga.registers_.write_port(static_cast<u16>(0x3c0 + offset - kVgaRegisters + i), static_cast<u8>(value >> 8 * i));
   } else if (offset - kVbeRegisters < VgaRegisters::kVbeCount * 2) {

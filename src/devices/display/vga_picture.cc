@@ -194,6 +194,11 @@ void VgaPicture::draw_linear(display::Surface& surface) const {
 }
 
 void VgaPicture::draw_direct_row(std::span<u32> out, u64 start, unsigned bits) const {
+  if (bits == 32 && start % 4 == 0 && start + out.size_bytes() <= memory_.size()) {
+    const auto* from = reinterpret_cast<const u32*>(&memory_[start]);
+    std::transform(from, from + out.size(), out.begin(), [](u32 pixel) { return pixel & 0xffffff; });
+    return;
+  }
   const unsigned step = (bits + 7) / 8;
   // The memory's size is a power of two and the mode fits: only a hostile start wraps, and then by whole bytes.
   for (u32 x = 0; x < out.size(); ++x) {

@@ -6,7 +6,7 @@ namespace atl::devices {
 namespace {
 
 constexpr u16 kVbeFirstId = 0xb0c0, kVbeLastId = 0xb0c5;
-constexpr u16 kMaxX = 2560, kMaxY = 1600, kMaxBpp = 32;
+constexpr u16 kMaxX = 5120, kMaxY = 2880, kMaxBpp = 32;
 
 // Which bits of a register exist.
 constexpr std::array<u8, 8> kSequencerMask = {0x03, 0x3d, 0x0f, 0x3f, 0x0e, 0, 0, 0};

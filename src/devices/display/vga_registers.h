@@ -3,7 +3,7 @@
 //
 // Supported: sequencer, CRT controller with its write protection, graphics and attribute controllers, DAC with both index
 // modes and 6 or 8 bits, input status (retrace is made up: it toggles by reads), colour and monochrome port places, VBE mode
-// setting up to 2560x1600 and virtual screens. Missing: light pen, feature control's meaning.
+// setting up to 5120x2880 and virtual screens. Missing: light pen, feature control's meaning.
 // Thread: the owner's lock guards it.
 #pragma once
 

@@ -7,7 +7,7 @@ namespace {
 
 class VgaTest : public testing::Test {
  protected:
-  VgaTest() : vga_(MUST(Vga::create(1 * kMiB))) {}  // memory for it can be had
+  VgaTest() : vga_(MUST(Vga::create({.memory_bytes = 1 * kMiB}))) {}  // memory for it can be had
 
   void out(u16 port, u8 value) { vga_->ports().bus_write(port - Vga::kFirstPort, value, 1); }
   u8 in(u16 port) { return static_cast<u8>(vga_->ports().bus_read(port - Vga::kFirstPort, 1)); }
@@ -151,7 +151,7 @@ TEST_F(VgaTest, StateComesBack) {
   Archive out;
   vga_->visit(out);
   const std::vector<u8> bytes = out.take();
-  auto second = MUST(Vga::create(1 * kMiB));
+  auto second = MUST(Vga::create({.memory_bytes = 1 * kMiB}));
   Archive in{std::span<const u8>(bytes)};
   second->visit(in);
   ASSERT_TRUE(in.status());

@@ -21,6 +21,8 @@ class Keyboard final : public Device {
   void take(u8 byte) override;
   /// A key goes down (again, while it repeats) or up.
   void key(Key key, bool down);
+  /// Lights: display::KeyboardLed.
+  u8 leds() const { return leds_; }
 
  private:
   void set_defaults();

@@ -51,6 +51,7 @@ void VirtioDevice::config_write(u32 offset, std::span<const u8> data) {
       config_[offset + i] = data[i];
       changed = true;
     }
+    if (changed) config_selected(config_);
   }
   u32 size = static_cast<u32>(data.size());
   if (changed) enqueue([this, offset, size] { config_written(offset, size); });

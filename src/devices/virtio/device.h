@@ -104,6 +104,8 @@ class VirtioDevice : private QueueOwner {
   virtual void reset_state() {}
   /// The driver wrote to the configuration bytes (already stored).
   virtual void config_written(u32 offset, u32 size) { (void)offset, (void)size; }
+  /// The same, at once: the driver reads on what depends on it. On the thread that wrote, under the lock of the bytes.
+  virtual void config_selected(std::span<u8> config) { (void)config; }
   virtual void visit(Archive& archive) { (void)archive; }
 
   Queue& queue_at(u16 index) { return *queues_[index]; }

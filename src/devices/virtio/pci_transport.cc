@@ -73,15 +73,18 @@ std::vector<u8> capability_body(const Capability& capability) {
 u32 class_of(u16 device_id) {
   switch (device_id) {
     case kIdNet: return 0x020000;
-    case kIdBlock: return 0x010000;
+    case kIdBlock:
+    case kIdScsi: return 0x010000;
     case kIdConsole: return 0x078000;
+    case kIdGpu: return 0x038000;
+    case kIdInput: return 0x098000;
     default: return 0x00ff00;
   }
 }
 
-PciIdentity identity_of(const VirtioDevice& device) {
+PciIdentity identity_of(const VirtioDevice& device, std::optional<u32> class_code) {
   return {.vendor = kVendor, .device = static_cast<u16>(kDeviceBase + device.device_id()), .revision = 1,
-          .class_code = class_of(device.device_id()), .subsystem_vendor = kVendor, .subsystem = kSubsystem};
+          .class_code = class_code.value_or(class_of(device.device_id())), .subsystem_vendor = kVendor, .subsystem = kSubsystem};
 }
 
 }  // namespace
@@ -90,7 +93,7 @@ VirtioPci::VirtioPci(std::unique_ptr<VirtioDevice> device, VirtioPciOptions opti
     : device_(std::move(device)),
       options_(std::move(options)),
       control_(*device_),
-      function_(options_.type, identity_of(*device_)),
+      function_(options_.type, identity_of(*device_, options_.class_code)),
       queue_vectors_(device_->queue_count()) {
   reset_registers();
 }

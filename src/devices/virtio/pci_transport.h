@@ -11,8 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "devices/device.h"
-#include "devices/pci/function.h"
+#include "devices/pci/device.h"
 #include "devices/virtio/control.h"
 #include "devices/virtio/device.h"
 
@@ -20,17 +19,17 @@ namespace atl::devices {
 
 struct VirtioPciOptions {
   std::string type;               // "virtio-blk-pci"
+  std::optional<u32> class_code;  // in place of that of the device's kind
   std::optional<unsigned> vectors; // MSI-X vectors; by default one a queue and one more; 0: INTx only
 };
 
-class VirtioPci final : public Device, private VirtioInterrupts {
+class VirtioPci final : public PciDevice, private VirtioInterrupts {
  public:
   static Result<std::unique_ptr<VirtioPci>> create(cpu::Vm& vm, std::unique_ptr<VirtioDevice> device,
                                                    VirtioPciOptions options);
   ~VirtioPci() override;
 
-  /// To put on a PciBus, and to take off before this is destroyed.
-  PciFunction& function() { return function_; }
+  PciFunction& function() override { return function_; }
   VirtioDevice& device() { return *device_; }
 
   std::string_view type() const override { return options_.type; }

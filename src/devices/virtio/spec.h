@@ -28,6 +28,9 @@ inline constexpr u16 kIdBlock = 2;
 inline constexpr u16 kIdConsole = 3;
 inline constexpr u16 kIdEntropy = 4;
 inline constexpr u16 kIdBalloon = 5;
+inline constexpr u16 kIdScsi = 8;
+inline constexpr u16 kIdGpu = 16;
+inline constexpr u16 kIdInput = 18;
 
 inline constexpr u16 kNoVector = 0xffff;  // VIRTIO_MSI_NO_VECTOR
 

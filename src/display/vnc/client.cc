@@ -1,13 +1,9 @@
 #include "display/vnc/client.h"
 
-#include <nettle/des.h>
-#include <sys/random.h>
-
 #include <algorithm>
 #include <utility>
 
-#include "base/endian.h"
-#include "display/vnc/keysyms.h"
+#include "display/vnc/keymap.h"
 
 namespace atl::display::vnc {
 namespace {
@@ -15,307 +11,224 @@ namespace {
 constexpr size_t kMaxInput = 64 * 1024;   // of one message that is kept whole
 constexpr u16 kMaxEncodings = 1024;
 constexpr u32 kMaxCutText = 16 * 1024 * 1024;
-constexpr size_t kDesKey = 8;
-
-void put16(std::vector<u8>& out, u32 value) {
-  out.push_back(static_cast<u8>(value >> 8));
-  out.push_back(static_cast<u8>(value));
-}
-void put32(std::vector<u8>& out, u32 value) {
-  put16(out, value >> 16);
-  put16(out, value & 0xffff);
-}
-void put_text(std::vector<u8>& out, std::string_view text) {
-  put32(out, static_cast<u32>(text.size()));
-  out.insert(out.end(), text.begin(), text.end());
-}
-
-/// What the viewer must answer (7.2.2): DES with the password's bytes mirrored.
-void expected_response(const std::string& password, const u8 (&challenge)[16], u8 (&out)[16]) {
-  u8 key[kDesKey] = {};
-  for (size_t i = 0; i < std::min(password.size(), kDesKey); ++i)
-    for (unsigned bit = 0; bit < 8; ++bit)
-      if (password[i] >> bit & 1) key[i] |= static_cast<u8>(0x80 >> bit);
-  des_ctx context;
-  nettle_des_set_key(&context, key);
-  nettle_des_encrypt(&context, sizeof challenge, out, challenge);
-}
-
-/// Without telling by time how much was right.
-bool equal_secrets(const u8* a, const u8* b, size_t size) {
-  u8 difference = 0;
-  for (size_t i = 0; i < size; ++i) difference |= a[i] ^ b[i];
-  return difference == 0;
-}
+constexpr size_t kMaxOutput = 16 * 1024 * 1024;  // of answers that a viewer asks for and does not read
+constexpr u8 kShift = 0x2a, kShiftRight = 0x36;
 
 }  // namespace
 
-Client::Client(const Settings& settings, const Input& input, const Surface& picture)
-    : settings_(settings), hands_(input), picture_(picture) {
-  output_.insert(output_.end(), kVersion, kVersion + kVersionBytes);
-  resized();
-  size_changed_ = false;
-}
+Client::Client(const Settings& settings, const Input& input, const Surface& picture, const CursorShape& cursor, bool secured)
+    : settings_(settings), hands_(input), picture_(picture), handshake_(settings, secured, output_),
+      updates_(settings, input, picture, cursor) {}
 
 bool Client::receive(std::span<const u8> bytes) {
-  input_.insert(input_.end(), bytes.begin(), bytes.end());
+  input_.append(bytes);
   Parsed result = Parsed::Done;
-  while (result == Parsed::Done && (at_ < input_.size() || skip_)) result = parse_one();
-  input_.erase(input_.begin(), input_.begin() + static_cast<std::ptrdiff_t>(at_));
-  at_ = 0;
-  return result != Parsed::Broken && input_.size() <= kMaxInput;
+  while (result == Parsed::Done && input_.left() > 0) result = wants_tls() ? Parsed::Broken : parse_one();
+  input_.compact();
+  return result != Parsed::Broken && input_.left() <= kMaxInput && output_.size() <= kMaxOutput;
 }
 
-Client::Parsed Client::parse_one() {
+Parsed Client::parse_one() {
   if (skip_) {
-    const size_t part = std::min<size_t>(skip_, input_.size() - at_);
-    if (part == 0) return Parsed::NeedMore;
-    at_ += part;
-    skip_ -= static_cast<u32>(part);
+    const size_t part = std::min<u64>(skip_, input_.left());
+    input_.take(part);
+    skip_ -= part;
     return Parsed::Done;
   }
-  switch (state_) {
-    case State::Version: return parse_version();
-    case State::Security: return parse_security();
-    case State::Challenge: return parse_response();
-    case State::Init: return parse_init();
-    default: return parse_message();
-  }
+  if (ready_) return parse_message();
+  const Parsed result = handshake_.parse(input_);
+  if (handshake_.done()) begin_session();
+  return result;
 }
 
-// -- handshake -------------------------------------------------------------------------------------------------------------
-
-/// "RFB 003.00x\n"; what is not 3.7 or 3.8 counts as 3.3 (7.1.1).
-Client::Parsed Client::parse_version() {
-  if (!has(kVersionBytes)) return Parsed::NeedMore;
-  const std::string text(here(), here() + kVersionBytes);
-  at_ += kVersionBytes;
-  if (!text.starts_with("RFB 003.") || text.back() != '\n') return Parsed::Broken;
-  minor_ = text == kVersion ? 8 : text == "RFB 003.007\n" ? 7 : 3;
-  if (minor_ == 3) return impose_security();
-  output_.push_back(1);
-  output_.push_back(static_cast<u8>(offered_security()));
-  state_ = State::Security;
-  return Parsed::Done;
-}
-
-/// In 3.3 the server chooses.
-Client::Parsed Client::impose_security() {
-  put32(output_, static_cast<u32>(offered_security()));
-  return begin_security();
-}
-
-Client::Parsed Client::begin_security() {
-  if (offered_security() == Security::None) {
-    if (minor_ == 8) put32(output_, 0);
-    state_ = State::Init;
-    return Parsed::Done;
-  }
-  if (::getrandom(challenge_, sizeof challenge_, 0) != sizeof challenge_) return Parsed::Broken;
-  output_.insert(output_.end(), challenge_, challenge_ + sizeof challenge_);
-  state_ = State::Challenge;
-  return Parsed::Done;
-}
-
-Client::Parsed Client::parse_security() {
-  const u8 chosen = *here();
-  ++at_;
-  return chosen == static_cast<u8>(offered_security()) ? begin_security() : Parsed::Broken;
-}
-
-Client::Parsed Client::parse_response() {
-  if (!has(sizeof challenge_)) return Parsed::NeedMore;
-  u8 wanted[16];
-  expected_response(*settings_.password, challenge_, wanted);
-  const bool right = !settings_.password->empty() && equal_secrets(here(), wanted, sizeof wanted);
-  at_ += sizeof challenge_;
-  if (!right) {
-    refuse("Authentication failed");
-    return Parsed::Broken;
-  }
-  put32(output_, 0);
-  state_ = State::Init;
-  return Parsed::Done;
-}
-
-void Client::refuse(const std::string& reason) {
-  put32(output_, 1);
-  if (minor_ == 8) put_text(output_, reason);
-}
-
-Client::Parsed Client::parse_init() {
-  shared_ = *here() != 0;
-  ++at_;
-  width_ = picture_.width();
-  height_ = picture_.height();
-  put16(output_, width_);
-  put16(output_, height_);
-  format_.append_to(output_);
+void Client::begin_session() {
+  ready_ = true;
+  updates_.start();
+  put16(output_, picture_.width());
+  put16(output_, picture_.height());
+  PixelFormat().append_to(output_);
   put_text(output_, settings_.name);
-  state_ = State::Ready;
-  return Parsed::Done;
 }
 
-// -- messages --------------------------------------------------------------------------------------------------------------
+void Client::resized() { updates_.resized(std::exchange(asked_size_, false) ? SizeReason::ThisViewer : SizeReason::Server); }
 
-Client::Parsed Client::parse_message() {
-  switch (*here()) {
-    case kSetPixelFormat: {
-      if (!has(4 + PixelFormat::kWireBytes)) return Parsed::NeedMore;
-      auto format = PixelFormat::parse(std::span<const u8, PixelFormat::kWireBytes>(here() + 4, PixelFormat::kWireBytes));
-      at_ += 4 + PixelFormat::kWireBytes;
-      if (!format) return Parsed::Broken;
-      format_ = *format;
-      return Parsed::Done;
-    }
+Parsed Client::parse_message() {
+  switch (input_.byte(0)) {
+    case kSetPixelFormat: return parse_format();
     case kSetEncodings: return parse_encodings();
     case kUpdateRequest: return parse_update_request();
     case kKeyEvent: return parse_key();
     case kPointerEvent: return parse_pointer();
     case kClientCutText: return parse_cut_text();
+    case kEnableContinuous: return parse_continuous();
+    case kClientFence: return parse_fence();
+    case kXvp: return parse_xvp();
+    case kSetDesktopSize: return parse_desktop_size();
     case kQemuMessage: return parse_qemu();
     default: return Parsed::Broken;
   }
 }
 
-Client::Parsed Client::parse_encodings() {
-  if (!has(4)) return Parsed::NeedMore;
-  const u16 count = load_be<u16>(here() + 2);
+// -- picture ---------------------------------------------------------------------------------------------------------------
+
+Parsed Client::parse_format() {
+  constexpr size_t kBytes = 4 + PixelFormat::kWireBytes;
+  if (!input_.has(kBytes)) return Parsed::NeedMore;
+  auto format = PixelFormat::parse(std::span<const u8, PixelFormat::kWireBytes>(input_.here() + 4, PixelFormat::kWireBytes));
+  input_.take(kBytes);
+  if (!format) return Parsed::Broken;
+  updates_.set_format(*format);
+  return Parsed::Done;
+}
+
+Parsed Client::parse_encodings() {
+  if (!input_.has(4)) return Parsed::NeedMore;
+  const u16 count = input_.be16(2);
   if (count > kMaxEncodings) return Parsed::Broken;
-  if (!has(4 + size_t{count} * 4)) return Parsed::NeedMore;
-  wants_zrle_ = wants_resize_ = wants_qemu_keys_ = false;
-  for (u16 i = 0; i < count; ++i) {
-    const i32 encoding = static_cast<i32>(load_be<u32>(here() + 4 + size_t{i} * 4));
-    wants_zrle_ |= encoding == kZrle;
-    wants_resize_ |= encoding == kDesktopSize;
-    wants_qemu_keys_ |= encoding == kQemuExtendedKeys;
+  if (!input_.has(4 + size_t{count} * 4)) return Parsed::NeedMore;
+  std::vector<i32> encodings;
+  for (u16 i = 0; i < count; ++i) encodings.push_back(static_cast<i32>(input_.be32(4 + size_t{i} * 4)));
+  input_.take(4 + size_t{count} * 4);
+  updates_.set_encodings(encodings);
+  announce_extensions();
+  return Parsed::Done;
+}
+
+/// Extensions with messages of their own: the first such message says that we know them.
+void Client::announce_extensions() {
+  if (updates_.wants(kFence) && !std::exchange(told_fence_, true)) {
+    output_.insert(output_.end(), {kServerFence, 0, 0, 0});
+    put32(output_, kFenceRequest);
+    output_.push_back(0);
   }
-  at_ += 4 + size_t{count} * 4;
+  if (updates_.wants(kContinuousUpdates) && !std::exchange(told_continuous_, true)) output_.push_back(kEndOfContinuous);
+  if (updates_.wants(kXvpEncoding) && hands_.power && !std::exchange(told_xvp_, true))
+    output_.insert(output_.end(), {kXvp, 0, kXvpVersion, kXvpInit});
+}
+
+Parsed Client::parse_update_request() {
+  if (!input_.has(10)) return Parsed::NeedMore;
+  updates_.request(input_.byte(1) != 0, {input_.be16(2), input_.be16(4), input_.be16(6), input_.be16(8)});
+  input_.take(10);
   return Parsed::Done;
 }
 
-Client::Parsed Client::parse_update_request() {
-  if (!has(10)) return Parsed::NeedMore;
-  const bool incremental = here()[1];
-  const Rect rect{load_be<u16>(here() + 2), load_be<u16>(here() + 4), load_be<u16>(here() + 6), load_be<u16>(here() + 8)};
-  at_ += 10;
-  if (!incremental) changed(rect);
-  requested_ = true;
+Parsed Client::parse_continuous() {
+  if (!input_.has(10)) return Parsed::NeedMore;
+  const bool on = input_.byte(1);
+  if (!on && updates_.is_continuous()) output_.push_back(kEndOfContinuous);
+  updates_.set_continuous(on, {input_.be16(2), input_.be16(4), input_.be16(6), input_.be16(8)});
+  input_.take(10);
   return Parsed::Done;
 }
 
-Client::Parsed Client::parse_key() {
-  if (!has(8)) return Parsed::NeedMore;
-  press_symbol(load_be<u32>(here() + 4), here()[1] != 0);
-  at_ += 8;
+/// Everything is done in order here, so that whatever a fence asks for holds already.
+Parsed Client::parse_fence() {
+  if (!input_.has(9)) return Parsed::NeedMore;
+  const u32 flags = input_.be32(4), size = input_.byte(8);
+  if (size > kMaxFencePayload) return Parsed::Broken;
+  if (!input_.has(9 + size)) return Parsed::NeedMore;
+  if (flags & kFenceRequest) {
+    output_.insert(output_.end(), {kServerFence, 0, 0, 0});
+    put32(output_, flags & (kFenceBlockBefore | kFenceBlockAfter | kFenceSyncNext));
+    output_.push_back(static_cast<u8>(size));
+    output_.insert(output_.end(), input_.here() + 9, input_.here() + 9 + size);
+  }
+  input_.take(9 + size);
   return Parsed::Done;
 }
 
-/// The viewer sends its own shift keys, too: they are what the guest sees.
+Parsed Client::parse_desktop_size() {
+  constexpr size_t kHeader = 8, kScreen = 16;
+  if (!input_.has(kHeader)) return Parsed::NeedMore;
+  const u32 width = input_.be16(2), height = input_.be16(4), screens = input_.byte(6);
+  if (!input_.has(kHeader + screens * kScreen)) return Parsed::NeedMore;
+  input_.take(kHeader + screens * kScreen);
+  if (screens != 1 || width == 0 || height == 0) updates_.refuse_size(SizeResult::Invalid);
+  else wish_size(width, height);
+  return Parsed::Done;
+}
+
+/// The guest decides; when it does, resized() tells.
+void Client::wish_size(u32 width, u32 height) {
+  if (hands_.resize && hands_.resize(width, height)) asked_size_ = true;
+  else updates_.refuse_size(SizeResult::Prohibited);
+}
+
+// -- input -----------------------------------------------------------------------------------------------------------------
+
+Parsed Client::parse_key() {
+  if (!input_.has(8)) return Parsed::NeedMore;
+  press_symbol(input_.be32(4), input_.byte(1) != 0);
+  input_.take(8);
+  return Parsed::Done;
+}
+
+void Client::press(u8 number, bool down) {
+  if (number == kShift || number == kShiftRight) shift_held_ = down;
+  hands_.key(number, down);
+}
+
+/// Viewers with a keyboard send their own shift keys, too: they are what the guest sees. Programs that type may send only the
+/// symbol: then shift is held for them.
 void Client::press_symbol(u32 symbol, bool down) {
-  if (auto key = key_of_symbol(symbol)) hands_.key(key->number, down);
+  auto found = settings_.keymap ? settings_.keymap->find(symbol) : std::nullopt;
+  if (!found && !(found = key_of_symbol(symbol))) return;
+  const SymbolKey key = *found;
+  const bool locked = hands_.leds && (hands_.leds() & 4) && symbol >= 'A' && symbol <= 'Z';
+  if (down && key.shift && !shift_held_ && !locked && !shifted_key_) {
+    shifted_key_ = key.number;
+    hands_.key(kShift, true);
+  }
+  press(key.number, down);
+  if (down || shifted_key_ != key.number) return;
+  hands_.key(kShift, false);
+  shifted_key_ = 0;
 }
 
-Client::Parsed Client::parse_pointer() {
-  if (!has(6)) return Parsed::NeedMore;
-  hands_.pointer(load_be<u16>(here() + 2), load_be<u16>(here() + 4), here()[1]);
-  at_ += 6;
+Parsed Client::parse_pointer() {
+  if (!input_.has(6)) return Parsed::NeedMore;
+  const u8 buttons = input_.byte(1);
+  const i32 x = input_.be16(2), y = input_.be16(4);
+  input_.take(6);
+  const bool steps = updates_.wants(kPointerType) && hands_.absolute && !hands_.absolute();
+  if (steps && hands_.move) hands_.move(x - kRelativeCentre, y - kRelativeCentre, buttons);
+  else hands_.pointer(static_cast<u32>(x), static_cast<u32>(y), buttons);
   return Parsed::Done;
 }
 
-/// There is no clipboard to put it on.
-Client::Parsed Client::parse_cut_text() {
-  if (!has(8)) return Parsed::NeedMore;
-  const u32 length = load_be<u32>(here() + 4);
+/// There is no clipboard to put it on. A negative length is that of an extended message, which was not offered.
+Parsed Client::parse_cut_text() {
+  if (!input_.has(8)) return Parsed::NeedMore;
+  const u32 length = input_.be32(4);
   if (length > kMaxCutText) return Parsed::Broken;
-  at_ += 8;
+  input_.take(8);
   skip_ = length;
   return Parsed::Done;
 }
 
-/// Extended key event: down flag, symbol, key number with 0xe0 as bit 7.
-Client::Parsed Client::parse_qemu() {
-  if (!has(2)) return Parsed::NeedMore;
-  if (here()[1] != kQemuExtendedKey) return Parsed::Broken;
-  if (!has(12)) return Parsed::NeedMore;
-  const bool down = load_be<u16>(here() + 2);
-  const u32 symbol = load_be<u32>(here() + 4), number = load_be<u32>(here() + 8);
-  at_ += 12;
-  if (number > 0 && number < 256) hands_.key(static_cast<u8>(number), down);
-  else press_symbol(symbol, down);
+Parsed Client::parse_xvp() {
+  if (!input_.has(4)) return Parsed::NeedMore;
+  const u8 version = input_.byte(2), code = input_.byte(3);
+  input_.take(4);
+  if (!told_xvp_) return Parsed::Broken;
+  const bool known = version == kXvpVersion && code >= kXvpShutdown && code <= kXvpReset;
+  if (!known || !hands_.power(static_cast<PowerAction>(code - kXvpShutdown)))
+    output_.insert(output_.end(), {kXvp, 0, kXvpVersion, kXvpFail});
   return Parsed::Done;
 }
 
-// -- pictures --------------------------------------------------------------------------------------------------------------
-
-void Client::resized() {
-  size_changed_ = true;
-  columns_ = (picture_.width() + kTile - 1) / kTile;
-  rows_ = (picture_.height() + kTile - 1) / kTile;
-  dirty_.assign(size_t{columns_} * rows_, true);
-}
-
-void Client::changed(const Rect& rect) {
-  const u32 right = std::min<u64>(u64{rect.x} + rect.width, picture_.width());
-  const u32 bottom = std::min<u64>(u64{rect.y} + rect.height, picture_.height());
-  for (u32 y = rect.y / kTile; y * kTile < bottom; ++y)
-    for (u32 x = rect.x / kTile; x * kTile < right; ++x) dirty_[size_t{y} * columns_ + x] = true;
-}
-
-/// Runs of dirty tiles, row by row, as far as the viewer knows of them: one that cannot be resized keeps its size.
-std::vector<Rect> Client::take_dirty() {
-  std::vector<Rect> rects;
-  const u32 right = std::min(width_, picture_.width()), bottom = std::min(height_, picture_.height());
-  for (u32 y = 0; y < rows_; ++y) {
-    for (u32 x = 0; x < columns_; ++x) {
-      const u32 first = x;
-      while (x < columns_ && dirty_[size_t{y} * columns_ + x]) ++x;
-      if (x == first) continue;
-      const u32 left = first * kTile, top = y * kTile;
-      if (left < right && top < bottom)
-        rects.push_back({left, top, std::min(x * kTile, right) - left, std::min(top + kTile, bottom) - top});
-    }
-  }
-  std::fill(dirty_.begin(), dirty_.end(), false);
-  return rects;
-}
-
-/// Pseudo rectangles that tell something; true if one was sent, as an update of its own.
-bool Client::announce() {
-  auto alone = [&](const Rect& rect, i32 encoding) {
-    output_.insert(output_.end(), {kUpdate, 0, 0, 1});
-    begin_rectangle(rect, encoding);
-    requested_ = false;
-    return true;
-  };
-  if (wants_qemu_keys_ && !std::exchange(told_qemu_keys_, true)) return alone({}, kQemuExtendedKeys);
-  if (!size_changed_ || !wants_resize_) return false;
-  size_changed_ = false;
-  width_ = picture_.width();
-  height_ = picture_.height();
-  return alone({0, 0, picture_.width(), picture_.height()}, kDesktopSize);
-}
-
-void Client::update() {
-  if (!ready() || !requested_ || announce()) return;
-  const std::vector<Rect> rects = take_dirty();
-  if (rects.empty()) return;
-  output_.insert(output_.end(), {kUpdate, 0});
-  put16(output_, static_cast<u32>(rects.size()));
-  for (const Rect& rect : rects) send_rectangle(rect);
-  requested_ = false;
-}
-
-void Client::begin_rectangle(const Rect& rect, i32 encoding) {
-  for (u32 value : {rect.x, rect.y, rect.width, rect.height}) put16(output_, value);
-  put32(output_, static_cast<u32>(encoding));
-}
-
-void Client::send_rectangle(const Rect& rect) {
-  begin_rectangle(rect, wants_zrle_ ? kZrle : kRaw);
-  if (wants_zrle_) return zrle_.encode(picture_, rect, format_, output_);
-  for (u32 y = 0; y < rect.height; ++y)
-    for (u32 pixel : picture_.row(rect.y + y).subspan(rect.x, rect.width)) format_.append_pixel(output_, pixel);
+/// Extended key event: down flag, symbol, key number with 0xe0 as bit 7.
+Parsed Client::parse_qemu() {
+  if (!input_.has(2)) return Parsed::NeedMore;
+  if (input_.byte(1) != kQemuExtendedKey) return Parsed::Broken;
+  if (!input_.has(12)) return Parsed::NeedMore;
+  const bool down = input_.be16(2);
+  const u32 symbol = input_.be32(4), number = input_.be32(8);
+  input_.take(12);
+  if (number > 0 && number < 256) press(static_cast<u8>(number), down);
+  else press_symbol(symbol, down);
+  return Parsed::Done;
 }
 
 }  // namespace atl::display::vnc

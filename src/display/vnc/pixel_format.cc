@@ -48,6 +48,34 @@ u32 PixelFormat::compressed_bytes() const {
   return (all & 0xff000000) == 0 || (all & 0x000000ff) == 0 ? 3 : 4;
 }
 
+bool PixelFormat::is_ours() const {
+  return bits == 32 && !big_endian && red_max == 255 && green_max == 255 && blue_max == 255 && red_shift == 16 && green_shift == 8 &&
+         blue_shift == 0;
+}
+
+void PixelFormat::append_row(std::vector<u8>& out, std::span<const u32> pixels) const {
+  if (is_ours()) {
+    const auto* bytes = reinterpret_cast<const u8*>(pixels.data());
+    out.insert(out.end(), bytes, bytes + pixels.size_bytes());
+    return;
+  }
+  for (u32 pixel : pixels) append_pixel(out, pixel);
+}
+
+void PixelFormat::append_compressed_row(std::vector<u8>& out, std::span<const u32> pixels) const {
+  if (is_ours() && depth <= 24) {
+    size_t at = out.size();
+    out.resize(at + pixels.size() * 3);
+    for (u32 pixel : pixels) {
+      out[at++] = static_cast<u8>(pixel);
+      out[at++] = static_cast<u8>(pixel >> 8);
+      out[at++] = static_cast<u8>(pixel >> 16);
+    }
+    return;
+  }
+  for (u32 pixel : pixels) append_compressed(out, pixel);
+}
+
 /// Bytes from the least significant one on, or the other way round, without the one that holds no colour.
 void PixelFormat::append_compressed(std::vector<u8>& out, u32 pixel) const {
   if (compressed_bytes() == bytes()) return append_pixel(out, pixel);

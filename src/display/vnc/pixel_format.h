@@ -31,8 +31,13 @@ struct PixelFormat {
   }
   void append_pixel(std::vector<u8>& out, u32 pixel) const { append_value(out, value(pixel), 0, bytes()); }
   void append_compressed(std::vector<u8>& out, u32 pixel) const;
+  /// Many at once, as append_pixel() and append_compressed() do one.
+  void append_row(std::vector<u8>& out, std::span<const u32> pixels) const;
+  void append_compressed_row(std::vector<u8>& out, std::span<const u32> pixels) const;
 
  private:
+  /// Whether the viewer wants pixels as they lie in our memory.
+  bool is_ours() const;
   void append_value(std::vector<u8>& out, u32 value, u32 skip, u32 count) const;
 };
 

@@ -4,74 +4,33 @@
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <array>
+#include <cstring>
+
+#include <fmt/format.h>
 
 #include "base/sockets.h"
+#include "base/strings.h"
 
 namespace atl::display::vnc {
 namespace {
 
-constexpr u64 kRefresh_ns = 33'000'000;
-constexpr size_t kFull = 1 << 20;   // output waiting at which a viewer gets no more
+constexpr u64 kFrame_ns = 33'000'000, kQuietFrame_ns = 100'000'000;
+constexpr u32 kQuietFrames = 30;   // from which on looking for changes slows down
+
+Result<Fd> open_listener(const Listen& place) {
+  if (!place.unix_path.empty()) return listen_unix(place.unix_path);
+  const u64 first = parse_u64(place.port).value_or(0);
+  auto fd = listen_tcp(place.host, place.port);
+  for (u32 i = 1; !fd && i <= place.more_ports; ++i) fd = listen_tcp(place.host, fmt::format("{}", first + i));
+  return fd;
+}
 
 }  // namespace
 
-/// A viewer's socket. Ends by itself; the server sweeps it away at the end of the loop's turn.
-struct Server::Connection {
-  Connection(Server& s, Fd socket)
-      : server(s), fd(std::move(socket)), client(s.options_.settings, s.input_, s.picture_),
-        watch(s.loop_, fd.get(), POLLIN, [this](u32 events) { on_ready(events); }) {
-    flush();
-  }
-
-  void on_ready(u32 events) {
-    if (events & POLLIN) receive();
-    if (events & (POLLERR | POLLHUP)) end();
-    if (!ended && (events & POLLOUT)) flush();
-  }
-  void receive() {
-    std::array<u8, 4096> buffer;
-    const ssize_t n = ::recv(fd.get(), buffer.data(), buffer.size(), 0);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
-    const bool good = n > 0 && client.receive({buffer.data(), static_cast<size_t>(n)});
-    if (client.ready()) server.admit(*this);
-    flush();
-    if (!good) end();
-  }
-  /// Shows what changed, unless the viewer is still busy with what it has.
-  void show() {
-    if (ended || client.output().size() >= kFull) return;
-    client.update();
-    flush();
-  }
-  void flush() {
-    std::vector<u8>& out = client.output();
-    while (!out.empty()) {
-      const ssize_t n = ::send(fd.get(), out.data(), out.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-      if (n < 0 && errno != EAGAIN && errno != EINTR) return end();
-      if (n < 0) break;
-      out.erase(out.begin(), out.begin() + n);
-    }
-    watch.set_events(out.empty() ? POLLIN : POLLIN | POLLOUT);
-  }
-  void end() {
-    if (std::exchange(ended, true)) return;
-    watch.set_events(0);
-    server.sweep_.schedule();
-  }
-
-  Server& server;
-  Fd fd;
-  Client client;
-  Loop::Watch watch;
-  bool admitted = false, ended = false;
-};
-
 Result<std::unique_ptr<Server>> Server::create(Loop& loop, ServerOptions options, Screen& screen, Input input) {
   std::unique_ptr<Server> server(new Server(loop, std::move(options), screen, std::move(input)));
-  const ServerOptions& o = server->options_;
-  server->listener_ = TRY(o.unix_path.empty() ? listen_tcp(o.host, o.port) : listen_unix(o.unix_path));
-  server->watch_ = std::make_unique<Loop::Watch>(loop, server->listener_.get(), POLLIN, [s = server.get()](u32) { s->accept(); });
+  const std::vector<Listen> places = server->options_.listen;
+  TRY(server->listen(places));
   return server;
 }
 
@@ -82,56 +41,182 @@ Server::Server(Loop& loop, ServerOptions options, Screen& screen, Input input)
 }
 
 Server::~Server() {
+  on_event_ = nullptr;
   connections_.clear();
-  if (!options_.unix_path.empty()) ::unlink(options_.unix_path.c_str());
+  close_listeners(listeners_);
 }
 
-void Server::accept() {
-  Fd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (!fd || connections_.size() >= kMaxViewers) return;
-  connections_.emplace_back(*this, std::move(fd));
+// -- listening -------------------------------------------------------------------------------------------------------------
+
+Status Server::listen(const std::vector<Listen>& places) {
+  std::vector<Listener> fresh;
+  for (const Listen& place : places) {
+    auto fd = open_listener(place);
+    if (!fd) {
+      close_listeners(fresh);
+      return std::move(fd).error();
+    }
+    Endpoint at = endpoint_of(fd->get(), false);
+    at.websocket = place.websocket;
+    fresh.push_back({std::move(at), place.unix_path, std::move(*fd), nullptr});
+  }
+  listeners_.swap(fresh);
+  for (Listener& l : listeners_)  // they stay where they are
+    l.watch = std::make_unique<Loop::Watch>(loop_, l.fd.get(), POLLIN, [this, &l](u32) { accept(l); });
+  options_.listen = places;
+  std::erase_if(fresh, [&](Listener& old) {  // a path that is listened on again stays
+    return std::ranges::any_of(listeners_, [&](const Listener& l) { return !l.unix_path.empty() && l.unix_path == old.unix_path; });
+  });
+  close_listeners(fresh);
+  return {};
+}
+
+void Server::close_listeners(std::vector<Listener>& listeners) {
+  for (const Listener& l : listeners)
+    if (!l.unix_path.empty()) ::unlink(l.unix_path.c_str());
+  listeners.clear();
+}
+
+std::vector<Endpoint> Server::listeners() const {
+  std::vector<Endpoint> out;
+  for (const Listener& l : listeners_) out.push_back(l.place);
+  return out;
+}
+
+std::vector<Endpoint> Server::viewers() {
+  std::vector<Endpoint> out;
+  for (Connection& c : connections_)
+    if (c.client().ready() && !c.ended()) out.push_back(c.peer());
+  return out;
+}
+
+std::string_view Server::auth() const {
+  if (options_.settings.tls) return "vencrypt";
+  return has_password() ? "vnc" : "none";
+}
+
+std::string_view Server::sub_auth() const {
+  if (!options_.settings.tls) return "";
+  if (options_.settings.anonymous_tls) return has_password() ? "tls-vnc" : "tls-none";
+  return has_password() ? "x509-vnc" : "x509-none";
+}
+
+// -- viewers ---------------------------------------------------------------------------------------------------------------
+
+void Server::accept(const Listener& listener) {
+  Fd fd(::accept4(listener.fd.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (!fd || !make_room()) return;
+  const Settings& settings = options_.settings;
+  Connection::Events events{.session = [this](Connection& c) { admit(c); },
+                            .input = [this](Connection&) { quiet_frames_ = 0; },
+                            .ended = [this](Connection& c) {
+                              tell(ViewerChange::Disconnected, c.peer());
+                              sweep_.schedule();
+                            }};
+  const bool early_tls = listener.place.websocket && settings.tls;
+  connections_.emplace_back(Connection::Shared{loop_, settings, input_, picture_, cursor_}, std::move(fd), listener.place.websocket,
+                            early_tls ? settings.tls : nullptr, std::move(events));
+  tell(ViewerChange::Connected, connections_.back().peer());
+  quiet_frames_ = 0;
   if (!timer_.armed()) refresh();
 }
 
-/// A viewer that wants the screen for itself sends the others away.
+/// Who has not come in yet makes way for the next one, the oldest first.
+bool Server::make_room() {
+  const auto living = std::ranges::count_if(connections_, [](const Connection& c) { return !c.ended(); });
+  if (static_cast<size_t>(living) < options_.max_viewers) return true;
+  for (Connection& c : connections_) {
+    if (c.ended() || c.client().ready()) continue;
+    c.end();
+    return true;
+  }
+  return false;
+}
+
+/// A viewer that wants the screen for itself sends the others away, if it may.
 void Server::admit(Connection& connection) {
-  if (std::exchange(connection.admitted, true) || connection.client.shared()) return;
-  for (Connection& other : connections_)
-    if (&other != &connection) other.end();
+  const bool shared = connection.client().shared();
+  if (options_.share == SharePolicy::ForceShared && !shared) return connection.end();
+  if (options_.share == SharePolicy::AllowExclusive) {
+    if (shared && exclusive_) return connection.end();
+    if (!shared) {
+      for (Connection& other : connections_)
+        if (&other != &connection && other.client().ready()) other.end();
+      exclusive_ = &connection;
+    }
+  }
+  tell(ViewerChange::Initialized, connection.peer());
 }
 
 void Server::drop_ended() {
-  connections_.remove_if([](const Connection& c) { return c.ended; });
+  if (exclusive_ && exclusive_->ended()) exclusive_ = nullptr;
+  connections_.remove_if([](const Connection& c) { return c.ended(); });
 }
 
-/// As long as somebody looks.
+void Server::tell(ViewerChange::Kind kind, const Endpoint& viewer) {
+  if (!on_event_) return;
+  auto same = [&](const Listener& l) { return l.place.websocket == viewer.websocket && l.place.family == viewer.family; };
+  const auto listener = std::ranges::find_if(listeners_, same);
+  on_event_({kind, listener == listeners_.end() ? Endpoint{} : listener->place, viewer, std::string(auth())});
+}
+
+// -- the picture -----------------------------------------------------------------------------------------------------------
+
+/// As long as somebody looks; more slowly while nothing happens.
 void Server::refresh() {
   if (connections_.empty()) return;
   screen_.draw(fresh_);
-  compare(fresh_);
+  quiet_frames_ = compare() ? 0 : quiet_frames_ + 1;
+  update_cursor();
   for (Connection& c : connections_) c.show();
-  timer_.arm_in(kRefresh_ns);
+  timer_.arm_in(quiet_frames_ > kQuietFrames ? kQuietFrame_ns : kFrame_ns);
 }
 
-void Server::compare(const Surface& fresh) {
-  if (fresh.width() != picture_.width() || fresh.height() != picture_.height()) {
-    picture_ = fresh;
-    for (Connection& c : connections_) c.client.resized();
-    return;
+void Server::update_cursor() {
+  const u64 serial = screen_.cursor_serial();
+  if (serial == cursor_serial_) return;
+  cursor_serial_ = serial;
+  cursor_ = screen_.cursor();
+  quiet_frames_ = 0;
+  for (Connection& c : connections_) c.client().cursor_changed();
+}
+
+/// Tells the viewers what differs between the fresh picture and the last one, which then is the fresh one.
+bool Server::compare() {
+  if (fresh_.width() != picture_.width() || fresh_.height() != picture_.height()) {
+    picture_ = fresh_;
+    for (Connection& c : connections_) c.client().resized();
+    return true;
   }
-  for (u32 top = 0; top < fresh.height(); top += kTile) {
-    const u32 bottom = std::min(top + kTile, fresh.height());
-    for (u32 left = 0; left < fresh.width(); left += kTile) {
-      const Rect tile{left, top, std::min(kTile, fresh.width() - left), bottom - top};
-      bool differs = false;
-      for (u32 y = top; y < bottom && !differs; ++y)
-        differs = !std::ranges::equal(fresh.row(y).subspan(left, tile.width), picture_.row(y).subspan(left, tile.width));
-      if (!differs) continue;
-      for (u32 y = top; y < bottom; ++y)
-        std::ranges::copy(fresh.row(y).subspan(left, tile.width), picture_.row(y).subspan(left, tile.width).begin());
-      for (Connection& c : connections_) c.client.changed(tile);
+  bool any = false;
+  std::vector<bool> columns;
+  for (u32 top = 0; top < fresh_.height(); top += kBlock) {
+    const u32 bottom = std::min(top + kBlock, fresh_.height());
+    columns.assign((fresh_.width() + kBlock - 1) / kBlock, false);
+    bool row_differs = false;
+    for (u32 y = top; y < bottom; ++y) row_differs |= note_changes(y, columns);
+    if (!row_differs) continue;
+    any = true;
+    for (u32 y = top; y < bottom; ++y) std::ranges::copy(fresh_.row(y), picture_.row(y).begin());
+    for (u32 x = 0; x < columns.size(); ++x) {
+      const u32 first = x;
+      while (x < columns.size() && columns[x]) ++x;
+      if (x == first) continue;
+      for (Connection& c : connections_) c.client().changed({first * kBlock, top, (x - first) * kBlock, bottom - top});
     }
   }
+  return any;
+}
+
+/// Marks the columns of blocks in which this row differs.
+bool Server::note_changes(u32 y, std::vector<bool>& columns) const {
+  const auto now = fresh_.row(y), before = picture_.row(y);
+  if (std::memcmp(now.data(), before.data(), now.size_bytes()) == 0) return false;
+  for (u32 x = 0; x < columns.size(); ++x) {
+    const u32 left = x * kBlock, width = std::min<u32>(kBlock, static_cast<u32>(now.size()) - left);
+    if (!columns[x] && std::memcmp(&now[left], &before[left], width * sizeof(u32)) != 0) columns[x] = true;
+  }
+  return true;
 }
 
 }  // namespace atl::display::vnc
