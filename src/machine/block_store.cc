@@ -223,8 +223,12 @@ Status BlockStore::add(const DriveConfig& config) {
       return Error(ErrorKind::Exists, fmt::format("Duplicate nodes with node-name='{}'", config.id));
     return Error(ErrorKind::Exists, fmt::format("Duplicate ID '{}' for drive", config.id));
   }
-  std::string name = text_of(*config.tree, "node-name");
+  std::string name = config.tree ? text_of(*config.tree, "node-name") : std::string();
   if (!name.empty() && is_name_taken(name)) return Error(ErrorKind::Exists, fmt::format("Duplicate nodes with node-name='{}'", name));
+  if (!config.tree) {
+    drives_.push_back({.config = config, .place = places_.front().get()});
+    return {};
+  }
   // A node goes where those live that it stands on.
   Place* place = places_.front().get();
   std::set<std::string> references;
@@ -260,7 +264,7 @@ std::vector<BlockStore::Drive*> BlockStore::closure(Drive& top) {
     grew = false;
     for (Drive* drive : std::set<Drive*>(found)) {
       std::set<std::string> names;
-      collect_references(*drive->config.tree, names);
+      if (drive->config.tree) collect_references(*drive->config.tree, names);
       for (Drive& other : drives_)
         if (names.contains(other.node_name) && found.insert(&other).second) grew = true;
     }
@@ -305,6 +309,11 @@ Result<BlockStore::Claimed> BlockStore::claim(const std::string& id, const std::
   if (!drive->user.empty())
     return Error(ErrorKind::Busy, fmt::format("Drive '{}' is already in use by device '{}'", id, drive->user));
   Place& place = place_of(thread);
+  if (drive->node_name.empty()) {  // no medium
+    drive->place = &place;
+    drive->user = user;
+    return Claimed{nullptr, &drive->config};
+  }
   const bool unlock = shared && drive->config.mode.locking;
   if (unlock) {
     std::vector<Drive*> order = closure(*drive);
@@ -324,14 +333,29 @@ Result<BlockStore::Claimed> BlockStore::claim(const std::string& id, const std::
 }
 
 void BlockStore::release(const std::string& user) {
-  for (Drive& d : drives_) {
-    if (d.user != user) continue;
-    d.user.clear();
-    d.place->thread.run_on([&] {
-      d.root->on_resized = nullptr;
-      if (!d.config.from_drive_option) d.root.reset();
-    });
-  }
+  for (Drive& d : drives_)
+    if (d.user == user) release_drive(d.config.id);
+}
+
+void BlockStore::release_drive(const std::string& id) {
+  Drive* drive = find_drive(id);
+  if (!drive) return;
+  drive->user.clear();
+  if (!drive->root) return;
+  drive->place->thread.run_on([&] {
+    drive->root->on_resized = nullptr;
+    if (!drive->config.from_drive_option) drive->root.reset();
+  });
+}
+
+void BlockStore::empty(const std::string& id) {
+  Drive* drive = find_drive(id);
+  if (!drive || drive->node_name.empty()) return;
+  Place* place = drive->place;
+  shut(*drive);
+  drive->place = place;
+  drive->node_name.clear();
+  drive->config.tree = nullptr;
 }
 
 bool BlockStore::uses(const LoopThread& thread) const {

@@ -2,6 +2,7 @@
 // Names here are ours; QEMU's spellings stay in control/cmdline.
 #pragma once
 
+#include <array>
 #include <map>
 #include <memory>
 #include <optional>
@@ -23,8 +24,9 @@
 
 namespace atl::machine {
 
-enum class BoardKind : u8 { Pc, Microvm };
-enum class VgaKind : u8 { None, Std };
+enum class BoardKind : u8 { Pc, Microvm, Q35 };
+/// The screen that firmware starts with.
+enum class VgaKind : u8 { None, Std, Virtio, Bochs };
 enum class AcceleratorKind : u8 { Kvm, Soft };
 
 struct AcceleratorChoice {
@@ -48,7 +50,7 @@ using block::ErrorPolicy;
 /// A disk that a device can name: a graph of block nodes.
 struct DriveConfig {
   std::string id;                               // drive id or top node name
-  std::shared_ptr<const nlohmann::json> tree;   // as blockdev-add takes it
+  std::shared_ptr<const nlohmann::json> tree;   // as blockdev-add takes it; nullptr: a drive without a medium
   block::OpenMode mode;
   bool from_drive_option = false;  // -drive: appears in query-block under its id
   bool snapshot = false;           // writes go to a temporary file that vanishes with the machine
@@ -92,10 +94,31 @@ struct RtcConfig {
   bool drift_fix = false;
 };
 
+/// One `-smbios` that names fields of a structure type, or a file that holds whole structures.
+struct SmbiosConfig {
+  u8 type = 0;
+  Properties fields;   // QEMU's names: "vendor", "serial" ...
+  std::string file;    // "" = fields
+};
+
+/// A table of `-acpitable`: fields of its header that replace those of the files, or make a header for raw data.
+struct AcpiTableConfig {
+  Properties header;                // "sig", "rev", "oem_id" ...
+  std::vector<std::string> files;   // read one after the other
+  bool has_header = false;          // the files begin with the table's header
+};
+
+enum class PanicAction : u8 { Pause, Shutdown, ExitFailure, None };
+enum class WatchdogAction : u8 { Reset, Shutdown, PowerOff, Pause, Debug, None, InjectNmi };
+
 struct BootConfig {
   std::string kernel, initrd, append;   // paths; "" = none. Multiboot modules: initrd "a arg,b arg"
   std::string firmware;                 // -bios; "" = none (direct kernel boot) or the board's default
+  std::array<std::string, 2> flash;     // drives of the flash chips; "" = none. The second one needs the first
   std::string order;                    // "cdn" as -boot order=
+  std::string once;                     // instead of `order` until the first reset; "" = the same
+  std::optional<u32> menu_wait_ms;      // how long the menu's prompt is shown
+  std::optional<u32> fail_wait_ms;      // restart so long after no device could be started; -1: never
   bool strict = false;
   bool menu = false;                    // firmware offers its boot menu
 };
@@ -115,8 +138,7 @@ struct Config {
   std::string name, uuid;                       // uuid "" = all zero
   RtcConfig rtc;
   std::vector<CharId> serial;                   // COM1 ...; at most 4
-  VgaKind vga = VgaKind::None;
-  u64 vga_bytes = 16 * kMiB;                    // of screen memory
+  VgaKind vga = VgaKind::None;                  // follows from the devices
   CharId debugcon;                              // isa-debugcon at 0xe9: "" = none
   std::vector<SecretConfig> secrets;
   std::vector<ThrottleGroupConfig> throttle_groups;
@@ -128,6 +150,10 @@ struct Config {
   bool acpi = true;
   bool start_paused = false;                    // -S
   bool no_reboot = false, no_shutdown = false;
+  PanicAction panic_action = PanicAction::Shutdown;
+  WatchdogAction watchdog_action = WatchdogAction::Reset;
+  std::vector<SmbiosConfig> smbios;
+  std::vector<AcpiTableConfig> acpi_tables;
 };
 
 }  // namespace atl::machine

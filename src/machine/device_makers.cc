@@ -4,25 +4,31 @@
 
 #include <fmt/core.h>
 
+#include "base/math.h"
 #include "base/strings.h"
 #include "devices/nic/virtio_net.h"
+#include "devices/storage/ahci.h"
+#include "devices/storage/nvme.h"
 #include "devices/virtio/console.h"
 #include "devices/virtio/rng.h"
 #include "devices/virtio/spec.h"
-#include "machine/property_reader.h"
+#include "machine/display_makers.h"
+#include "machine/nic_makers.h"
+#include "machine/usb_makers.h"
 
 namespace atl::machine {
+
+void hide_ring_features(const PropertyReader& p, devices::VirtioDevice& device) {
+  u64 hidden = 0;
+  if (!p.flag("event_idx")) hidden |= devices::virtio::kFeatureEventIdx;
+  if (!p.flag("indirect_desc")) hidden |= devices::virtio::kFeatureIndirect;
+  if (!p.flag("packed")) hidden |= devices::virtio::kFeaturePacked;
+  device.hide_features(hidden);
+}
+
 namespace {
 
 using namespace devices;
-
-/// All that one maker works on.
-struct Order {
-  PropertyReader properties;
-  const std::string& user;
-  std::span<const DeviceConfig> ports;
-  const MakerContext& context;
-};
 
 Result<u16> queue_size(const PropertyReader& p, std::string_view name) {
   const u64 size = p.number(name);
@@ -30,7 +36,8 @@ Result<u16> queue_size(const PropertyReader& p, std::string_view name) {
   return static_cast<u16>(size);
 }
 
-/// "auto" leaves what the drive says.
+}  // namespace
+
 Result<block::ErrorPolicy> error_policy(const PropertyReader& p, std::string_view name, block::ErrorPolicy of_drive) {
   using enum block::ErrorPolicy;
   const std::string_view text = p.text(name);
@@ -41,6 +48,8 @@ Result<block::ErrorPolicy> error_policy(const PropertyReader& p, std::string_vie
   if (text == "enospc" && name == "werror") return StopOnNoSpace;
   return p.refuse(name, fmt::format("'{}' is not an action", text));
 }
+
+namespace {
 
 Result<VirtioBlkOptions> blk_options(const Order& order, const DriveConfig& drive) {
   const PropertyReader& p = order.properties;
@@ -81,24 +90,6 @@ Result<MadeDevice> make_blk(const Order& order) {
   return made;
 }
 
-/// QEMU's default addresses: 52:54:00:12:34:56 and up, in the order of devices.
-MacAddress default_mac(const MakerContext& context, const std::string& user) {
-  u8 index = 0;
-  for (const auto& network : context.back_ends.networks()) {
-    if (network.user == user) break;
-    ++index;
-  }
-  return {0x52, 0x54, 0x00, 0x12, 0x34, static_cast<u8>(0x56 + index)};
-}
-
-Result<MacAddress> mac_address(const PropertyReader& p) {
-  MacAddress mac{};
-  size_t i = 0;
-  for (std::string_view part : split(p.text("mac"), ':')) mac[i++] = static_cast<u8>(*parse_hex(part));
-  if (mac[0] & 1) return p.refuse("mac", "a multicast address cannot be a NIC's own");
-  return mac;
-}
-
 Result<MadeDevice> make_net(const Order& order) {
   const PropertyReader& p = order.properties;
   MadeDevice made;
@@ -108,7 +99,7 @@ Result<MadeDevice> make_net(const Order& order) {
     backend = TRY(order.context.back_ends.claim_network(std::string(p.text("netdev")), order.user));
   }
   VirtioNetOptions options;
-  options.mac = p.given("mac") ? TRY(mac_address(p)) : default_mac(order.context, order.user);
+  options.mac = TRY(card_address(p, order.user, order.context));
   options.mtu = static_cast<u16>(p.number("host_mtu"));
   options.queue_size = TRY(queue_size(p, "rx_queue_size"));
   if (options.queue_size != TRY(queue_size(p, "tx_queue_size"))) {
@@ -187,48 +178,141 @@ Result<MadeDevice> make_serial(const Order& order) {
   return made;
 }
 
-void hide_ring_features(const PropertyReader& p, VirtioDevice& device) {
-  u64 hidden = 0;
-  if (!p.flag("event_idx")) hidden |= virtio::kFeatureEventIdx;
-  if (!p.flag("indirect_desc")) hidden |= virtio::kFeatureIndirect;
-  if (!p.flag("packed")) hidden |= virtio::kFeaturePacked;
-  device.hide_features(hidden);
+Result<MadeDevice> make_virtio_scsi(const Order& order) {
+  const PropertyReader& p = order.properties;
+  MadeDevice made;
+  made.thread = &order.context.back_ends.default_thread();
+  VirtioScsiOptions options;
+  options.queues = static_cast<u16>(std::min<u64>(p.optional_number("num_queues").value_or(order.context.config.topology.cpus), 64));
+  if (options.queues == 0) return p.refuse("num_queues", "must be at least 1");
+  options.queue_size = TRY(queue_size(p, "virtqueue_size"));
+  auto host = std::make_unique<VirtioScsi>(options, made.thread->loop(), order.context.memory);
+  made.scsi = host.get();
+  made.device = std::move(host);
+  return made;
+}
+
+Result<MadeDevice> make_nvme(const Order& order) {
+  const PropertyReader& p = order.properties;
+  const std::string drive_id(p.text("drive"));
+  if (drive_id.empty()) return Error(ErrorKind::Invalid, "drive property not set");
+  MadeDevice made;
+  made.thread = &order.context.back_ends.default_thread();
+  const auto drive = TRY(order.context.back_ends.blocks().claim(drive_id, order.user, *made.thread, p.flag("share-rw")));
+  if (!drive.root) return Error(ErrorKind::Invalid, "Device needs media, but drive is empty");
+  NvmeOptions o;
+  o.serial = p.given("serial") ? std::string(p.text("serial")) : drive.config->serial;
+  if (o.serial.empty()) return Error(ErrorKind::Invalid, "serial property not set");
+  o.block_bytes = static_cast<u32>(p.size("logical_block_size"));
+  if (!is_power_of_two(o.block_bytes) || o.block_bytes < 512 || o.block_bytes > 4096)
+    return p.refuse("logical_block_size", "must be a power of 2 between 512 and 4096");
+  o.io_queues = static_cast<u16>(p.number("max_ioqpairs"));
+  if (o.io_queues == 0 || o.io_queues >= Nvme::kMaxQueues) return p.refuse("max_ioqpairs", "must be between 1 and 64");
+  o.readonly = drive.config->mode.readonly && !drive.config->snapshot;
+  o.io = TRY(disk_io_options(p, *drive.config, order.user, order.context));
+  auto disk = TRY(Nvme::create(order.context.vm, std::move(o), made.thread->loop(), order.context.memory));
+  disk->io().set_node(drive.root);
+  made.pci = std::move(disk);
+  return made;
+}
+
+Result<MadeDevice> make_ahci(const Order& order) {
+  MadeDevice made;
+  made.thread = &order.context.back_ends.default_thread();
+  auto host = std::make_unique<Ahci>(order.properties.device().type, made.thread->loop(), order.context.memory);
+  made.ata = host.get();
+  made.pci = std::move(host);
+  return made;
 }
 
 Result<PlugRequest> plug_request(const PropertyReader& p) {
   PlugRequest request{.type = p.device().type, .id = p.device().id};
-  if (request.type.starts_with("virtio-blk") || request.type.starts_with("virtio-net")) {
+  if (p.has("bootindex")) {
     if (auto index = p.optional_number("bootindex")) request.boot_index = static_cast<u32>(*index);
   }
-  if (!request.type.ends_with("-pci")) return request;
+  if (find_device_spec(request.type)->bus != "PCI") return request;
+  request.bus = p.text("bus");
+  request.address = p.text("addr");
+  request.multifunction = p.flag("multifunction");
+  if (is_network_card(request.type)) {
+    request.rom = TRY(option_rom_of(p));
+    request.firmware_name = "ethernet";
+    request.firmware_tail = "/ethernet-phy@0";
+  }
+  if (!request.type.starts_with("virtio-")) return request;
   if (p.text("disable-legacy") == "off") return p.refuse("disable-legacy", "the legacy interface is not implemented");
   if (p.flag("disable-modern")) return p.refuse("disable-modern", "the modern interface is the only one");
-  if (!p.text("bus").empty() && p.text("bus") != "pci.0") {
-    return Error(ErrorKind::NotFound, fmt::format("Bus '{}' not found", p.text("bus")));
-  }
-  request.address = p.text("addr");
   if (auto vectors = p.optional_number("vectors")) request.vectors = static_cast<unsigned>(*vectors);
   return request;
 }
 
+/// A board's "virtio-blk-device" and "virtio-blk-pci" are one maker's.
+bool is_made_by(std::string_view type, std::string_view base) {
+  return type == base || (type.starts_with(base) && (type.substr(base.size()) == "-pci" || type.substr(base.size()) == "-device"));
+}
+
 struct Maker {
-  std::string_view base;  // the type without its bus suffix
+  std::string_view base;  // the type, for virtio without its bus suffix
   Result<MadeDevice> (*make)(const Order&);
 };
-constexpr std::array<Maker, 5> kMakers = {{{"virtio-blk", make_blk},
-                                           {"virtio-net", make_net},
-                                           {"virtio-rng", make_rng},
-                                           {"virtio-balloon", make_balloon},
-                                           {"virtio-serial", make_serial}}};
+Result<MadeDevice> make_card(const Order& order) { return make_emulated_card(order.properties, order.user, order.context); }
+
+template <Result<MadeDevice> (*make)(const PropertyReader&, const MakerContext&)>
+Result<MadeDevice> simply(const Order& order) {
+  return make(order.properties, order.context);
+}
+
+Result<MadeDevice> make_usb(const Order& order) { return make_usb_controller(order.properties, order.context); }
+
+constexpr Maker kMakers[] = {{"i6300esb", make_watchdog},
+                             {"pvpanic-pci", make_pvpanic},
+                             {"pci-bridge", make_pci_bridge},
+                             {"pcie-pci-bridge", make_pci_bridge},
+                             {"pcie-root-port", make_pci_bridge},
+                             {"virtio-blk", make_blk},
+                             {"virtio-scsi", make_virtio_scsi},
+                             {"nvme", make_nvme},
+                             {"ahci", make_ahci},
+                             {"ich9-ahci", make_ahci},
+                             {"virtio-net", make_net},
+                             {"virtio-rng", make_rng},
+                             {"virtio-balloon", make_balloon},
+                             {"virtio-serial", make_serial},
+                             {"e1000", make_card},
+                             {"e1000e", make_card},
+                             {"rtl8139", make_card},
+                             {"piix3-usb-uhci", make_usb},
+                             {"piix4-usb-uhci", make_usb},
+                             {"ich9-usb-uhci1", make_usb},
+                             {"ich9-usb-uhci2", make_usb},
+                             {"ich9-usb-uhci3", make_usb},
+                             {"ich9-usb-uhci4", make_usb},
+                             {"ich9-usb-uhci5", make_usb},
+                             {"ich9-usb-uhci6", make_usb},
+                             {"qemu-xhci", make_usb},
+                             {"nec-usb-xhci", make_usb},
+                             {"virtio-gpu", simply<make_virtio_gpu>},
+                             {"virtio-vga", simply<make_virtio_vga>},
+                             {"virtio-keyboard", simply<make_virtio_input>},
+                             {"virtio-mouse", simply<make_virtio_input>},
+                             {"virtio-tablet", simply<make_virtio_input>},
+                             {"VGA", simply<make_vga>},
+                             {"secondary-vga", simply<make_vga>},
+                             {"bochs-display", simply<make_vga>},
+                             {"ich9-usb-ehci1", make_usb},
+                             {"ich9-usb-ehci2", make_usb},
+                             {"usb-ehci", make_usb}};
 
 Result<MadeDevice> make(const Order& order) {
   const PropertyReader& p = order.properties;
   PlugRequest plug = TRY(plug_request(p));
   for (const Maker& maker : kMakers) {
-    if (!p.device().type.starts_with(maker.base)) continue;
+    if (!is_made_by(p.device().type, maker.base)) continue;
     MadeDevice made = TRY(maker.make(order));
     made.plug = std::move(plug);
-    hide_ring_features(p, *made.device);
+    made.plug.removable = find_device_spec(p.device().type)->hotpluggable;
+    if (made.device) hide_ring_features(p, *made.device);
+    if (!made.thread) made.thread = &order.context.back_ends.default_thread();
     return made;
   }
   return Error(ErrorKind::NotFound, fmt::format("'{}' is not a valid device model name", p.device().type));
@@ -236,7 +320,7 @@ Result<MadeDevice> make(const Order& order) {
 
 }  // namespace
 
-Result<MadeDevice> make_virtio_device(const DeviceConfig& device, const std::string& user, std::span<const DeviceConfig> ports,
+Result<MadeDevice> make_device(const DeviceConfig& device, const std::string& user, std::span<const DeviceConfig> ports,
                                       const MakerContext& context) {
   auto made = make({PropertyReader(device), user, ports, context});
   if (!made) context.back_ends.release(user);

@@ -18,9 +18,13 @@ using enum PropertyType;
   {"event_idx", Bool, "on", "suppress notifications by index (VIRTIO_F_EVENT_IDX)"},         \
   {"indirect_desc", Bool, "on", "indirect descriptors (VIRTIO_F_INDIRECT_DESC)"},            \
   {"packed", Bool, "off", "packed virtqueues (VIRTIO_F_RING_PACKED)"}
-#define PCI_PROPERTIES                                                                       \
+// What every PCI device has.
+#define PCI_PLACE                                                                            \
   {"addr", PciAddress, "", "slot and optional function, such as 04.0"},                      \
-  {"bus", String, "", "pci.0"},                                                              \
+  {"bus", String, "", "id of the bus, such as pci.0"},                                       \
+  {"multifunction", Bool, "off", "other functions of the slot may be used"}
+#define PCI_PROPERTIES                                                                       \
+  PCI_PLACE,                                                                                 \
   {"disable-legacy", OnOffAuto, "on", "the legacy interface; always off here"},              \
   {"disable-modern", Bool, "off", "the modern interface; always on here"},                   \
   {"vectors", U32, "", "MSI-X vectors; 0 leaves only INTx"}
@@ -42,6 +46,20 @@ using enum PropertyType;
   {"werror", String, "auto", "report, ignore, stop, enospc, auto"},                          \
   {"write-cache", OnOffAuto, "auto", "whether the disk has a volatile cache"},               \
   {"write-zeroes", Bool, "on", "write-zeroes requests"}
+// What disks on a controller's bus have.
+#define DISK_PROPERTIES                                                                      \
+  {"bootindex", U32, "", "place in firmware's boot order"},                                  \
+  {"bus", String, "", "the bus: ide.0, or a controller's id, a dot and a number"},           \
+  {"drive", Drive, "", "id of a drive or block node"},                                       \
+  {"logical_block_size", Size, "512", "bytes"},                                              \
+  {"physical_block_size", Size, "512", "bytes"},                                             \
+  {"rerror", String, "auto", "report, ignore, stop, auto"},                                  \
+  {"serial", String, "", "serial number"},                                                   \
+  {"share-rw", Bool, "off", "other writers may open the disk"},                              \
+  {"ver", String, "", "firmware version"},                                                   \
+  {"werror", String, "auto", "report, ignore, stop, enospc, auto"},                          \
+  {"write-cache", OnOffAuto, "auto", "whether the disk has a volatile cache"},               \
+  {"wwn", U64, "0", "world wide name"}
 #define NET_PROPERTIES                                                                       \
   {"bootindex", U32, "", "place in firmware's boot order"},                                  \
   {"host_mtu", U16, "0", "MTU told to the driver"},                                          \
@@ -50,6 +68,14 @@ using enum PropertyType;
   {"netdev", Netdev, "", "id of a network back end"},                                        \
   {"rx_queue_size", U16, "256", "entries"},                                                  \
   {"tx_queue_size", U16, "256", "entries"}
+#define ROM_PROPERTIES                                                                       \
+  {"rombar", U32, "1", "0: no boot code"},                                                   \
+  {"romfile", String, "", "file of boot code; iPXE's by default"}
+#define CARD_PROPERTIES                                                                      \
+  PCI_PLACE,                                                                                 \
+  {"bootindex", U32, "", "place in firmware's boot order"},                                  \
+  {"mac", Mac, "", "Ethernet address"},                                                      \
+  {"netdev", Netdev, "", "id of a network back end"}
 #define RNG_PROPERTIES                                                                       \
   {"max-bytes", U64, "9223372036854775807", "bytes a period"},                               \
   {"period", U32, "65536", "milliseconds"},                                                  \
@@ -58,11 +84,53 @@ using enum PropertyType;
   {"deflate-on-oom", Bool, "off", "the driver takes pages back when memory is short"},       \
   {"free-page-reporting", Bool, "off", "the driver reports free pages"},                     \
   {"guest-stats-polling-interval", U32, "0", "seconds between statistics; 0 is off"}
+#define SCREEN_PROPERTIES                                                                    \
+  {"edid", Bool, "on", "a description of the display"},                                      \
+  {"xres", U32, "1280", "preferred width"},                                                  \
+  {"yres", U32, "800", "preferred height"}
+#define VGA_PROPERTIES SCREEN_PROPERTIES, {"vgamem_mb", U32, "16", "MiB of screen memory"}
+#define GPU_PROPERTIES                                                                       \
+  {"max_hostmem", Size, "268435456", "bytes of all pictures together"},                      \
+  {"max_outputs", U32, "1", "screens"}
 #define SERIAL_PROPERTIES {"max_ports", U32, "31", "ports on the controller"}
 
 constexpr PropertySpec kBlkPci[] = {BLK_PROPERTIES, VIRTIO_PROPERTIES, PCI_PROPERTIES};
 constexpr PropertySpec kBlkMmio[] = {BLK_PROPERTIES, VIRTIO_PROPERTIES};
-constexpr PropertySpec kNetPci[] = {NET_PROPERTIES, VIRTIO_PROPERTIES, PCI_PROPERTIES};
+constexpr PropertySpec kIdeDisk[] = {DISK_PROPERTIES,
+                                     {"model", String, "", "model that the guest sees"},
+                                     {"unit", U32, "", "0 or 1 on an IDE bus"}};
+constexpr PropertySpec kScsiDisk[] = {DISK_PROPERTIES,
+                                      {"channel", U32, "0", "0"},
+                                      {"device_id", String, "", "identification (VPD page 83); the serial number by default"},
+                                      {"lun", U32, "", "logical unit"},
+                                      {"product", String, "", "product that the guest sees"},
+                                      {"scsi-id", U32, "", "target"},
+                                      {"vendor", String, "ATOLL", "vendor that the guest sees"}};
+#define SCSI_PROPERTIES                                                                      \
+  {"num_queues", U32, "", "request queues; one a vCPU by default"},                          \
+  {"virtqueue_size", U16, "256", "entries"}
+constexpr PropertySpec kScsiPci[] = {SCSI_PROPERTIES, VIRTIO_PROPERTIES, PCI_PROPERTIES};
+constexpr PropertySpec kScsiMmio[] = {SCSI_PROPERTIES, VIRTIO_PROPERTIES};
+constexpr PropertySpec kFloppy[] = {{"bootindex", U32, "", "place in firmware's boot order"},
+                                    {"drive", Drive, "", "id of a drive or block node"},
+                                    {"rerror", String, "auto", "report, ignore, stop, auto"},
+                                    {"share-rw", Bool, "off", "other writers may open the disk"},
+                                    {"unit", U32, "", "0 or 1"},
+                                    {"werror", String, "auto", "report, ignore, stop, enospc, auto"},
+                                    {"write-cache", OnOffAuto, "auto", "whether writes may wait for a flush"}};
+constexpr PropertySpec kNvme[] = {PCI_PLACE,
+                                  {"bootindex", U32, "", "place in firmware's boot order"},
+                                  {"drive", Drive, "", "id of a drive or block node"},
+                                  {"logical_block_size", Size, "512", "bytes"},
+                                  {"max_ioqpairs", U32, "64", "pairs of I/O queues"},
+                                  {"rerror", String, "auto", "report, ignore, stop, auto"},
+                                  {"serial", String, "", "serial number; must be given"},
+                                  {"share-rw", Bool, "off", "other writers may open the disk"},
+                                  {"werror", String, "auto", "report, ignore, stop, enospc, auto"},
+                                  {"write-cache", OnOffAuto, "auto", "whether the disk has a volatile cache"}};
+constexpr PropertySpec kPciCard[] = {PCI_PLACE};
+constexpr PropertySpec kNetPci[] = {NET_PROPERTIES, VIRTIO_PROPERTIES, PCI_PROPERTIES, ROM_PROPERTIES};
+constexpr PropertySpec kCard[] = {CARD_PROPERTIES, ROM_PROPERTIES};
 constexpr PropertySpec kNetMmio[] = {NET_PROPERTIES, VIRTIO_PROPERTIES};
 constexpr PropertySpec kRngPci[] = {RNG_PROPERTIES, VIRTIO_PROPERTIES, PCI_PROPERTIES};
 constexpr PropertySpec kRngMmio[] = {RNG_PROPERTIES, VIRTIO_PROPERTIES};
@@ -74,22 +142,97 @@ constexpr PropertySpec kPort[] = {{"bus", String, "", "a virtio-serial controlle
                                   {"chardev", Chardev, "", "id of a character back end"},
                                   {"name", String, "", "name that the guest finds the port by"},
                                   {"nr", U32, "", "number of the port"}};
+constexpr PropertySpec kVga[] = {VGA_PROPERTIES, PCI_PLACE};
+constexpr PropertySpec kBochs[] = {SCREEN_PROPERTIES, {"vgamem", Size, "16777216", "bytes of screen memory"}, PCI_PLACE};
+constexpr PropertySpec kGpuPci[] = {SCREEN_PROPERTIES, GPU_PROPERTIES, VIRTIO_PROPERTIES, PCI_PROPERTIES};
+constexpr PropertySpec kVirtioVga[] = {VGA_PROPERTIES, GPU_PROPERTIES, VIRTIO_PROPERTIES, PCI_PROPERTIES};
+constexpr PropertySpec kInputPci[] = {{"serial", String, "", "serial number"}, VIRTIO_PROPERTIES, PCI_PROPERTIES};
+constexpr PropertySpec kUhci[] = {PCI_PLACE, {"firstport", U32, "0", "of the bus of masterbus, from 0"},
+                                  {"masterbus", String, "", "bus of the EHCI that this controller accompanies"}};
+constexpr PropertySpec kEhci[] = {PCI_PLACE};
+constexpr PropertySpec kXhci[] = {PCI_PLACE, {"p2", U32, "4", "USB 2 ports"}, {"p3", U32, "4", "USB 3 ports"},
+                                  {"slots", U32, "64", "device slots"}};
+#define USB_PLACE                                                                            \
+  {"bus", String, "", "a controller's bus: its id and .0, or usb-bus.0"},                    \
+  {"port", String, "", "port, with hubs on the way: 1 or 2.4"}
+constexpr PropertySpec kHid[] = {USB_PLACE, {"serial", String, "", "of the device"},
+                                 {"usb_version", U32, "2", "1: full speed only"}};
+constexpr PropertySpec kHub[] = {USB_PLACE, {"ports", U32, "8", "1 to 8"}};
+constexpr PropertySpec kRootPort[] = {PCI_PLACE,
+                                      {"chassis", U16, "0", "number of the chassis that the slot is in"},
+                                      {"hotplug", Bool, "on", "the slot can be plugged into while the guest runs"},
+                                      {"port", U16, "0", "number of the port's link, below 256"},
+                                      {"slot", U16, "0", "number of the slot, below 8192"}};
+constexpr PropertySpec kPciBridge[] = {PCI_PLACE,
+                                       {"chassis_nr", U16, "0", "number of the chassis behind the bridge"},
+                                       {"shpc", OnOffAuto, "off", "hot-plug controller; always off here"}};
+constexpr PropertySpec kExpressToPci[] = {PCI_PLACE};
+constexpr PropertySpec kPvpanic[] = {{"events", U32, "3", "events that are reported: 1 panicked, 2 crash kernel loaded"},
+                                     {"ioport", U32, "0x505", "port"}};
+constexpr PropertySpec kPvpanicPci[] = {PCI_PLACE, {"events", U32, "3", "events that are reported: 1 panicked, 2 crash kernel loaded"}};
+constexpr PropertySpec kTpm[] = {{"tpmdev", String, "", "id of a -tpmdev"}};
+constexpr PropertySpec kI6300esb[] = {PCI_PLACE};
 constexpr PropertySpec kDebugExit[] = {{"iobase", U32, "0x501", "port"}, {"iosize", U32, "2", "ports"}};
 constexpr PropertySpec kDebugCon[] = {{"chardev", Chardev, "", "id of a character back end"},
                                       {"iobase", U32, "0xe9", "port"},
                                       {"readback", U32, "0xe9", "what a read gives"}};
 
 constexpr std::string_view kStorage = "Storage devices", kNetwork = "Network devices", kInput = "Input devices",
-                           kMisc = "Misc devices";
+                           kDisplay = "Display devices", kControllers = "Controller/Bridge/Hub devices", kMisc = "Misc devices";
 constexpr DeviceSpec kSpecs[] = {
+    {"ahci", kStorage, "PCI", "SATA controller", false, kPciCard},
+    {"floppy", kStorage, "floppy-bus", "Floppy disk drive", false, kFloppy},
+    {"ich9-ahci", kStorage, "PCI", "SATA controller", false, kPciCard},
+    {"ide-cd", kStorage, "IDE", "CD-ROM drive", false, kIdeDisk},
+    {"ide-hd", kStorage, "IDE", "Hard disk", false, kIdeDisk},
+    {"nvme", kStorage, "PCI", "NVMe disk", true, kNvme},
+    {"scsi-cd", kStorage, "SCSI", "CD-ROM drive", true, kScsiDisk},
+    {"scsi-hd", kStorage, "SCSI", "Hard disk", true, kScsiDisk},
+    {"ich9-usb-ehci1", kControllers, "PCI", "USB 2 controller", false, kEhci},
+    {"ich9-usb-ehci2", kControllers, "PCI", "USB 2 controller", false, kEhci},
+    {"ich9-usb-uhci1", kControllers, "PCI", "USB 1.1 controller", false, kUhci},
+    {"ich9-usb-uhci2", kControllers, "PCI", "USB 1.1 controller", false, kUhci},
+    {"ich9-usb-uhci3", kControllers, "PCI", "USB 1.1 controller", false, kUhci},
+    {"ich9-usb-uhci4", kControllers, "PCI", "USB 1.1 controller", false, kUhci},
+    {"ich9-usb-uhci5", kControllers, "PCI", "USB 1.1 controller", false, kUhci},
+    {"ich9-usb-uhci6", kControllers, "PCI", "USB 1.1 controller", false, kUhci},
+    {"nec-usb-xhci", kControllers, "PCI", "USB 3 controller", true, kXhci},
+    {"pci-bridge", kControllers, "PCI", "Standard PCI bridge", false, kPciBridge},
+    {"pcie-pci-bridge", kControllers, "PCI", "Bridge from PCI Express to PCI", false, kExpressToPci},
+    {"pcie-root-port", kControllers, "PCI", "PCI Express root port", false, kRootPort},
+    {"piix3-usb-uhci", kControllers, "PCI", "USB 1.1 controller", false, kUhci},
+    {"piix4-usb-uhci", kControllers, "PCI", "USB 1.1 controller", false, kUhci},
+    {"qemu-xhci", kControllers, "PCI", "USB 3 controller", true, kXhci},
+    {"usb-ehci", kControllers, "PCI", "USB 2 controller", false, kEhci},
+    {"usb-hub", kControllers, "usb-bus", "USB hub", true, kHub},
     {"virtio-blk-device", kStorage, "virtio-bus", "Virtio disk over MMIO", false, kBlkMmio},
     {"virtio-blk-pci", kStorage, "PCI", "Virtio disk", true, kBlkPci},
+    {"virtio-scsi-device", kStorage, "virtio-bus", "Virtio SCSI controller over MMIO", false, kScsiMmio},
+    {"virtio-scsi-pci", kStorage, "PCI", "Virtio SCSI controller", true, kScsiPci},
+    {"e1000", kNetwork, "PCI", "Intel Gigabit Ethernet (82540EM)", true, kCard},
+    {"e1000e", kNetwork, "PCI", "Intel Gigabit Ethernet (82574L)", true, kCard},
+    {"rtl8139", kNetwork, "PCI", "Realtek Fast Ethernet (RTL8139C+)", true, kCard},
     {"virtio-net-device", kNetwork, "virtio-bus", "Virtio NIC over MMIO", false, kNetMmio},
     {"virtio-net-pci", kNetwork, "PCI", "Virtio NIC", true, kNetPci},
+    {"usb-kbd", kInput, "usb-bus", "USB keyboard", true, kHid},
+    {"usb-mouse", kInput, "usb-bus", "USB mouse", true, kHid},
+    {"usb-tablet", kInput, "usb-bus", "USB tablet", true, kHid},
     {"virtconsole", kInput, "virtio-serial-bus", "Console port", false, kPort},
     {"virtio-serial-device", kInput, "virtio-bus", "Virtio console controller over MMIO", false, kSerialMmio},
     {"virtio-serial-pci", kInput, "PCI", "Virtio console controller", true, kSerialPci},
     {"virtserialport", kInput, "virtio-serial-bus", "Serial port with a name", false, kPort},
+    {"virtio-keyboard-pci", kInput, "PCI", "Virtio keyboard", true, kInputPci},
+    {"virtio-mouse-pci", kInput, "PCI", "Virtio mouse", true, kInputPci},
+    {"virtio-tablet-pci", kInput, "PCI", "Virtio tablet", true, kInputPci},
+    {"VGA", kDisplay, "PCI", "Standard VGA", false, kVga},
+    {"bochs-display", kDisplay, "PCI", "Display without VGA", false, kBochs},
+    {"secondary-vga", kDisplay, "PCI", "Standard VGA beside another one", false, kVga},
+    {"virtio-gpu-pci", kDisplay, "PCI", "Virtio GPU", false, kGpuPci},
+    {"virtio-vga", kDisplay, "PCI", "Virtio GPU that is a VGA first", false, kVirtioVga},
+    {"i6300esb", kMisc, "PCI", "Watchdog timer of the Intel 6300ESB", true, kI6300esb},
+    {"pvpanic", kMisc, "ISA", "Reports the crash of a guest's kernel", false, kPvpanic},
+    {"pvpanic-pci", kMisc, "PCI", "Reports the crash of a guest's kernel", true, kPvpanicPci},
+    {"tpm-crb", kMisc, "ISA", "TPM 2.0 with a command response buffer", false, kTpm},
     {"isa-debug-exit", kMisc, "ISA", "Ends the program with a status", false, kDebugExit},
     {"isa-debugcon", kMisc, "ISA", "Debug console", false, kDebugCon},
     {"pc-testdev", kMisc, "ISA", "Registers for bare-metal test suites", false, {}},
@@ -104,13 +247,8 @@ bool well_formed_mac(std::string_view text) {
   return parts.size() == 6 && std::ranges::all_of(parts, [](std::string_view p) { return p.size() == 2 && parse_hex(p); });
 }
 
-bool well_formed_address(std::string_view text) {
-  const size_t dot = text.find('.');
-  std::string_view slot = text.substr(0, dot);
-  if (slot.starts_with("0x")) slot.remove_prefix(2);
-  const auto function = dot == std::string_view::npos ? std::optional<u64>(0) : parse_hex(text.substr(dot + 1));
-  const auto number = parse_hex(slot);
-  return number && *number < 32 && function && *function < 8;
+std::optional<u64> hex_number(std::string_view text) {
+  return parse_hex(text.starts_with("0x") ? text.substr(2) : text);
 }
 
 bool well_formed(PropertyType type, std::string_view value) {
@@ -126,12 +264,20 @@ bool well_formed(PropertyType type, std::string_view value) {
     case U64: return below(~u64{0});
     case Size: return parse_size(value).has_value();
     case Mac: return well_formed_mac(value);
-    case PciAddress: return well_formed_address(value);
+    case PciAddress: return parse_pci_place(value).has_value();
     default: return true;
   }
 }
 
 }  // namespace
+
+std::optional<std::pair<u8, u8>> parse_pci_place(std::string_view text) {
+  const size_t dot = text.find('.');
+  const auto slot = hex_number(text.substr(0, dot));
+  const auto function = dot == std::string_view::npos ? std::optional<u64>(0) : hex_number(text.substr(dot + 1));
+  if (!slot || *slot > 31 || !function || *function > 7) return std::nullopt;
+  return std::pair(static_cast<u8>(*slot), static_cast<u8>(*function));
+}
 
 std::span<const DeviceSpec> device_specs() { return kSpecs; }
 

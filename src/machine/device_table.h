@@ -32,5 +32,7 @@ const DeviceSpec* find_device_spec(std::string_view type);
 /// Whether type, property names and the form of their values are right; the error names the culprit as QEMU does
 /// ("'foo' is not a valid device model name", "Property 'virtio-blk-pci.bar' not found").
 Status check_device(const DeviceConfig& device);
+/// Slot and function of "5", "0x5", "5.1" or "0x5.0x1": hexadecimal either way.
+std::optional<std::pair<u8, u8>> parse_pci_place(std::string_view text);
 
 }  // namespace atl::machine

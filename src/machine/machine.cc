@@ -28,6 +28,7 @@ std::string_view run_state_name(RunState state) {
     case RunState::IoError: return "io-error";
     case RunState::InternalError: return "internal-error";
     case RunState::GuestPanicked: return "guest-panicked";
+    case RunState::Watchdog: return "watchdog";
   }
   return "unknown";
 }
@@ -87,6 +88,7 @@ Status MachineImpl::create_back_ends() {
   for (const IoThreadConfig& thread : config_.iothreads) TRY(back_ends_->add_iothread(thread));
   for (const RngConfig& rng : config_.rngs) TRY(back_ends_->add_rng(rng));
   BlockStore& blocks = back_ends_->blocks();
+  media_ = std::make_unique<Media>(blocks);
   blocks.set_job_listener([this](const block::JobEvent& job) {
     post([this, job] { emit({.kind = Event::Kind::BlockJob, .job = std::make_shared<block::JobEvent>(job)}); });
   });
@@ -103,7 +105,10 @@ BoardContext MachineImpl::board_context() {
           .memory = memory_,
           .ports = ports_,
           .clock = *device_clock_,
+          .io_loop = back_ends_->default_thread().loop(),
           .system = *this,
+          .input = input_,
+          .screens = screens_,
           .chars = chars_,
           .rtc_changed = [this](i64 seconds) {
             post([this, seconds] { emit({.kind = Event::Kind::RtcChange, .value = seconds}); });
@@ -111,8 +116,23 @@ BoardContext MachineImpl::board_context() {
           .ejected = [this](devices::Device& device) { on_ejected(device); }};
 }
 
+/// The drives of the flash chips stay on the default I/O thread.
+Result<std::vector<FlashDrive>> MachineImpl::claim_flash() {
+  std::vector<FlashDrive> flash;
+  LoopThread& thread = back_ends_->default_thread();
+  for (const std::string& id : config_.boot.flash) {
+    if (id.empty()) continue;
+    const auto drive = TRY(back_ends_->blocks().claim(id, fmt::format("system.flash{}", flash.size()), thread, false));
+    flash.push_back({id, drive.root, &thread, drive.config->mode.readonly && !drive.config->snapshot});
+  }
+  return flash;
+}
+
 Status MachineImpl::create_board() {
-  board_ = TRY(config_.board == BoardKind::Pc ? create_pc(board_context()) : create_microvm(board_context()));
+  BoardContext context = board_context();
+  context.flash = TRY(claim_flash());
+  board_ = TRY(config_.board == BoardKind::Microvm ? create_microvm(context) : create_pc(context));
+  if (auto controller = board_->disk_controller()) disk_buses_.add("", *controller->device, controller->ata);
   return {};
 }
 
@@ -173,13 +193,19 @@ void MachineImpl::run_everything(std::optional<u32> only) {
   clock_.resume();
   device_clock_->resumed();
   vm_->resume_clock();
-  for (devices::Device* device : board_->devices()) device->resume();
+  for (devices::Device* device : all_devices()) device->resume();
   threads_->resume(only);
+}
+
+std::vector<devices::Device*> MachineImpl::all_devices() {
+  std::vector<devices::Device*> all = board_->devices();
+  for (auto& device : isa_devices_) all.push_back(device.get());
+  return all;
 }
 
 /// Waits for every device's loop to say that nothing is in flight.
 Status MachineImpl::quiesce_devices() {
-  for (devices::Device* device : board_->devices()) {
+  for (devices::Device* device : all_devices()) {
     auto done = std::make_shared<std::binary_semaphore>(0);
     device->quiesce([done] { done->release(); });
     if (!done->try_acquire_for(kQuiesceDeadline)) {
@@ -218,6 +244,7 @@ Status MachineImpl::go_on(std::optional<u32> only) {
 /// Everything to its state at power-on. vCPUs and devices are stopped.
 Status MachineImpl::power_on() {
   board_->reset();
+  for (auto& device : isa_devices_) device->reset();
   TRY(vm_->reset_irqchip());
   for (u32 i = 0; i < threads_->count(); ++i) TRY(threads_->vcpu(i).set_state(power_on_states_[i]));
   return prepare_boot();
@@ -278,6 +305,52 @@ void MachineImpl::request_exit(int status) {
   exit_requested_.compare_exchange_strong(none, status);
   if (threads_) threads_->request_pause();
   post([this] { handle_requests(); });
+}
+
+void MachineImpl::report_panic(bool crash_kernel) {
+  post([this, crash_kernel] {
+    if (crash_kernel) emit({.kind = Event::Kind::GuestCrashLoaded, .action = "run"});
+    else guest_panicked();
+  });
+}
+
+void MachineImpl::report_watchdog() {
+  post([this] { watchdog_expired(); });
+}
+
+void MachineImpl::stop_in(RunState state) {
+  if (state_ != RunState::Running) return;
+  if (auto stopped = stop_everything(); !stopped) log_warning("{}", stopped.error().text());
+  set_state(state);
+  emit({.kind = Event::Kind::Stop});
+}
+
+void MachineImpl::guest_panicked() {
+  if (state_ != RunState::Running) return;
+  const bool pause = panic_action_ == PanicAction::Pause || (panic_action_ == PanicAction::Shutdown && config_.no_shutdown);
+  if (panic_action_ == PanicAction::None) return emit({.kind = Event::Kind::GuestPanicked, .action = "run"});
+  emit({.kind = Event::Kind::GuestPanicked, .action = pause ? "pause" : "poweroff"});
+  stop_in(RunState::GuestPanicked);
+  if (pause) return;
+  if (panic_action_ == PanicAction::ExitFailure) exit_code_ = 1;
+  set_state(RunState::Shutdown);
+  emit({.kind = Event::Kind::Shutdown, .guest = true, .reason = "guest-panic"});
+}
+
+void MachineImpl::watchdog_expired() {
+  static constexpr const char* kNames[] = {"reset", "shutdown", "poweroff", "pause", "debug", "none", "inject-nmi"};
+  emit({.kind = Event::Kind::Watchdog, .action = kNames[static_cast<size_t>(watchdog_action_)]});
+  switch (watchdog_action_) {
+    case WatchdogAction::Reset: return request_reset();
+    case WatchdogAction::Shutdown: return board_->press_power_button();
+    case WatchdogAction::PowerOff: return request_power_off();
+    case WatchdogAction::Pause: return stop_in(RunState::Watchdog);
+    case WatchdogAction::Debug: return log_warning("watchdog: timer fired");
+    case WatchdogAction::None: return;
+    case WatchdogAction::InjectNmi:
+      if (auto sent = inject_nmi(); !sent) log_warning("watchdog: {}", sent.error().text());
+      return;
+  }
 }
 
 void MachineImpl::on_vcpu_exit(u32 index, cpu::RunExit exit) {

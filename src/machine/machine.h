@@ -14,6 +14,7 @@
 #include "base/loop.h"
 #include "base/result.h"
 #include "cpu/vm.h"
+#include "display/input.h"
 #include "display/screen.h"
 #include "machine/config.h"
 
@@ -21,10 +22,14 @@ namespace atl::block {
 struct JobEvent;
 }
 
+namespace atl::display::vnc {
+struct ViewerChange;
+}
+
 namespace atl::machine {
 
 /// QEMU's run states, as far as they occur here.
-enum class RunState : u8 { Prelaunch, Running, Paused, Debug, Shutdown, IoError, InternalError, GuestPanicked };
+enum class RunState : u8 { Prelaunch, Running, Paused, Debug, Shutdown, IoError, InternalError, GuestPanicked, Watchdog };
 std::string_view run_state_name(RunState state);  // "running", "io-error" ...
 
 /// Where a vCPU met what a debugger asked for.
@@ -34,12 +39,13 @@ struct DebugStop {
 };
 
 class BlockStore;
+class Media;
 
 /// What happened, for the monitors. Delivered on the control loop.
 struct Event {
   enum class Kind : u8 {
     Stop, Resume, Reset, Shutdown, Powerdown, BlockIoError, BalloonChange, DeviceDeleted, NicRxFilterChanged, RtcChange,
-    DeviceUnplugError, BlockJob, BlockWriteThreshold,
+    DeviceUnplugError, BlockJob, BlockWriteThreshold, GuestPanicked, GuestCrashLoaded, Watchdog, TrayMoved, RemoteViewer,
   };
   Kind kind;
   bool guest = false;               // Reset, Shutdown: the guest asked for it
@@ -47,9 +53,10 @@ struct Event {
   std::string device, node, path;   // DeviceDeleted, BlockIoError
   std::string operation, action;    // BlockIoError: "read"/"write", "report"/"stop"/"ignore"
   bool nospace = false;
-  i64 value = 0;                    // BalloonChange: bytes; BlockWriteThreshold: bytes above it
+  i64 value = 0;                    // BalloonChange: bytes; BlockWriteThreshold: bytes above it; TrayMoved: 1 if open now
   u64 threshold = 0;
   std::shared_ptr<const block::JobEvent> job;  // BlockJob
+  std::shared_ptr<const display::vnc::ViewerChange> viewer;  // RemoteViewer
   std::optional<DebugStop> debug;   // Stop: by a break- or watchpoint, or after a single step
 };
 
@@ -90,6 +97,9 @@ class Machine {
   virtual Status reset() = 0;
   virtual Status powerdown() = 0;  // presses the power button
   virtual Status inject_nmi() = 0;
+  /// What a watchdog that was not fed, and a guest that crashed, lead to.
+  virtual void set_watchdog_action(WatchdogAction action) = 0;
+  virtual void set_panic_action(PanicAction action) = 0;
   /// Stops vCPUs and I/O for good, flushes disks. Called before destruction.
   virtual void shut_down() = 0;
   /// Set when the guest ended through isa-debug-exit; the program's exit status.
@@ -100,6 +110,8 @@ class Machine {
   virtual Status remove_device(const std::string& id) = 0;
   /// Drives, block nodes and their jobs.
   virtual BlockStore& blocks() = 0;
+  /// The disks on controllers' buses, and their media.
+  virtual Media& media() = 0;
   /// A write has gone past a node's threshold. Any thread.
   virtual void report_write_threshold(std::string node_name, u64 exceeded, u64 threshold) = 0;
   virtual Status add_network(const NetConfig& network) = 0;
@@ -119,12 +131,10 @@ class Machine {
   virtual Result<std::vector<u8>> read_memory(bool physical, u32 cpu_index, u64 address, u64 size_bytes) = 0;
   virtual Result<cpu::VcpuState> cpu_state(u32 index) = 0;
 
-  /// What the first display adapter shows; nullptr without one.
-  virtual display::Screen* screen() = 0;
-  /// A key by its number (display/keys.h).
-  virtual Status press_key(u8 number, bool down) = 0;
-  /// Right, down and the wheel towards the user are positive; buttons as in ps2::Mouse::Button, those held now.
-  virtual Status move_pointer(i32 dx, i32 dy, i32 dz, u8 buttons) = 0;
+  /// What the display adapters show.
+  virtual const display::ScreenList& screens() const = 0;
+  /// The user's hands.
+  virtual display::InputRouter& input() = 0;
 
   // For a debugger.
   virtual Status set_cpu_state(u32 index, const cpu::VcpuState& state) = 0;

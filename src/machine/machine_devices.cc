@@ -5,7 +5,9 @@
 #include <fmt/core.h>
 
 #include "devices/legacy/debug_ports.h"
+#include "devices/legacy/pvpanic.h"
 #include "devices/legacy/test_device.h"
+#include "devices/legacy/tpm_crb.h"
 #include "machine/boards/chipset.h"
 #include "machine/machine_impl.h"
 #include "machine/property_reader.h"
@@ -15,7 +17,14 @@ namespace atl::machine {
 MakerContext MachineImpl::maker_context() {
   return {.config = config_,
           .back_ends = *back_ends_,
+          .vm = *vm_,
           .memory = memory_,
+          .ports = ports_,
+          .clock = *device_clock_,
+          .system = *this,
+          .input = input_,
+          .usb = usb_,
+          .screens = screens_,
           .chars = chars_,
           .on_block_error = [this](const std::string& drive, const std::string& device,
                                    const devices::BlockError& error) { on_block_error(drive, device, error); },
@@ -56,30 +65,50 @@ Status MachineImpl::check_console_ports() const {
 }
 
 Status MachineImpl::plug(const DeviceConfig& device, bool hotplugged) {
-  if (device.type.starts_with("isa-")) return plug_isa(device);
+  if (find_device_spec(device.type)->bus == "ISA" && device.type != "pc-testdev") return plug_isa(device);
   if (device.type == "pc-testdev") return plug_test_device();
+  if (is_disk(device.type)) return plug_disk(device, hotplugged);
+  if (is_usb_device(device.type)) return usb_.plug(device, input_);
   const std::string user = device.id.empty() ? fmt::format("/machine/peripheral-anon/device[{}]", plugged_.size()) : device.id;
-  MadeDevice made = TRY(make_virtio_device(device, user, console_ports_of(device), maker_context()));
+  MadeDevice made = TRY(make_device(device, user, console_ports_of(device), maker_context()));
   made.plug.hotplugged = hotplugged;
-  auto placed = board_->plug(std::move(made.device), made.plug);
+  auto placed = made.pci ? board_->plug_pci(std::move(made.pci), made.plug) : board_->plug(std::move(made.device), made.plug);
   if (!placed) {
     back_ends_->release(user);
     return std::move(placed).error();
   }
+  if (made.usb_bus) usb_.add_bus(std::move(made.usb_bus), *placed);
   plugged_.push_back({device, user, *placed, made.balloon, made.thread, false});
+  disk_buses_.add(device.id, **placed, made.ata, made.scsi);
+  return {};
+}
+
+/// The command line has put the path of the TPM's socket where `tpmdev` was.
+Status MachineImpl::plug_tpm(const DeviceConfig& device) {
+  const PropertyReader p(device);
+  if (p.text("tpmdev").empty()) return p.refuse("tpmdev", "must be given");
+  auto tpm = std::make_unique<devices::TpmCrb>(TRY(devices::SwtpmBackend::create(std::string(p.text("tpmdev")))));
+  TRY(memory_.add({.name = "tpm-crb", .base = devices::TpmCrb::kBase, .size = devices::TpmCrb::kBytes, .priority = 1, .device = tpm.get()}));
+  isa_devices_.push_back(std::move(tpm));
   return {};
 }
 
 Status MachineImpl::plug_isa(const DeviceConfig& device) {
+  if (device.type == "tpm-crb") return plug_tpm(device);
   const PropertyReader p(device);
-  const u64 base = p.number("iobase"), size = device.type == "isa-debug-exit" ? p.number("iosize") : 1;
-  if (base > 0xffff || size == 0 || base + size > 0x10000) return p.refuse("iobase", "outside the 64 KiB of ports");
+  const std::string_view base_name = p.has("ioport") ? "ioport" : "iobase";
+  const u64 base = p.number(base_name), size = device.type == "isa-debug-exit" ? p.number("iosize") : 1;
+  if (base > 0xffff || size == 0 || base + size > 0x10000) return p.refuse(base_name, "outside the 64 KiB of ports");
   std::unique_ptr<devices::Device> built;
   memory::BusDevice* registers = nullptr;
   if (device.type == "isa-debug-exit") {
     auto exit = std::make_unique<devices::DebugExit>(*this);
     registers = exit.get();
     built = std::move(exit);
+  } else if (device.type == "pvpanic") {
+    auto panic = std::make_unique<devices::PvpanicIsa>(*this, static_cast<u8>(p.number("events")));
+    registers = &panic->port();
+    built = std::move(panic);
   } else {
     const std::string chardev(p.text("chardev"));
     auto backend = chars_.find(chardev);
@@ -109,7 +138,7 @@ Status MachineImpl::add_device(const DeviceConfig& device) {
   if (!find_device_spec(device.type)->hotpluggable) {
     return Error(ErrorKind::Unsupported, fmt::format("Device '{}' does not support hotplugging", device.type));
   }
-  if (!device.id.empty() && find_plugged(device.id)) {
+  if (!device.id.empty() && (find_plugged(device.id) || usb_.has(device.id) || media_->has(device.id))) {
     return Error(ErrorKind::Exists, fmt::format("Duplicate device ID '{}'", device.id));
   }
   return while_paused([&] { return plug(device, started_); });
@@ -121,6 +150,15 @@ MachineImpl::Plugged* MachineImpl::find_plugged(const std::string& id) {
 }
 
 Status MachineImpl::remove_device(const std::string& id) {
+  if (media_->has(id)) {
+    TRY(media_->remove(id));
+    post([this, id] { emit({.kind = Event::Kind::DeviceDeleted, .device = id, .path = "/machine/peripheral/" + id}); });
+    return {};
+  }
+  if (usb_.unplug(id)) {  // a cable that is pulled out asks nobody
+    emit({.kind = Event::Kind::DeviceDeleted, .device = id, .path = "/machine/peripheral/" + id});
+    return {};
+  }
   Plugged* plugged = find_plugged(id);
   if (!plugged) return Error(ErrorKind::NotFound, fmt::format("Device '{}' not found", id));
   TRY(board_->request_unplug(*plugged->device));
@@ -144,8 +182,12 @@ void MachineImpl::finish_unplug(devices::Device* device) {
       return;
     }
   }
+  const std::vector<std::string> disks = media_->remove_all_of(*device);
+  disk_buses_.remove_all_of(*device);
   plugged_.erase(found);
+  usb_.remove_bus(device);
   destroy(board_->unplug(*device), *plugged.thread);
+  for (const std::string& disk : disks) back_ends_->release(disk);
   back_ends_->release(plugged.user);
   emit({.kind = Event::Kind::DeviceDeleted, .device = plugged.config.id, .path = "/machine/peripheral/" + plugged.config.id});
   if (running) run_everything();

@@ -1,5 +1,5 @@
 // The parts of one machine and how they hang together. Member functions are spread over machine.cc (birth, life cycle),
-// machine_devices.cc (plugging, back ends) and machine_queries.cc (what monitors ask).
+// machine_devices.cc (plugging, back ends), machine_disks.cc (disks on buses) and machine_queries.cc (what monitors ask).
 //
 // Threads: the control thread calls everything but the SystemControl functions, which vCPU threads call, and the reports
 // of devices, which come from their loops; those only note what happened and post to the control loop.
@@ -13,8 +13,11 @@
 #include "machine/back_ends.h"
 #include "machine/boards/board.h"
 #include "machine/device_makers.h"
+#include "machine/disk_buses.h"
 #include "machine/loop_clock.h"
 #include "machine/machine.h"
+#include "machine/media.h"
+#include "machine/usb_tree.h"
 #include "machine/vcpu_threads.h"
 
 namespace atl::machine {
@@ -35,12 +38,15 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   Status reset() override;
   Status powerdown() override;
   Status inject_nmi() override;
+  void set_watchdog_action(WatchdogAction action) override { watchdog_action_ = action; }
+  void set_panic_action(PanicAction action) override { panic_action_ = action; }
   void shut_down() override;
   std::optional<int> exit_code() const override { return exit_code_; }
 
   Status add_device(const DeviceConfig& device) override;
   Status remove_device(const std::string& id) override;
   BlockStore& blocks() override { return back_ends_->blocks(); }
+  Media& media() override { return *media_; }
   void report_write_threshold(std::string node_name, u64 exceeded, u64 threshold) override;
   Status add_network(const NetConfig& network) override { return back_ends_->add_network(network); }
   Status remove_network(const std::string& id) override { return back_ends_->remove_network(id); }
@@ -56,9 +62,8 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   Result<std::string> describe(const std::string& what, u32 arg) override;
   Result<std::vector<u8>> read_memory(bool physical, u32 cpu_index, u64 address, u64 size_bytes) override;
   Result<cpu::VcpuState> cpu_state(u32 index) override;
-  display::Screen* screen() override { return board_->screen(); }
-  Status press_key(u8 number, bool down) override { return board_->press_key(number, down); }
-  Status move_pointer(i32 dx, i32 dy, i32 dz, u8 buttons) override { return board_->move_pointer(dx, dy, dz, buttons); }
+  const display::ScreenList& screens() const override { return screens_; }
+  display::InputRouter& input() override { return input_; }
   Status set_cpu_state(u32 index, const cpu::VcpuState& state) override;
   Status write_memory(u32 cpu_index, u64 address, std::span<const u8> data) override;
   Status set_debug_points(const std::vector<cpu::DebugRequest::Point>& points) override;
@@ -68,6 +73,8 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   void request_reset() override;
   void request_power_off() override;
   void request_exit(int status) override;
+  void report_panic(bool crash_kernel) override;
+  void report_watchdog() override;
 
  private:
   /// A device that -device or device_add brought.
@@ -93,6 +100,7 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   Status add_cold_devices();
   Status prepare_boot();
   BoardContext board_context();
+  Result<std::vector<FlashDrive>> claim_flash();
   MakerContext maker_context();
 
   // Life cycle.
@@ -104,6 +112,9 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   /// Starts what stop_everything() stopped; of the vCPUs, one alone if told so.
   void run_everything(std::optional<u32> only = std::nullopt);
   Status go_on(std::optional<u32> only);
+  void guest_panicked();
+  void watchdog_expired();
+  void stop_in(RunState state);
   Status check_cpu(u32 index) const;
   Status quiesce_devices();
   Status power_on();
@@ -118,7 +129,18 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   // Devices.
   Status plug(const DeviceConfig& device, bool hotplugged);
   Status plug_isa(const DeviceConfig& device);
+  Status plug_tpm(const DeviceConfig& device);
+  /// Those of the board and those that -device put on the ISA bus.
+  std::vector<devices::Device*> all_devices();
   Status plug_test_device();
+  Status plug_disk(const DeviceConfig& device, bool hotplugged);
+  Status plug_floppy(const DeviceConfig& device);
+  struct DiskPlace {
+    const DiskBuses::Bus* bus = nullptr;
+    unsigned unit = 0;             // ATA
+    devices::ScsiAddress address;  // SCSI
+  };
+  Status attach_disk(const DiskPlace& place, MadeDisk made, LoopThread& thread, bool announce);
   std::vector<DeviceConfig> console_ports_of(const DeviceConfig& controller) const;
   Status check_console_ports() const;
   Plugged* find_plugged(const std::string& id);
@@ -138,19 +160,26 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   RunState state_ = RunState::Prelaunch;
   std::optional<int> exit_code_;
   bool started_ = false, ended_ = false;
+  WatchdogAction watchdog_action_ = config_.watchdog_action;
+  PanicAction panic_action_ = config_.panic_action;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // control thread: posted functions look first
 
   // In the order in which they depend on each other.
   memory::AddressSpace memory_{"memory", u64{1} << 52};
   memory::AddressSpace ports_{"I/O", u64{1} << 16};
   VmClock clock_;
+  display::InputRouter input_;
+  UsbTree usb_;
+  display::ScreenList screens_;
   std::unique_ptr<BackEnds> back_ends_;
+  std::unique_ptr<Media> media_;
   std::unique_ptr<cpu::Vm> vm_;
   std::vector<cpu::CpuidTable> cpuid_;
   std::unique_ptr<LoopClock> device_clock_;
   std::unique_ptr<Board> board_;
   std::vector<std::unique_ptr<devices::Device>> isa_devices_;
   std::vector<Plugged> plugged_;
+  DiskBuses disk_buses_;
   std::vector<cpu::VcpuState> power_on_states_;
   std::vector<cpu::DebugRequest::Point> debug_points_;
   std::unique_ptr<VcpuThreads> threads_;

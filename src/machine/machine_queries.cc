@@ -33,7 +33,7 @@ std::vector<CpuInfo> MachineImpl::cpus() const {
 std::vector<BlockInfo> MachineImpl::block_devices() const {
   std::vector<BlockInfo> list;
   for (BlockStore::Drive& d : back_ends_->blocks().drives()) {
-    if (!d.place) continue;
+    if (!d.place || d.node_name.empty()) continue;
     list.push_back({.drive = d.config.from_drive_option ? d.config.id : "",
                     .qdev = d.user,
                     .io_error = d.io_error,
@@ -69,6 +69,7 @@ Result<std::string> MachineImpl::describe(const std::string& what, u32 arg) {
   if (what == "registers") return registers_text(arg, TRY(cpu_state(arg)));
   if (what == "mem") return describe_page_tables(arg);
   if (what == "mtree") return memory_map_text(*memory_.map(), "memory") + memory_map_text(*ports_.map(), "I/O");
+  if (what == "usb") return usb_.describe();
   if (what == "qtree" || what == "pci") return board_->describe(what);
   if (what == "pic" || what == "irq") return vm_->describe_irqchip("pic") + vm_->describe_irqchip("ioapic");
   if (what == "lapic") return vm_->describe_irqchip(fmt::format("lapic {}", arg));

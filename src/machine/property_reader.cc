@@ -24,6 +24,10 @@ std::string_view PropertyReader::text(std::string_view name) const {
   return property->fallback;
 }
 
+bool PropertyReader::has(std::string_view name) const {
+  return std::ranges::find(spec_.properties, name, &PropertySpec::name) != spec_.properties.end();
+}
+
 bool PropertyReader::flag(std::string_view name) const { return parse_bool(text(name)).value_or(false); }
 u64 PropertyReader::number(std::string_view name) const { return parse_u64(text(name)).value_or(0); }
 u64 PropertyReader::size(std::string_view name) const { return parse_size(text(name)).value_or(0); }

@@ -18,6 +18,8 @@ class PropertyReader {
   const DeviceConfig& device() const { return device_; }
   /// The value given last, or the table's default.
   std::string_view text(std::string_view name) const;
+  /// Whether the type has such a property at all.
+  bool has(std::string_view name) const;
   bool given(std::string_view name) const { return find(name) != nullptr; }
   bool flag(std::string_view name) const;
   u64 number(std::string_view name) const;

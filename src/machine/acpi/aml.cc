@@ -191,7 +191,9 @@ Code notify(const Code& object, const Code& value) { return concat({{kNotify}, o
 Code acquire(std::string_view mutex_name) { return concat({{kExtended, kAcquire}, path(mutex_name), {0xff, 0xff}}); }
 Code release(std::string_view mutex_name) { return concat({{kExtended, kRelease}, path(mutex_name)}); }
 Code equal(const Code& a, const Code& b) { return concat({{kLogicalEqual}, a, b}); }
-Code bit_and(const Code& a, const Code& b) { return concat({{kAnd}, a, b, {kZero}}); }
+Code bit_and(const Code& a, const Code& b, const Code& target) {
+  return concat({{kAnd}, a, b, target.empty() ? Code{kZero} : target});
+}
 Code bit_or(const Code& a, const Code& b, const Code& target) {
   return concat({{kOr}, a, b, target.empty() ? Code{kZero} : target});
 }

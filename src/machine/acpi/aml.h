@@ -57,7 +57,7 @@ Code notify(const Code& object, const Code& value);
 Code acquire(std::string_view mutex_name);  // waits for ever
 Code release(std::string_view mutex_name);
 Code equal(const Code& a, const Code& b);
-Code bit_and(const Code& a, const Code& b);
+Code bit_and(const Code& a, const Code& b, const Code& target = {});
 Code bit_or(const Code& a, const Code& b, const Code& target = {});
 /// A 32-bit field at a byte offset of a buffer.
 Code create_dword_field(const Code& buffer_object, u64 byte, std::string_view field_name);

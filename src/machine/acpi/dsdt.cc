@@ -45,11 +45,21 @@ Code serial_devices(unsigned count) {
   return concat(all);
 }
 
+/// QEMU docs/specs/pvpanic.
+Code panic_device(u16 port) {
+  if (!port) return {};
+  return device("PEVT", {name("_HID", text("QEMU0001")), name("_CRS", resources({io(port, 1)})), name("_STA", integer(0x0f))});
+}
+
+/// TCG ACPI Specification 1.3, 8: the TPM2 table has the rest.
+Code tpm_device(const MmioDevice& tpm) {
+  if (!tpm.size) return {};
+  return device("TPM", {name("_HID", text("MSFT0101")), name("_CRS", resources({memory_fixed(tpm.base, tpm.size)})), name("_STA", integer(0x0f))});
+}
+
 /// Chip set ports that no other device describes, so that nothing else is put there.
-Code motherboard_resources(u16 pm_base) {
-  return device("MBRD", {name("_HID", eisa_id("PNP0C02")),
-                         name("_CRS", resources({io(pm_base, 0x40), io(acpi::kGpe0Port, 4),
-                                                 io(acpi::kSmiCommandPort, 2), io(0x92, 1), io(acpi::kPciHotplugPort, 0x18)}))});
+Code motherboard_resources(Codes ports) {
+  return device("MBRD", {name("_HID", eisa_id("PNP0C02")), name("_CRS", resources(ports))});
 }
 
 // Interrupt links: PIRQA to D, routed by the ISA bridge's registers 0x60 to 0x63 (PIIX3 data sheet, PIRQRC).
@@ -100,13 +110,21 @@ Code isa_bridge(const PcAcpi& board) {
       clock_device(),
       keyboard_and_mouse(),
       serial_devices(board.serial_ports),
-      motherboard_resources(board.pm_base),
+      panic_device(board.panic_port),
+      tpm_device(board.tpm),
+      motherboard_resources({io(board.pm_base, 0x40), io(acpi::kGpe0Port, 4), io(acpi::kSmiCommandPort, 2), io(0x92, 1),
+                             io(acpi::kPciHotplugPort, 0x18)}),
   });
 }
 
+/// The window to configuration space, if there is one, cuts the hole in two.
 Code root_windows(const PcAcpi& board) {
   std::vector<Code> windows = {bus_range(0, 0xff), io(0xcf8, 8), io_range(0, 0xcf7), io_range(0xd00, 0xffff),
-                               memory_range(0xa0000, 0xbffff), memory_range(board.hole_first, board.hole_last)};
+                               memory_range(0xa0000, 0xbffff)};
+  const bool cut = board.ecam_size && board.ecam_base >= board.hole_first && board.ecam_base <= board.hole_last;
+  const u64 resumes = cut ? board.ecam_base + board.ecam_size : board.hole_first;
+  if (cut && board.ecam_base > board.hole_first) windows.push_back(memory_range(board.hole_first, board.ecam_base - 1));
+  if (resumes < board.hole_last) windows.push_back(memory_range(resumes, board.hole_last));
   if (board.hole64_last > board.hole64_first) windows.push_back(memory_range(board.hole64_first, board.hole64_last));
   return name("_CRS", resources(windows));
 }
@@ -166,6 +184,76 @@ Code pci_root(const PcAcpi& board) {
   });
 }
 
+// q35: links A to H for the PIC, and the I/O APIC's inputs 16 to 23, which PIRQ A to H have to themselves.
+
+constexpr unsigned kPirqs = 8, kFirstLpcSlot = 25;
+constexpr u32 kDirectGsi = 16;
+
+std::string gsi_name(unsigned index) { return fmt::format("GSI{}", static_cast<char>('A' + index)); }
+
+Code gsi_device(unsigned index) {
+  const std::array<u32, 1> gsi = {kDirectGsi + index};
+  const Code is = resources({interrupt(gsi, {.shared = true})});
+  return device(gsi_name(index), {name("_HID", eisa_id("PNP0C0F")), name("_UID", integer(kPirqs + index)), name("_PRS", is),
+                                  name("_CRS", is), method("_SRS", 1, Serialized::No, {})});
+}
+
+/// As Ich9LpcBridge::pirq_of.
+Code q35_routes(std::string (*target)(unsigned)) {
+  std::vector<Code> entries;
+  for (u64 slot = 0; slot < 32; ++slot) {
+    for (u64 pin = 0; pin < 4; ++pin) {
+      const auto pirq = static_cast<unsigned>(slot >= kFirstLpcSlot ? pin : 4 + ((slot + pin) & 3));
+      entries.push_back(package({integer(slot << 16 | 0xffff), integer(pin), path("\\_SB." + target(pirq)), integer(0)}));
+    }
+  }
+  return package(entries);
+}
+
+/// The operating system says by _PIC (5.8.1) whether it uses the I/O APIC.
+Code q35_interrupt_routing() {
+  return concat({name("PRTP", q35_routes(link_name)), name("PRTA", q35_routes(gsi_name)),
+                 method("_PRT", 0, Serialized::No,
+                        {if_true(equal(path("\\PICF"), integer(0)), {return_value(path("PRTP"))}), return_value(path("PRTA"))})});
+}
+
+/// _OSC (6.2.11): native hotplug, power management events and the capability structure are the operating system's.
+Code osc_method() {
+  constexpr std::array<u8, 16> kPciHostUuid = {0x5b, 0x4d, 0xdb, 0x33, 0xf7, 0x1f, 0x1c, 0x40,
+                                               0x96, 0x57, 0x74, 0x41, 0xc0, 0x3d, 0xd7, 0x66};
+  constexpr u64 kGranted = 0x15, kUnknownUuid = 4;
+  return method("_OSC", 4, Serialized::Yes,
+                {create_dword_field(arg(3), 0, "CDW1"),
+                 if_true(equal(arg(0), buffer(kPciHostUuid)),
+                         {create_dword_field(arg(3), 8, "CDW3"), bit_and(path("CDW3"), integer(kGranted), path("CDW3")), return_value(arg(3))}),
+                 bit_or(path("CDW1"), integer(kUnknownUuid), path("CDW1")), return_value(arg(3))});
+}
+
+Code lpc_bridge(const PcAcpi& board) {
+  return device("ISA", {
+      name("_ADR", integer(0x001f0000)),
+      region("PIRQ", Space::PciConfig, 0x60, 0x0c),
+      field("PIRQ", Access::Byte, {{"PRQ0", 8}, {"PRQ1", 8}, {"PRQ2", 8}, {"PRQ3", 8}, {"", 32}, {"PRQ4", 8}, {"PRQ5", 8}, {"PRQ6", 8}, {"PRQ7", 8}}),
+      clock_device(),
+      keyboard_and_mouse(),
+      serial_devices(board.serial_ports),
+      panic_device(board.panic_port),
+      tpm_device(board.tpm),
+      motherboard_resources({io(board.pm_base, 0x80), io(acpi::kSmiCommandPort, 2), io(0x92, 1)}),
+  });
+}
+
+Code configuration_window(const PcAcpi& board) {
+  if (!board.ecam_size) return {};
+  return device("DRAC", {name("_HID", eisa_id("PNP0C01")),
+                         name("_CRS", resources({memory_fixed(static_cast<u32>(board.ecam_base), static_cast<u32>(board.ecam_size))}))});
+}
+
+Code express_root(const PcAcpi& board) {
+  return device("PCI0", {name("_HID", eisa_id("PNP0A08")), name("_CID", eisa_id("PNP0A03")), name("_ADR", integer(0)), name("_UID", integer(0)),
+                         name("_BBN", integer(0)), root_windows(board), osc_method(), q35_interrupt_routing(), lpc_bridge(board)});
+}
+
 Code virtio_devices(std::span<const MmioDevice> devices) {
   std::vector<Code> all;
   unsigned index = 0;
@@ -185,6 +273,13 @@ Code virtio_devices(std::span<const MmioDevice> devices) {
 Code pc_dsdt(const PcAcpi& board) {
   const Code links = concat({link_device(0), link_device(1), link_device(2), link_device(3)});
   return concat({processors(board.cpus), scope("\\_SB", {pci_root(board), links}), hotplug_event(), sleep_states()});
+}
+
+Code q35_dsdt(const PcAcpi& board) {
+  std::vector<Code> links;
+  for (unsigned i = 0; i < kPirqs; ++i) links.push_back(concat({link_device(i), gsi_device(i)}));
+  const Code pic = concat({name("PICF", integer(0)), method("_PIC", 1, Serialized::No, {store(arg(0), path("\\PICF"))})});
+  return concat({pic, processors(board.cpus), scope("\\_SB", {express_root(board), configuration_window(board), concat(links)}), sleep_states()});
 }
 
 Code microvm_dsdt(const MicrovmAcpi& board) {

@@ -20,10 +20,15 @@ struct PcAcpi {
   u64 hole_first = 0, hole_last = 0;      // PCI memory below 4 GiB
   u64 hole64_first = 0, hole64_last = 0;  // above RAM; first == last: none
   unsigned serial_ports = 0;
+  u16 panic_port = 0;                     // of pvpanic; 0: none
+  MmioDevice tpm = {};                    // size 0: none
   u16 pm_base = acpi::kPm1EventPort;
+  u64 ecam_base = 0, ecam_size = 0;       // q35
 };
 /// PCI root with interrupt links, ISA devices, hotplug of 31 slots, S5.
 aml::Code pc_dsdt(const PcAcpi& board);
+/// PCI Express root with links and direct interrupts, native hotplug in root ports, ISA devices, S5.
+aml::Code q35_dsdt(const PcAcpi& board);
 
 struct MicrovmAcpi {
   u32 cpus = 1;

@@ -119,9 +119,9 @@ u32 add_fadt(Builder& b, const AcpiBoard& board, u32 facs, u32 dsdt) {
   b.u32_(0);
   b.u32_(0);                                  // PM2
   b.u32_(static_cast<u16>(board.pm_base + acpi::kPmTimerOffset));
-  b.u32_(acpi::kGpe0Port);
+  b.u32_(board.gpe_port);
   b.u32_(0);                                  // GPE1
-  b.bytes(std::array<u8, 8>{4, 2, 0, 4, AcpiPm::kGpePorts, 0, 0, 0});  // block lengths, GPE1 base, CST_CNT
+  b.bytes(std::array<u8, 8>{4, 2, 0, 4, board.gpe_bytes, 0, 0, 0});  // block lengths, GPE1 base, CST_CNT
   b.u16_(0xfff);                              // C2 and C3 are not supported
   b.u16_(0xfff);
   b.zeroes(4);                                // flush size and stride
@@ -141,7 +141,7 @@ u32 add_fadt(Builder& b, const AcpiBoard& board, u32 facs, u32 dsdt) {
   b.port(0, 0);
   b.port(0, 0);
   b.port(static_cast<u16>(board.pm_base + acpi::kPmTimerOffset), 32);
-  b.port(acpi::kGpe0Port, AcpiPm::kGpePorts * 8);
+  b.port(board.gpe_port, static_cast<u8>(board.gpe_bytes * 8));
   b.port(0, 0);
   return b.end();
 }
@@ -183,6 +183,18 @@ u32 add_madt(Builder& b, const AcpiBoard& board) {
   return b.end();
 }
 
+/// Memory mapped configuration space (PCI Firmware Specification 3.0, 4.1.2): one segment from bus 0 on.
+u32 add_mcfg(Builder& b, const AcpiBoard& board) {
+  b.begin("MCFG", 1);
+  b.zeroes(8);
+  b.u64_(board.ecam_base);
+  b.u16_(0);
+  b.u8_(0);
+  b.u8_(static_cast<u8>((board.ecam_size >> 20) - 1));
+  b.zeroes(4);
+  return b.end();
+}
+
 u32 add_root(Builder& b, std::string_view signature, u8 width, std::span<const u32> tables) {
   b.begin(signature, 1);
   for (u32 table : tables) b.pointer(width, table);
@@ -212,7 +224,13 @@ AcpiBlob build_acpi(const AcpiBoard& board) {
   Builder b(blob);
   const u32 facs = add_facs(b);
   const u32 dsdt = add_dsdt(b, board.dsdt);
-  const std::array<u32, 2> tables = {add_fadt(b, board, facs, dsdt), add_madt(b, board)};
+  std::vector<u32> tables = {add_fadt(b, board, facs, dsdt), add_madt(b, board)};
+  if (board.ecam_size) tables.push_back(add_mcfg(b, board));
+  for (const auto& table : board.more) {
+    b.align(16);
+    tables.push_back(b.size());
+    b.bytes(table);
+  }
   blob.rsdt = add_root(b, "RSDT", 4, tables);
   blob.xsdt = add_root(b, "XSDT", 8, tables);
   blob.rsdp = make_rsdp(blob.rsdt, blob.xsdt);

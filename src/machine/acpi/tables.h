@@ -1,6 +1,6 @@
-// ACPI tables of our boards (ACPI 6.4, chapter 5): RSDP, XSDT, RSDT, FADT, FACS, MADT, DSDT.
+// ACPI tables of our boards (ACPI 6.4, chapter 5): RSDP, XSDT, RSDT, FADT, FACS, MADT, MCFG, DSDT.
 // They are built as one blob with open references, which are resolved here for a direct kernel boot and by the firmware
-// (through fw_cfg's table loader) otherwise. No HPET, no MCFG: the boards have neither.
+// (through fw_cfg's table loader) otherwise. No HPET: the boards have none.
 #pragma once
 
 #include <string>
@@ -9,6 +9,7 @@
 #include "base/types.h"
 #include "machine/acpi/aml.h"
 #include "machine/acpi/spec.h"
+#include "machine/config.h"
 #include "memory/guest_memory.h"
 
 namespace atl::machine {
@@ -20,6 +21,10 @@ struct AcpiBoard {
   bool has_pic = true;           // 8259 pair and ISA interrupts' overrides (pc); else I/O APIC alone
   bool handover = false;         // firmware enables ACPI through the SMI command port
   u16 pm_base = acpi::kPm1EventPort;
+  u16 gpe_port = acpi::kGpe0Port;
+  u8 gpe_bytes = 4;
+  u64 ecam_base = 0, ecam_size = 0;  // the window to PCI configuration space; size 0: none
+  std::vector<std::vector<u8>> more = {};  // whole tables, checksums right
 };
 
 struct AcpiBlob {
@@ -40,6 +45,12 @@ struct AcpiBlob {
 };
 
 AcpiBlob build_acpi(const AcpiBoard& board);
+
+/// Reads what -acpitable names. Errors name the file or the field.
+Result<std::vector<std::vector<u8>>> load_acpi_tables(const std::vector<AcpiTableConfig>& tables);
+
+/// The TPM2 table (TCG ACPI Specification 1.3, 7.3) of a command response buffer interface, without a log.
+std::vector<u8> tpm2_table(u64 control_area);
 
 /// Puts the tables at `base`, the RSDP first; gives the RSDP's address. For a boot without firmware.
 Result<GuestAddr> install_acpi(const AcpiBlob& blob, const memory::GuestMemory& memory, GuestAddr base, u64 limit);

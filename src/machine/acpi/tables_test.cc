@@ -48,6 +48,17 @@ TEST_F(AcpiTables, RootPointerHasBothChecksums) {
   EXPECT_EQ(sum(at(rsdp), 36), 0);
 }
 
+TEST(AcpiBlobs, McfgTellsOfTheWindowAndTablesOfTheUserFollow) {
+  const std::vector<u8> more = {'O', 'E', 'M', '1', 36};
+  const AcpiBlob blob = build_acpi({.dsdt = {}, .ecam_base = 0xb0000000, .ecam_size = 256 * kMiB, .more = {more}});
+  const std::string_view all(reinterpret_cast<const char*>(blob.tables.data()), blob.tables.size());
+  const size_t mcfg = all.find("MCFG");
+  ASSERT_NE(mcfg, std::string_view::npos);
+  EXPECT_EQ(load_le<u64>(&blob.tables[mcfg + 44]), 0xb0000000u);
+  EXPECT_EQ(blob.tables[mcfg + 55], 0xff);
+  EXPECT_NE(all.find("OEM1"), std::string_view::npos);
+}
+
 TEST_F(AcpiTables, EveryTableSumsToZero) {
   for (const char* signature : {"FACP", "APIC"}) {
     const u8* table = find(signature);

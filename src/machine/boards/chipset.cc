@@ -49,6 +49,14 @@ RtcOptions rtc_options(const BoardContext& context) {
 
 }  // namespace
 
+bool is_network_card(std::string_view type) {
+  return type.starts_with("virtio-net") || type.starts_with("e1000") || type == "rtl8139";
+}
+
+Result<devices::Device*> Board::plug_pci(std::unique_ptr<PciDevice>, const PlugRequest& request) {
+  return Error(ErrorKind::NotFound, fmt::format("No 'PCI' bus found for device '{}'", request.type));
+}
+
 Status map_ports(memory::AddressSpace& ports, std::span<const PortBlock> blocks) {
   memory::AddressSpace::Batch batch(ports);
   for (const PortBlock& block : blocks) {
@@ -84,10 +92,15 @@ Status Chipset::add_power_management(const BoardContext& context) {
   pm1.base = pm_base_;
   pm1.size = AcpiPm::kPm1Ports;
   pm1.device = &pm_->pm1_ports();
+  if (context.config.board == BoardKind::Q35) {
+    ich9_ = std::make_unique<Ich9PmPorts>(*pm_);
+    pm1.size = Ich9PmPorts::kPorts;
+    pm1.device = ich9_.get();
+  }
   pm_region_ = TRY(context.ports.add(std::move(pm1)));
-  const std::array<PortBlock, 2> blocks = {{{"acpi-gpe0", acpi::kGpe0Port, AcpiPm::kGpePorts, &pm_->gpe_ports()},
-                                            {"apm", acpi::kSmiCommandPort, AcpiPm::kSmiPorts, &pm_->smi_ports()}}};
-  return map_ports(context.ports, blocks);
+  const std::array<PortBlock, 2> blocks = {{{"apm", acpi::kSmiCommandPort, AcpiPm::kSmiPorts, &pm_->smi_ports()},
+                                            {"acpi-gpe0", acpi::kGpe0Port, AcpiPm::kGpePorts, &pm_->gpe_ports()}}};
+  return map_ports(context.ports, std::span(blocks).first(ich9_ ? 1 : 2));
 }
 
 bool Chipset::move_power_management(memory::AddressSpace& ports, u16 base) {
@@ -124,8 +137,15 @@ std::vector<Device*> Chipset::devices() {
 }
 
 SmbiosSystem smbios_system(const Config& config) {
-  const bool pc = config.board == BoardKind::Pc;
-  return {.product = pc ? "Standard PC (i440FX + PIIX, 1996)" : "microvm", .version = config.board_name, .uuid = config.uuid};
+  static constexpr const char* kProducts[] = {"Standard PC (i440FX + PIIX, 1996)", "microvm", "Standard PC (Q35 + ICH9, 2009)"};
+  return {.product = kProducts[static_cast<size_t>(config.board)],
+          .version = config.board_name,
+          .uuid = config.uuid,
+          .sockets = config.topology.sockets,
+          .cores = config.topology.cores,
+          .threads = config.topology.threads,
+          .ram_bytes = config.ram_bytes,
+          .entries = config.smbios};
 }
 
 Result<BootEntry> start_kernel(const BoardContext& context, const DirectBoot& boot, const RamLayout& ram,
@@ -133,7 +153,8 @@ Result<BootEntry> start_kernel(const BoardContext& context, const DirectBoot& bo
   const auto memory = context.memory.guest_memory();
   BootTarget target{.memory = *memory, .ram = ram, .map = direct_boot_map(ram)};
   if (acpi) target.rsdp = TRY(install_acpi(*acpi, *memory, kFirmwareTables, kSmbiosAnchor - kFirmwareTables));
-  TRY(install_smbios(build_smbios(smbios_system(context.config)), *memory, kSmbiosAnchor));
+  const SmbiosBlob smbios = TRY(build_smbios(smbios_system(context.config)));
+  TRY(install_smbios(smbios, *memory, kSmbiosAnchor));
   return boot.load(target);
 }
 

@@ -13,6 +13,7 @@
 #include "devices/legacy/serial_16550.h"
 #include "machine/acpi/tables.h"
 #include "machine/boards/board.h"
+#include "machine/boards/ich9_pm.h"
 #include "machine/loaders/kernel.h"
 #include "machine/loaders/smbios.h"
 
@@ -36,6 +37,9 @@ class Chipset {
   devices::AcpiPm& pm() { return *pm_; }
   /// Moves the PM1 registers; false if they are there already, or cannot be there.
   bool move_power_management(memory::AddressSpace& ports, u16 base);
+  /// Where GPE0 is and how many bytes it has.
+  u16 gpe_port() const { return ich9_ ? static_cast<u16>(pm_base() + Ich9PmPorts::kGpeOffset) : acpi::kGpe0Port; }
+  u8 gpe_bytes() const { return ich9_ ? Ich9PmPorts::kGpeBytes : static_cast<u8>(devices::AcpiPm::kGpePorts); }
   u16 pm_base() const { return pm_base_.load(); }
   unsigned serial_ports() const { return static_cast<unsigned>(serial_.size()); }
   std::vector<devices::Device*> devices();
@@ -49,6 +53,7 @@ class Chipset {
 
   std::unique_ptr<devices::Rtc> rtc_;
   std::unique_ptr<devices::AcpiPm> pm_;
+  std::unique_ptr<Ich9PmPorts> ich9_;  // q35
   memory::RegionId pm_region_ = 0;
   std::atomic<u16> pm_base_{acpi::kPm1EventPort};
   std::vector<std::unique_ptr<devices::Serial16550>> serial_;

@@ -24,6 +24,7 @@ constexpr u64 kImageUnit = 64 * kKiB;
 constexpr u64 kLowCopy = 128 * kKiB;         // the end of the image is also at 0xe0000
 constexpr std::array<const char*, 4> kFolders = {"/usr/share/seabios/", "/usr/share/qemu/", "/usr/share/ovmf/",
                                                  "/usr/share/OVMF/"};
+constexpr const char* kKernelRom = "linuxboot_dma.bin";  // Debian's package qemu-system-data has it
 // Where the Linux loader of the firmware puts the parts of a kernel (the same places as QEMU names).
 constexpr u32 kSetupAddress = 0x10000, kCommandLineAddress = 0x20000, kKernelAddress = 0x100000;
 
@@ -36,9 +37,10 @@ Result<BootFile> find_image(const std::string& name) {
   return BootFile::open("firmware", name);
 }
 
+template <class T>
 std::vector<u8> bytes_of(u64 value) {
-  std::vector<u8> out(8);
-  store_le(out.data(), value);
+  std::vector<u8> out(sizeof(T));
+  store_le(out.data(), static_cast<T>(value));
   return out;
 }
 
@@ -61,7 +63,7 @@ std::vector<u8> e820_file(const RamLayout& ram) {
 Result<std::unique_ptr<Firmware>> Firmware::create(const BoardContext& context, const RamLayout& ram,
                                                    const std::string& name, const std::optional<DirectBoot>& kernel) {
   std::unique_ptr<Firmware> firmware(new Firmware(context));
-  TRY(firmware->map_image(name));
+  TRY(context.flash.empty() ? firmware->map_image(name) : firmware->map_flash());
   TRY(firmware->offer_configuration(ram));
   if (kernel) TRY(firmware->offer_kernel(*kernel, ram));
   memory::Region ports;
@@ -79,45 +81,73 @@ Status Firmware::map_image(const std::string& name) {
     return file.error(fmt::format("a firmware image has a multiple of 64 KiB up to 16 MiB, not {} bytes", file.size()));
   }
   const std::vector<u8> data = TRY(file.bytes(0, file.size()));
-  image_bytes_ = file.size();
-  rom_ = TRY(memory::RamBlock::create("pc.bios", image_bytes_, {}));
+  rom_ = TRY(memory::RamBlock::create("pc.bios", file.size(), {}));
   std::ranges::copy(data, rom_->data());
   memory::Region region;
   region.name = "pc.bios";
-  region.base = kHighRamBase - image_bytes_;
-  region.size = image_bytes_;
+  region.base = kHighRamBase - rom_->size();
+  region.size = rom_->size();
   region.ram = rom_;
   region.readonly = true;
   TRY(context_.memory.add(std::move(region)));
   return {};
 }
 
+namespace {
+
+/// SeaBIOS's driver for the screen; nullptr if there is no screen that it could use.
+const char* vga_rom(VgaKind kind) {
+  switch (kind) {
+    case VgaKind::Std: return "vgabios-stdvga.bin";
+    case VgaKind::Virtio: return "vgabios-virtio.bin";
+    case VgaKind::Bochs: return "vgabios-bochs-display.bin";
+    default: return nullptr;
+  }
+}
+
+}  // namespace
+
+Status Firmware::map_flash() {
+  flash_ = TRY(SystemFlash::create(context_));
+  rom_ = flash_->code();
+  return {};
+}
+
+std::vector<devices::Device*> Firmware::devices() {
+  std::vector<devices::Device*> all = {&config_};
+  if (!flash_) return all;
+  for (devices::Device* chip : flash_->devices()) all.push_back(chip);
+  return all;
+}
+
 Status Firmware::offer_configuration(const RamLayout& ram) {
   const Config& config = context_.config;
-  config_.add(FwCfg::kRamSize, bytes_of(config.ram_bytes));
+  config_.add(FwCfg::kRamSize, bytes_of<u64>(config.ram_bytes));
   config_.add_u16(FwCfg::kCpuCount, static_cast<u16>(config.topology.cpus));
   config_.add_u16(FwCfg::kMaxCpus, static_cast<u16>(config.topology.max_cpus));
   config_.add_u16(FwCfg::kNoGraphic, config.vga == VgaKind::None);
-  if (config.vga == VgaKind::Std) TRY(offer_option_rom("vgabios-stdvga.bin"));
+  if (const char* rom = vga_rom(config.vga)) TRY(offer_option_rom("vgaroms/", rom));
   config_.add_u16(FwCfg::kBootMenu, config.boot.menu);
+  if (const auto wait = config.boot.menu_wait_ms) config_.add_file("etc/boot-menu-wait", bytes_of<u16>(*wait));
+  if (const auto wait = config.boot.fail_wait_ms) config_.add_file("etc/boot-fail-wait", bytes_of<u32>(*wait));
   config_.add_file("etc/e820", e820_file(ram));
   const auto uuid = parse_uuid(config.uuid).value_or(std::array<u8, 16>{});
   config_.add(FwCfg::kUuid, {uuid.begin(), uuid.end()});
-  SmbiosBlob smbios = build_smbios(smbios_system(config));
+  SmbiosBlob smbios = TRY(build_smbios(smbios_system(config)));
   config_.add_file("etc/smbios/smbios-anchor", std::move(smbios.anchor));
   config_.add_file("etc/smbios/smbios-tables", std::move(smbios.tables));
   return {};
 }
 
-/// SeaBIOS runs what it finds under vgaroms/.
-Status Firmware::offer_option_rom(const std::string& name) {
+/// SeaBIOS runs what it finds under vgaroms/ for the display adapter, and under genroms/.
+Status Firmware::offer_option_rom(const std::string& folder, const std::string& name) {
   const BootFile file = TRY(find_image(name));
   if (file.size() > kMaxOptionRom) return file.error("is too large for an option ROM");
-  config_.add_file("vgaroms/" + name, TRY(file.bytes(0, file.size())));
+  config_.add_file(folder + name, TRY(file.bytes(0, file.size())));
   return {};
 }
 
-/// Kernel items as SeaBIOS's and OVMF's own Linux loaders read them.
+/// Kernel items as OVMF's own Linux loader and SeaBIOS's reads them; the latter is an option ROM that may not be installed.
 Status Firmware::offer_kernel(const DirectBoot& boot, const RamLayout& ram) {
   const BootFile& kernel = boot.kernel();
   const std::vector<u8> head = TRY(kernel.head(8192));
@@ -140,6 +170,7 @@ Status Firmware::offer_kernel(const DirectBoot& boot, const RamLayout& ram) {
     config_.add_u32(FwCfg::kInitrdSize, static_cast<u32>(size));
     config_.add(FwCfg::kInitrdData, TRY(boot.initrd()->bytes(0, size)));
   }
+  kernel_rom_ = offer_option_rom("genroms/", kKernelRom).has_value();
   config_.add_u32(FwCfg::kSetupAddr, kSetupAddress);
   config_.add_u32(FwCfg::kSetupSize, static_cast<u32>(setup.size()));
   config_.add_u32(FwCfg::kCmdlineAddr, kCommandLineAddress);
@@ -154,8 +185,8 @@ Status Firmware::offer_kernel(const DirectBoot& boot, const RamLayout& ram) {
 
 Result<BootEntry> Firmware::load(const std::optional<AcpiBlob>& acpi) {
   if (acpi) offer_acpi(*acpi);
-  const u64 copied = std::min(kLowCopy, image_bytes_);
-  TRY(context_.memory.guest_memory()->load(kMiB - copied, {rom_->data() + image_bytes_ - copied, copied}));
+  const u64 copied = std::min(kLowCopy, rom_->size());
+  TRY(context_.memory.guest_memory()->load(kMiB - copied, {rom_->data() + rom_->size() - copied, copied}));
   return BootEntry{};
 }
 
@@ -165,14 +196,15 @@ void Firmware::offer_acpi(const AcpiBlob& blob) {
   config_.add_file("etc/table-loader", table_loader_script(blob));
 }
 
-Status add_to_boot_order(BootOrder& order, const PlugRequest& request, std::string path) {
-  if (!request.boot_index) return {};
-  if (order.try_emplace(*request.boot_index, std::move(path)).second) return {};
-  return Error(ErrorKind::Exists, fmt::format("The bootindex {} has already been used", *request.boot_index));
+Status add_to_boot_order(BootOrder& order, std::optional<u32> index, std::string path) {
+  if (!index) return {};
+  if (order.try_emplace(*index, std::move(path)).second) return {};
+  return Error(ErrorKind::Exists, fmt::format("The bootindex {} has already been used", *index));
 }
 
 void Firmware::offer_boot_order(const BootOrder& devices) {
   std::string text;
+  if (kernel_rom_) text += std::string("/rom@genroms/") + kKernelRom + "\n";
   for (const auto& [index, path] : devices) text += path + "\n";
   if (context_.config.boot.strict) text += "HALT\n";
   if (text.empty()) return;

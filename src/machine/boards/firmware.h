@@ -1,4 +1,4 @@
-// A firmware image (SeaBIOS, OVMF) at the top of 4 GiB, and the fw_cfg items that it reads: memory map, ACPI tables, boot
+// A firmware image (SeaBIOS, OVMF) at the top of 4 GiB, in ROM or flash, and the fw_cfg items that it reads: memory map, ACPI tables, boot
 // order, kernel.
 #pragma once
 
@@ -8,13 +8,14 @@
 #include "devices/legacy/fw_cfg.h"
 #include "machine/acpi/tables.h"
 #include "machine/boards/board.h"
+#include "machine/boards/flash.h"
 #include "machine/loaders/kernel.h"
 
 namespace atl::machine {
 
 using BootOrder = std::map<u32, std::string>;
 /// Adds a device's path; the error says that the index is taken.
-Status add_to_boot_order(BootOrder& order, const PlugRequest& request, std::string path);
+Status add_to_boot_order(BootOrder& order, std::optional<u32> index, std::string path);
 
 class Firmware {
  public:
@@ -23,6 +24,8 @@ class Firmware {
                                                   const std::optional<DirectBoot>& kernel);
 
   devices::FwCfg& config_device() { return config_; }
+  /// fw_cfg and the flash chips.
+  std::vector<devices::Device*> devices();
   /// Copies the image's end below 1 MiB, as at power-on, and offers the tables. The first processor starts at reset.
   Result<BootEntry> load(const std::optional<AcpiBlob>& acpi);
   void offer_acpi(const AcpiBlob& blob);
@@ -32,14 +35,16 @@ class Firmware {
  private:
   Firmware(const BoardContext& context) : context_(context), config_(context.memory) {}
   Status map_image(const std::string& name);
+  Status map_flash();
   Status offer_configuration(const RamLayout& ram);
-  Status offer_option_rom(const std::string& name);
+  Status offer_option_rom(const std::string& folder, const std::string& name);
   Status offer_kernel(const DirectBoot& kernel, const RamLayout& ram);
 
   const BoardContext context_;
   devices::FwCfg config_;
-  std::shared_ptr<memory::RamBlock> rom_;
-  u64 image_bytes_ = 0;
+  bool kernel_rom_ = false;                  // the option ROM that loads -kernel is offered
+  std::unique_ptr<SystemFlash> flash_;       // or
+  std::shared_ptr<memory::RamBlock> rom_;    // what is at the top of 4 GiB, in flash too
 };
 
 /// What the CMOS tells firmware about memory, processors and the order of boot devices ("cdn").

@@ -36,10 +36,11 @@ class Microvm final : public Board {
   void reset() override;
   Result<BootEntry> load() override;
   void press_power_button() override { chipset_->pm().power_button(); }
-  Status press_key(u8, bool) override { return Error(ErrorKind::NotFound, "this machine has no keyboard"); }
-  Status move_pointer(i32, i32, i32, u8) override { return Error(ErrorKind::NotFound, "this machine has no mouse"); }
   std::string describe(std::string_view what) override;
   std::string place_of(const Device& device) override;
+  Status add_boot_device(u32 index, std::string path) override {
+    return add_to_boot_order(boot_order_, index, std::move(path));
+  }
 
  private:
   explicit Microvm(const BoardContext& context)
@@ -95,7 +96,7 @@ Result<Device*> Microvm::plug(std::unique_ptr<VirtioDevice> device, const PlugRe
   }
   const VirtioMmio::Place place = {context_.memory, kVirtioBase + *slot * VirtioMmio::kBytes,
                                    context_.vm.gsi(kVirtioGsis[*slot])};
-  TRY(add_to_boot_order(boot_order_, request, fmt::format("/virtio-mmio@{:016x}/disk@0,0", place.base)));
+  TRY(add_to_boot_order(boot_order_, request.boot_index, fmt::format("/virtio-mmio@{:016x}/disk@0,0", place.base)));
   slots_[*slot] = TRY(VirtioMmio::create(request.type, place, std::move(device)));
   return static_cast<Device*>(slots_[*slot].get());
 }
@@ -110,7 +111,9 @@ std::unique_ptr<Device> Microvm::unplug(Device& device) {
 std::vector<Device*> Microvm::devices() {
   std::vector<Device*> all = chipset_->devices();
   all.push_back(reset_control_.get());
-  if (firmware_) all.push_back(&firmware_->config_device());
+  if (firmware_) {
+    for (Device* device : firmware_->devices()) all.push_back(device);
+  }
   for (auto& slot : slots_) {
     if (slot) all.push_back(slot.get());
   }

@@ -1,10 +1,12 @@
-// Board "pc": Intel 440FX and PIIX3/PIIX4 with the order of devices that QEMU's machine of this name has.
-//   00.0 host bridge   01.0 ISA bridge   01.3 power management   from 02.0 on what -device brings
+// Boards "pc" and "q35": Intel 440FX with PIIX3/PIIX4, and Q35 with ICH9 (pci_chipset.h), with the order of devices that
+// QEMU's machines of these names have. This is "pc":
+//   00.0 host bridge   01.0 ISA bridge   01.1 IDE   01.3 power management   from 02.0 on what -device brings
 //   ports  0x60, 0x64 keyboard controller   0x70 clock   0x92 reset   0xb2 SMI command   0x3f8 ... serial ports
+//          0x00, 0x81, 0xc0 DMA   0x170, 0x1f0, 0x376, 0x3f6 IDE   0x3f2 floppy disks
 //          0x510 fw_cfg (with firmware)   0x600 power management   0xae00 PCI hotplug   0xafe0 GPE0   0xcf8 PCI
 //   memory RAM, PCI devices up to 0xfec00000, I/O APIC, local APICs, firmware at the top of 4 GiB, RAM above 4 GiB
-//          02.0 the display adapter (-vga std), which moves what follows by one slot
-// Missing: IDE (01.1), USB (01.2), floppy, parallel port, HPET; PAM registers are stored but 0xc0000 to 0xfffff is
+// On "q35" the LPC bridge is at 1f.0, AHCI at 1f.2, GPE0 in the power management block, and hotplug a matter of root ports.
+// Missing: parallel port, HPET, SMBus; PAM registers are stored but 0xc0000 to 0xfffff is
 // always writable RAM.
 #include <algorithm>
 #include <array>
@@ -12,19 +14,24 @@
 #include <fmt/core.h>
 
 #include "base/strings.h"
-#include "devices/display/vga.h"
 #include "devices/legacy/i8042.h"
 #include "devices/legacy/pci_hotplug.h"
 #include "devices/legacy/reset_ports.h"
+#include "devices/legacy/tpm_crb.h"
+#include "devices/pci/bridge.h"
 #include "devices/pci/bus.h"
-#include "devices/pci/host_bridge.h"
+#include "devices/pci/option_rom.h"
+#include "devices/storage/ahci.h"
+#include "devices/storage/piix_ide.h"
 #include "devices/virtio/pci_transport.h"
 #include "machine/acpi/dsdt.h"
 #include "machine/acpi/spec.h"
 #include "machine/boards/chipset.h"
 #include "machine/boards/firmware.h"
-#include "machine/boards/piix4_pm.h"
+#include "machine/boards/pci_chipset.h"
 #include "machine/boards/ram.h"
+#include "machine/device_table.h"
+#include "machine/property_reader.h"
 
 namespace atl::machine {
 namespace {
@@ -32,16 +39,24 @@ namespace {
 using namespace devices;
 
 constexpr u8 kKeyboardIrq = 1, kMouseIrq = 12;
-constexpr u8 kFirstFreeSlot = 2;
+constexpr PciAddress kIdePlace{1, 1}, kAhciPlace{0x1f, 2};
 constexpr GuestAddr kPciHoleEnd = 0xfec00000;
+constexpr GuestAddr kHighPciEnd = u64{1} << 40;  // of what 64-bit BARs may have
 constexpr GuestAddr kPciHoleMin = 0xc0000000;   // BARs stay in the fourth GiB, as far as RAM allows
 
-/// As Open Firmware names devices, and SeaBIOS and OVMF look for them.
-std::string firmware_path(PciAddress at, std::string_view type) {
-  const std::string place = at.function ? fmt::format("{:x},{:x}", at.slot, at.function) : fmt::format("{:x}", at.slot);
-  if (type.starts_with("virtio-net")) return fmt::format("/pci@i0cf8/ethernet@{}/ethernet-phy@0", place);
-  return fmt::format("/pci@i0cf8/scsi@{}/disk@0,0", place);
+u16 panic_port(const Config& config) {
+  for (const DeviceConfig& device : config.devices) {
+    if (device.type == "pvpanic") return static_cast<u16>(PropertyReader(device).number("ioport"));
+  }
+  return 0;
 }
+
+MmioDevice tpm_of(const Config& config) {
+  const bool found = std::ranges::any_of(config.devices, [](const DeviceConfig& device) { return device.type == "tpm-crb"; });
+  return found ? MmioDevice{.base = static_cast<u32>(TpmCrb::kBase), .size = static_cast<u32>(TpmCrb::kBytes)} : MmioDevice{};
+}
+
+bool is_bridge(const PciFunction& function) { return (function.byte(pci::kHeaderType) & ~pci::kMultiFunction) == pci::kHeaderBridge; }
 
 class Pc final : public Board {
  public:
@@ -49,36 +64,54 @@ class Pc final : public Board {
   ~Pc() override;
 
   Result<Device*> plug(std::unique_ptr<VirtioDevice> device, const PlugRequest& request) override;
+  Result<Device*> plug_pci(std::unique_ptr<PciDevice> device, const PlugRequest& request) override;
   Status request_unplug(Device& device) override;
   std::unique_ptr<Device> unplug(Device& device) override;
+  std::optional<DiskController> disk_controller() override;
+  FloppyController* floppy() override { return floppy_.get(); }
+  void attach_floppy(unsigned unit, std::unique_ptr<FloppyDrive> drive) override;
   std::vector<Device*> devices() override;
   void reset() override;
   Result<BootEntry> load() override;
   void press_power_button() override { chipset_->pm().power_button(); }
-  display::Screen* screen() override { return vga_.get(); }
-  Status press_key(u8 number, bool down) override;
-  Status move_pointer(i32 dx, i32 dy, i32 dz, u8 buttons) override;
   std::string describe(std::string_view what) override;
   std::string place_of(const Device& device) override;
+  Result<std::string> firmware_path(const Device& device, std::string_view name) override;
+  Status add_boot_device(u32 index, std::string path) override {
+    return add_to_boot_order(boot_order_, index, std::move(path));
+  }
 
  private:
   struct Plugged {
     PciAddress at;
     std::string id;
-    std::unique_ptr<VirtioPci> device;
+    bool removable = true;
+    std::unique_ptr<PciDevice> device;
+    PciBus* bus = nullptr;
+    PciBridge* parent = nullptr;   // nullptr: on the root bus
+    std::string path;              // Open Firmware's, but for the device's own node
   };
 
   explicit Pc(const BoardContext& context)
-      : context_(context), ram_(ram_layout(BoardKind::Pc, context.config.ram_bytes)) {}
+      : context_(context), ram_(ram_layout(context.config.board, context.config.ram_bytes)) {}
   Status add_bridges();
   Status add_ports();
-  Status add_vga();
+  Status add_disks();
+  Status add_floppy();
   Status add_boot();
-  void set_cmos();
+  void set_cmos(const std::string& boot_order);
   void move_power_management(u16 base);
-  Result<PciAddress> choose_place(const PlugRequest& request) const;
+  /// Where a device goes, still without a device.
+  Result<Plugged> choose_place(const PlugRequest& request);
+  Result<PciAddress> choose_address(const PciBus& bus, u8 first, const PlugRequest& request) const;
+  PciBridge* find_bridge(std::string_view id);
+  void announce(const Plugged& plugged, bool hotplugged);
+  bool has_q35() const { return context_.config.board == BoardKind::Q35; }
   Plugged* find(const Device& device);
   void on_eject(unsigned slot);
+  void on_slot_off(const PciDevice& port);
+  static std::string firmware_node(const Plugged& plugged, std::string_view name);
+  void offer_tables();
   u64 hole_base() const { return std::max<u64>(kPciHoleMin, ram_.low_bytes); }
   u64 hole64_base() const { return kHighRamBase + ram_.high_bytes; }
   AcpiBlob acpi_tables() const;
@@ -86,17 +119,19 @@ class Pc final : public Board {
   const BoardContext context_;
   const RamLayout ram_;
   std::unique_ptr<Chipset> chipset_;
-  std::unique_ptr<PciBus> bus_;
-  I440fxHostBridge host_bridge_;
-  std::unique_ptr<Piix3IsaBridge> isa_bridge_;
-  std::unique_ptr<Piix4Pm> power_function_;
-  std::unique_ptr<Vga> vga_;
+  std::unique_ptr<PciChipset> chips_;
+  PciBus* bus_ = nullptr;  // the root
+  std::unique_ptr<PiixIde> ide_;  // pc
+  std::unique_ptr<Ahci> ahci_;    // q35
+  std::unique_ptr<IsaDma> dma_;
+  std::unique_ptr<FloppyController> floppy_;
   std::unique_ptr<I8042> keyboard_;
   std::unique_ptr<Port92> port92_;
   std::unique_ptr<PciHotplug> hotplug_;
   std::unique_ptr<Firmware> firmware_;
   std::optional<DirectBoot> kernel_;
   BootOrder boot_order_;
+  std::vector<std::vector<u8>> more_tables_;  // -acpitable
   std::vector<Plugged> plugged_;
 };
 
@@ -105,29 +140,28 @@ Result<std::unique_ptr<Board>> Pc::create(const BoardContext& context) {
   board->chipset_ = TRY(Chipset::create(context));
   TRY(board->add_bridges());
   TRY(board->add_ports());
-  if (context.config.vga == VgaKind::Std) TRY(board->add_vga());
+  TRY(board->add_disks());
+  TRY(board->add_floppy());
   TRY(board->add_boot());
   return std::unique_ptr<Board>(std::move(board));
 }
 
 Pc::~Pc() {
-  for (auto& p : plugged_) bus_->remove(p.at);
+  for (; !plugged_.empty(); plugged_.pop_back()) plugged_.back().bus->remove(plugged_.back().at);
 }
 
 Status Pc::add_bridges() {
-  bus_ = TRY(PciBus::create({.memory = context_.memory,
-                             .ports = context_.ports,
-                             .set_gsi = [&vm = context_.vm](u32 gsi, bool level) { vm.gsi(gsi).set(level); },
-                             .request_reset = [&system = context_.system] { system.request_reset(); }}));
-  isa_bridge_ = std::make_unique<Piix3IsaBridge>(*bus_);
-  power_function_ = std::make_unique<Piix4Pm>([this](u16 base) { move_power_management(base); });
-  TRY(bus_->add({0, 0}, host_bridge_.function()));
-  TRY(bus_->add({1, 0}, isa_bridge_->function()));
-  return bus_->add({1, 3}, power_function_->function());
+  PciChipset::Callbacks callbacks = {.power_management_moved = [this](u16 base) { move_power_management(base); },
+                                     .window_moved = [this] { offer_tables(); }};
+  chips_ = TRY(has_q35() ? create_q35_chipset(context_, std::move(callbacks)) : create_i440fx(context_, std::move(callbacks)));
+  bus_ = &chips_->bus();
+  return {};
 }
 
 Status Pc::add_ports() {
   keyboard_ = std::make_unique<I8042>(context_.vm.gsi(kKeyboardIrq), context_.vm.gsi(kMouseIrq), context_.system);
+  context_.input.add(keyboard_->keyboard_sink());
+  context_.input.add(keyboard_->mouse_sink());
   port92_ = std::make_unique<Port92>(context_.system);
   hotplug_ = std::make_unique<PciHotplug>(PciHotplug::Callbacks{
       .changed = [this] { chipset_->pm().raise_event(acpi::kPciHotplugEvent); },
@@ -136,72 +170,118 @@ Status Pc::add_ports() {
                                             {"keyboard-command", 0x64, 1, &keyboard_->command_port()},
                                             {"port92", 0x92, 1, port92_.get()},
                                             {"pci-hotplug", acpi::kPciHotplugPort, PciHotplug::kPorts, hotplug_.get()}}};
+  return map_ports(context_.ports, std::span(blocks).first(chips_->traits().root_hotplug ? 4 : 3));
+}
+
+/// PIIX3's channels, or ICH9's ports.
+Status Pc::add_disks() {
+  if (has_q35()) {
+    ahci_ = std::make_unique<Ahci>("ich9-ahci", context_.io_loop, context_.memory);
+    return bus_->add(kAhciPlace, ahci_->function());
+  }
+  ide_ = std::make_unique<PiixIde>(context_.io_loop, context_.memory, context_.vm.gsi(PiixIde::kIrq[0]), context_.vm.gsi(PiixIde::kIrq[1]));
+  for (unsigned i = 0; i < PiixIde::kChannels; ++i) {
+    IdeChannel& channel = ide_->channel(i);
+    const std::array<PortBlock, 2> blocks = {{{"ide", PiixIde::kCommandBase[i], IdeChannel::kCommandPorts, &channel.command_block()},
+                                              {"ide", PiixIde::kControlBase[i], IdeChannel::kControlPorts, &channel.control_block()}}};
+    TRY(map_ports(context_.ports, blocks));
+  }
+  return bus_->add(kIdePlace, ide_->function());
+}
+
+std::optional<Board::DiskController> Pc::disk_controller() {
+  if (ide_) return DiskController{ide_.get(), ide_.get()};
+  return DiskController{ahci_.get(), ahci_.get()};
+}
+
+Status Pc::add_floppy() {
+  dma_ = std::make_unique<IsaDma>(context_.memory);
+  floppy_ = std::make_unique<FloppyController>(context_.io_loop, *dma_, context_.vm.gsi(FloppyController::kIrq));
+  const std::array<PortBlock, 5> blocks = {{{"dma", IsaDma::kFirstPort, IsaDma::kFirstPorts, &dma_->first_ports()},
+                                            {"dma-page", IsaDma::kPagePort, IsaDma::kPagePorts, &dma_->page_ports()},
+                                            {"dma", IsaDma::kSecondPort, IsaDma::kSecondPorts, &dma_->second_ports()},
+                                            {"fdc", FloppyController::kFirstPort, FloppyController::kPorts, &floppy_->ports()},
+                                            {"fdc", FloppyController::kInputPort, 1, &floppy_->input_port()}}};
   return map_ports(context_.ports, blocks);
 }
 
-/// The display adapter has the first free slot, 02.0, and its legacy window covers the RAM below it.
-Status Pc::add_vga() {
-  vga_ = TRY(Vga::create(context_.config.vga_bytes).context("VGA"));
-  TRY(bus_->add({*bus_->free_slot(kFirstFreeSlot), 0}, vga_->function()));
-  const std::array<PortBlock, 2> blocks = {{{"vga", Vga::kFirstPort, Vga::kPorts, &vga_->ports()},
-                                            {"vbe", Vga::kFirstVbePort, Vga::kVbePorts, &vga_->vbe_ports()}}};
-  TRY(map_ports(context_.ports, blocks));
-  memory::Region window;
-  window.name = "vga-lowmem";
-  window.base = Vga::kWindowBase;
-  window.size = Vga::kWindowBytes;
-  window.priority = 1;
-  window.device = &vga_->window();
-  TRY(context_.memory.add(std::move(window)));
-  return {};
-}
-
-Status Pc::press_key(u8 number, bool down) {
-  keyboard_->key(number, down);
-  return {};
-}
-
-Status Pc::move_pointer(i32 dx, i32 dy, i32 dz, u8 buttons) {
-  keyboard_->move(dx, dy, dz, buttons);
-  return {};
+/// CMOS bytes 0x10 (types of the drives) and 0x14 (equipment: how many).
+void Pc::attach_floppy(unsigned unit, std::unique_ptr<FloppyDrive> drive) {
+  constexpr u8 kTypes = 0x10, kEquipment = 0x14, kOne = 0x01, kTwo = 0x41, kOther = 0x02;
+  floppy_->attach(unit, std::move(drive));
+  u8 types = 0;
+  unsigned count = 0;
+  for (unsigned i = 0; i < FloppyController::kDrives; ++i) {
+    if (!floppy_->drive(i)) continue;
+    types |= static_cast<u8>(floppy_->drive(i)->cmos_type() << (i == 0 ? 4 : 0));
+    ++count;
+  }
+  chipset_->rtc().set_cmos(kTypes, types);
+  chipset_->rtc().set_cmos(kEquipment, static_cast<u8>(kOther | (count == 2 ? kTwo : count == 1 ? kOne : 0)));
 }
 
 Status Pc::add_boot() {
   const BootConfig& boot = context_.config.boot;
+  more_tables_ = TRY(load_acpi_tables(context_.config.acpi_tables));
   if (!boot.kernel.empty()) kernel_ = TRY(DirectBoot::open(boot));
-  if (!boot.firmware.empty() || boot.kernel.empty()) {
+  if (!context_.flash.empty() || !boot.firmware.empty() || boot.kernel.empty()) {
     const std::string name = boot.firmware.empty() ? "bios-256k.bin" : boot.firmware;
     firmware_ = TRY(Firmware::create(context_, ram_, name, kernel_));
   }
   chipset_->pm().start_in_acpi_mode(!firmware_);
   chipset_->pm().reset();
-  set_cmos();
+  set_cmos(boot.once.empty() ? boot.order : boot.once);
   return {};
 }
 
-void Pc::set_cmos() {
-  const Config& config = context_.config;
-  for (auto [index, value] : cmos_values({ram_, config.topology.cpus, config.boot.order})) {
+void Pc::set_cmos(const std::string& boot_order) {
+  for (auto [index, value] : cmos_values({ram_, context_.config.topology.cpus, boot_order})) {
     chipset_->rtc().set_cmos(index, value);
   }
 }
 
-Result<PciAddress> Pc::choose_place(const PlugRequest& request) const {
+PciBridge* Pc::find_bridge(std::string_view id) {
+  for (auto& plugged : plugged_) {
+    if (plugged.id == id && is_bridge(plugged.device->function())) return static_cast<PciBridge*>(plugged.device.get());
+  }
+  return nullptr;
+}
+
+/// The root bus unless the request names the bus of a bridge, which is called as the bridge.
+Result<Pc::Plugged> Pc::choose_place(const PlugRequest& request) {
+  Plugged out{.id = request.id, .device = nullptr, .bus = bus_, .path = "/pci@i0cf8"};
+  u8 first = chips_->traits().first_free_slot;
+  if (!request.bus.empty() && request.bus != chips_->traits().root_bus) {
+    out.parent = find_bridge(request.bus);
+    if (!out.parent) return Error(ErrorKind::NotFound, fmt::format("Bus '{}' not found", request.bus));
+    out.bus = out.parent->secondary();
+    out.path = TRY(firmware_path(*out.parent, "pci-bridge"));
+    first = out.parent->is_express() ? 0 : 1;
+  }
+  if (request.hotplugged && !(out.parent ? out.parent->has_hotplug_slot() : chips_->traits().root_hotplug)) {
+    return Error(ErrorKind::Unsupported, fmt::format("Bus '{}' does not support hotplugging", request.bus.empty() ? chips_->traits().root_bus : request.bus));
+  }
+  out.at = TRY(choose_address(*out.bus, first, request));
+  if (out.parent && out.parent->is_express() && out.at.slot != 0) {
+    return Error(ErrorKind::Invalid, fmt::format("PCI: slot {} is not valid for {}, parent device only allows plugging into slot 0.", out.at.slot, request.type));
+  }
+  return out;
+}
+
+Result<PciAddress> Pc::choose_address(const PciBus& bus, u8 first, const PlugRequest& request) const {
   PciAddress at;
   if (request.address.empty()) {
-    const auto slot = bus_->free_slot(kFirstFreeSlot);
+    const auto slot = bus.free_slot(first);
     if (!slot) return Error(ErrorKind::NoSpace, fmt::format("PCI: no slot/function available for {}, all in use", request.type));
     at.slot = *slot;
     return at;
   }
-  const size_t dot = request.address.find('.');
-  const auto slot = parse_hex(std::string_view(request.address).substr(0, dot).substr(starts(request.address, "0x") ? 2 : 0));
-  const auto function = dot == std::string::npos ? std::optional<u64>(0) : parse_hex(std::string_view(request.address).substr(dot + 1));
-  if (!slot || !function || *slot > 31 || *function > 7) {
+  const auto place = parse_pci_place(request.address);
+  if (!place) {
     return Error(ErrorKind::Invalid, fmt::format("Property '{}.addr' doesn't take value '{}'", request.type, request.address));
   }
-  at = {static_cast<u8>(*slot), static_cast<u8>(*function)};
-  if (const PciFunction* holder = bus_->find(at)) {
+  at = {place->first, place->second};
+  if (const PciFunction* holder = bus.find(at)) {
     return Error(ErrorKind::Busy, fmt::format("PCI: slot {} function {} not available for {}, in use by {}", at.slot,
                                               at.function, request.type, holder->name()));
   }
@@ -209,14 +289,47 @@ Result<PciAddress> Pc::choose_place(const PlugRequest& request) const {
 }
 
 Result<Device*> Pc::plug(std::unique_ptr<VirtioDevice> device, const PlugRequest& request) {
-  const PciAddress at = TRY(choose_place(request));
+  TRY(choose_place(request));
   auto transport = TRY(VirtioPci::create(context_.vm, std::move(device), {.type = request.type, .vectors = request.vectors}));
-  TRY(bus_->add(at, transport->function()));
-  if (!request.hotplugged) TRY(add_to_boot_order(boot_order_, request, firmware_path(at, request.type)));
-  plugged_.push_back({at, request.id, std::move(transport)});
-  hotplug_->set_removable(at.slot, true);
-  if (request.hotplugged) hotplug_->announce_plugged(at.slot);
+  return plug_pci(std::move(transport), request);
+}
+
+Result<Device*> Pc::plug_pci(std::unique_ptr<PciDevice> device, const PlugRequest& request) {
+  Plugged place = TRY(choose_place(request));
+  if (is_bridge(device->function())) static_cast<PciBridge&>(*device).attach_to(*place.bus);
+  if (!request.rom.empty()) TRY(add_option_rom(device->function(), request.rom));
+  TRY(place.bus->add(place.at, device->function()));
+  if (!request.hotplugged) TRY(add_to_boot_order(boot_order_, request.boot_index, firmware_node(place, request.firmware_name) + request.firmware_tail));
+  place.removable = request.removable;
+  place.device = std::move(device);
+  plugged_.push_back(std::move(place));
+  announce(plugged_.back(), request.hotplugged);
+  if (plugged_.back().device->type() == "pcie-root-port") {
+    static_cast<PciBridge&>(*plugged_.back().device).on_power_off([this, port = plugged_.back().device.get()] { on_slot_off(*port); });
+  }
   return static_cast<Device*>(plugged_.back().device.get());
+}
+
+/// As Open Firmware names devices, and SeaBIOS and OVMF look for them.
+std::string Pc::firmware_node(const Plugged& plugged, std::string_view name) {
+  const PciAddress at = plugged.at;
+  const std::string place = at.function ? fmt::format("{:x},{:x}", at.slot, at.function) : fmt::format("{:x}", at.slot);
+  return fmt::format("{}/{}@{}", plugged.path, name, place);
+}
+
+/// Tells the guest of a device, by the slot's registers or by ACPI.
+void Pc::announce(const Plugged& plugged, bool hotplugged) {
+  if (plugged.parent) return plugged.parent->set_occupied(true, hotplugged);
+  if (!chips_->traits().root_hotplug) return;
+  if (plugged.at.function == 0 && plugged.removable) hotplug_->set_removable(plugged.at.slot, true);
+  if (hotplugged) hotplug_->announce_plugged(plugged.at.slot);
+}
+
+/// The guest switched a root port's slot off. vCPU thread.
+void Pc::on_slot_off(const PciDevice& port) {
+  for (const Plugged& p : plugged_) {
+    if (p.parent == &port && p.removable) context_.ejected(*p.device);
+  }
 }
 
 Pc::Plugged* Pc::find(const Device& device) {
@@ -226,65 +339,95 @@ Pc::Plugged* Pc::find(const Device& device) {
 
 Status Pc::request_unplug(Device& device) {
   const Plugged* plugged = find(device);
-  if (!plugged) return Error(ErrorKind::Unsupported, fmt::format("Device '{}' does not support hotplugging", device.type()));
-  hotplug_->request_unplug(plugged->at.slot);
+  const bool leaves = plugged && plugged->removable &&
+                      (plugged->parent ? plugged->parent->has_hotplug_slot() : chips_->traits().root_hotplug);
+  if (!leaves) return Error(ErrorKind::Unsupported, fmt::format("Device '{}' does not support hotplugging", device.type()));
+  if (plugged->parent) plugged->parent->press_attention_button();
+  else hotplug_->request_unplug(plugged->at.slot);
   return {};
 }
 
 /// All functions of a slot leave together. vCPU thread: the control thread changes `plugged_` only with vCPUs stopped.
 void Pc::on_eject(unsigned slot) {
   for (const Plugged& p : plugged_) {
-    if (p.at.slot == slot) context_.ejected(*p.device);
+    if (!p.parent && p.at.slot == slot && p.removable) context_.ejected(*p.device);
   }
 }
 
 std::unique_ptr<Device> Pc::unplug(Device& device) {
   Plugged* plugged = find(device);
   if (!plugged) return nullptr;
-  bus_->remove(plugged->at);
+  plugged->bus->remove(plugged->at);
   std::unique_ptr<Device> out = std::move(plugged->device);
   const u8 slot = plugged->at.slot;
+  PciBridge* parent = plugged->parent;
   std::erase_if(plugged_, [](const Plugged& p) { return !p.device; });
-  if (std::ranges::none_of(plugged_, [slot](const Plugged& p) { return p.at.slot == slot; })) {
-    hotplug_->set_removable(slot, false);
-  }
+  if (std::ranges::any_of(plugged_, [&](const Plugged& p) { return p.parent == parent && p.at.slot == slot; })) return out;
+  if (parent) parent->set_occupied(false, true);
+  else hotplug_->set_removable(slot, false);
   return out;
 }
 
 std::vector<Device*> Pc::devices() {
   std::vector<Device*> all = chipset_->devices();
-  all.insert(all.end(), {&host_bridge_, isa_bridge_.get(), power_function_.get(), keyboard_.get(), port92_.get(), hotplug_.get()});
-  if (vga_) all.push_back(vga_.get());
-  if (firmware_) all.push_back(&firmware_->config_device());
+  for (Device* device : chips_->devices()) all.push_back(device);
+  all.insert(all.end(), {keyboard_.get(), port92_.get(), hotplug_.get()});
+  if (ide_) all.push_back(ide_.get());
+  if (ahci_) all.push_back(ahci_.get());
+  all.insert(all.end(), {dma_.get(), floppy_.get()});
+  if (firmware_) {
+    for (Device* device : firmware_->devices()) all.push_back(device);
+  }
   for (auto& p : plugged_) all.push_back(p.device.get());
   return all;
 }
 
 void Pc::reset() {
   bus_->reset();
+  set_cmos(context_.config.boot.order);
   for (Device* device : devices()) device->reset();
 }
 
 /// Firmware chooses the registers' place before it installs the tables, which then tell of that place. vCPU thread, or the
 /// control thread at a reset.
 void Pc::move_power_management(u16 base) {
-  const bool moved = chipset_->move_power_management(context_.ports, base ? base : acpi::kPm1EventPort);
-  if (moved && firmware_ && context_.config.acpi) firmware_->offer_acpi(acpi_tables());
+  if (chipset_->move_power_management(context_.ports, base ? base : acpi::kPm1EventPort)) offer_tables();
+}
+
+void Pc::offer_tables() {
+  if (firmware_ && context_.config.acpi) firmware_->offer_acpi(acpi_tables());
 }
 
 AcpiBlob Pc::acpi_tables() const {
   const u32 cpus = context_.config.topology.cpus;
-  return build_acpi({.dsdt = pc_dsdt({.cpus = cpus,
-                                      .hole_first = ram_.low_bytes,
-                                      .hole_last = kPciHoleEnd - 1,
-                                      .serial_ports = chipset_->serial_ports(),
-                                      .pm_base = chipset_->pm_base()}),
+  const EcamWindow window = chips_->window();
+  std::vector<std::vector<u8>> more = more_tables_;
+  const MmioDevice tpm = tpm_of(context_.config);
+  if (tpm.size) more.push_back(tpm2_table(tpm.base + TpmCrb::kControlArea));
+  const PcAcpi board = {.cpus = cpus,
+                        .hole_first = ram_.low_bytes,
+                        .hole_last = kPciHoleEnd - 1,
+                        .hole64_first = firmware_ ? hole64_base() : 0,
+                        .hole64_last = firmware_ ? kHighPciEnd - 1 : 0,
+                        .serial_ports = chipset_->serial_ports(),
+                        .panic_port = panic_port(context_.config),
+                        .tpm = tpm,
+                        .pm_base = chipset_->pm_base(),
+                        .ecam_base = window.base,
+                        .ecam_size = window.size};
+  return build_acpi({.dsdt = has_q35() ? q35_dsdt(board) : pc_dsdt(board),
                      .cpus = cpus,
                      .handover = firmware_ != nullptr,
-                     .pm_base = chipset_->pm_base()});
+                     .pm_base = chipset_->pm_base(),
+                     .gpe_port = chipset_->gpe_port(),
+                     .gpe_bytes = chipset_->gpe_bytes(),
+                     .ecam_base = window.base,
+                     .ecam_size = window.size,
+                     .more = std::move(more)});
 }
 
 Result<BootEntry> Pc::load() {
+  if (!firmware_) chips_->prepare_without_firmware();
   std::optional<AcpiBlob> acpi;
   if (context_.config.acpi) acpi = acpi_tables();
   if (firmware_) {
@@ -297,7 +440,7 @@ Result<BootEntry> Pc::load() {
 
 std::string Pc::describe(std::string_view what) {
   if (what == "pci") return bus_->describe();
-  std::string out = "bus: main-system-bus\n  dev: i440FX-pcihost\n    bus: pci.0\n";
+  std::string out = fmt::format("bus: main-system-bus\n  dev: {}\n    bus: {}\n", chips_->traits().host, chips_->traits().root_bus);
   for (Device* device : devices()) {
     const Plugged* plugged = find(*device);
     out += fmt::format("      dev: {}, id \"{}\"\n        {}\n", device->type(), plugged ? plugged->id : "", place_of(*device));
@@ -310,6 +453,15 @@ std::string Pc::place_of(const Device& device) {
   const Plugged* plugged = find(device);
   if (!plugged) return "on board";
   return fmt::format("addr = {:02x}.{}", plugged->at.slot, plugged->at.function);
+}
+
+Result<std::string> Pc::firmware_path(const Device& device, std::string_view name) {
+  if (&device == ide_.get()) return std::string("/pci@i0cf8/ide@1,1");
+  if (&device == ahci_.get()) return std::string("/pci@i0cf8/pci8086,2922@1f,2");
+  if (&device == floppy_.get()) return fmt::format("/pci@i0cf8/isa@{}/fdc@03f0", has_q35() ? "1f" : "1");
+  const Plugged* plugged = find(device);
+  if (!plugged) return Error(ErrorKind::NotFound, fmt::format("{}: not on the PCI bus", device.type()));
+  return firmware_node(*plugged, name);
 }
 
 }  // namespace

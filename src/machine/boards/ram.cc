@@ -7,6 +7,7 @@ namespace {
 
 constexpr u64 kLowLimit = 3 * kGiB;        // with more RAM, devices get the fourth GiB
 constexpr u64 kPcLowMost = 3584 * kMiB;    // a pc with less than this needs no RAM above 4 GiB
+constexpr u64 kQ35LowMost = 2816 * kMiB, kQ35LowLimit = 2 * kGiB;  // the window to configuration space is above
 constexpr GuestAddr kVgaWindow = 0xa0000, kVgaWindowEnd = 0xc0000;
 
 memory::Region ram_region(std::string name, const std::shared_ptr<memory::RamBlock>& ram, GuestAddr base, u64 size,
@@ -23,10 +24,14 @@ memory::Region ram_region(std::string name, const std::shared_ptr<memory::RamBlo
 }  // namespace
 
 cpu::IrqChip irqchip_of(BoardKind board) {
-  return board == BoardKind::Pc ? cpu::IrqChip::Full : cpu::IrqChip::ApicOnly;
+  return board == BoardKind::Microvm ? cpu::IrqChip::ApicOnly : cpu::IrqChip::Full;
 }
 
 RamLayout ram_layout(BoardKind board, u64 ram_bytes) {
+  if (board == BoardKind::Q35) {
+    if (ram_bytes < kQ35LowMost) return {ram_bytes, 0};
+    return {kQ35LowLimit, ram_bytes - kQ35LowLimit};
+  }
   const u64 most = board == BoardKind::Pc ? kPcLowMost : kLowLimit;
   if (ram_bytes < most || ram_bytes <= kLowLimit) return {ram_bytes, 0};
   return {kLowLimit, ram_bytes - kLowLimit};
