@@ -5,12 +5,16 @@
 
 #include "machine/block_store.h"
 #include "machine/machine.h"
+#include "machine/media.h"
 
 namespace atl::control {
 
 class FakeMachine final : public machine::Machine {
  public:
-  explicit FakeMachine(machine::Config config = {}) : config_(std::move(config)) {}
+  explicit FakeMachine(machine::Config config = {}) : config_(std::move(config)) {
+    input_.add(keyboard_);
+    input_.add(mouse_);
+  }
 
   std::vector<std::string> log;
   std::function<void(const machine::Event&)> handler;
@@ -35,12 +39,15 @@ class FakeMachine final : public machine::Machine {
   }
   Status reset() override { return note("reset"); }
   Status powerdown() override { return note("powerdown"); }
+  void set_watchdog_action(machine::WatchdogAction) override {}
+  void set_panic_action(machine::PanicAction) override {}
   Status inject_nmi() override { return note("nmi"); }
   void shut_down() override {}
   std::optional<int> exit_code() const override { return std::nullopt; }
   Status add_device(const machine::DeviceConfig& device) override { return note("add_device " + device.type + " " + device.id); }
   Status remove_device(const std::string& id) override { return missing(fmt::format("Device '{}' not found", id)); }
   machine::BlockStore& blocks() override { return blocks_; }
+  machine::Media& media() override { return media_; }
   void report_write_threshold(std::string, u64, u64) override {}
   /// Lets the I/O thread do what is ready.
   void settle() {
@@ -83,14 +90,26 @@ class FakeMachine final : public machine::Machine {
   Status set_debug_points(const std::vector<cpu::DebugRequest::Point>& points) override {
     return note(fmt::format("points {}", points.size()));
   }
-  display::Screen* screen() override { return nullptr; }
-  Status press_key(u8 number, bool down) override { return note(fmt::format("key {:x} {}", number, down ? "down" : "up")); }
-  Status move_pointer(i32 dx, i32 dy, i32 dz, u8 buttons) override {
-    return note(fmt::format("pointer {} {} {} {}", dx, dy, dz, buttons));
-  }
+  const display::ScreenList& screens() const override { return screens_; }
+  display::InputRouter& input() override { return input_; }
   Status step_cpu(u32 index) override { return note(fmt::format("step {}", index)); }
 
  private:
+  struct Keyboard final : display::KeySink {
+    explicit Keyboard(FakeMachine& m) : machine(m) { in_use_.set_always(); }
+    std::string_view name() const override { return "keyboard"; }
+    void key(u8 number, bool down) override { (void)machine.note(fmt::format("key {:x} {}", number, down ? "down" : "up")); }
+    FakeMachine& machine;
+  };
+  struct Mouse final : display::PointerSink {
+    explicit Mouse(FakeMachine& m) : PointerSink(false), machine(m) { in_use_.set_always(); }
+    std::string_view name() const override { return "mouse"; }
+    void pointer(const display::PointerEvent& e) override {
+      (void)machine.note(fmt::format("pointer {} {} {} {}", e.x, e.y, e.wheel, e.buttons));
+    }
+    FakeMachine& machine;
+  };
+
   Status note(std::string text) {
     log.push_back(std::move(text));
     return {};
@@ -102,6 +121,11 @@ class FakeMachine final : public machine::Machine {
   const machine::Config config_;
   std::unique_ptr<LoopThread> thread_ = start_thread();
   machine::BlockStore blocks_{*thread_};
+  machine::Media media_{blocks_};
+  Keyboard keyboard_{*this};
+  Mouse mouse_{*this};
+  display::InputRouter input_;
+  display::ScreenList screens_;
 };
 
 }  // namespace atl::control

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -29,12 +30,23 @@ struct SandboxConfig {
   bool allow_resource_control = true;
 };
 
+/// -vnc: the server, and what it needs of other options.
+struct VncConfig {
+  display::vnc::ServerOptions server;
+  std::string id = "default";
+  std::string password_secret, tls_credentials;   // ids of objects; "" = none
+  std::string device;                             // whose screen; "" = the first
+  bool power_control = false;
+};
+
 struct ProgramOptions {
   std::vector<ChardevConfig> chardevs;
   /// Who uses which back end, under the id that its user knows: the back end's own id, or one port of a mux each.
   std::vector<std::pair<machine::CharId, std::string>> ports;
   std::vector<MonitorConfig> monitors;
-  std::optional<display::vnc::ServerOptions> vnc;
+  std::optional<VncConfig> vnc;
+  std::string keyboard_layout;  // -k
+  std::map<std::string, std::shared_ptr<const TlsCredentials>> tls_credentials;  // -object tls-creds-*
   machine::CharId gdb;       // where a debugger connects; "" = nowhere
   std::string pidfile;
   bool daemonize = false;

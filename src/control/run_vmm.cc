@@ -4,9 +4,9 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "base/background.h"
 #include "base/log.h"
 #include "control/cmdline/parse.h"
-#include "control/daemon.h"
 #include "control/gdb/machine_target.h"
 #include "control/hmp/monitor.h"
 #include "control/qmp/monitor.h"
@@ -44,7 +44,7 @@ class VmProcess {
   Status harden();
 
   const CommandLine line_;
-  Daemon daemon_;
+  Background daemon_;
   PidFile pid_file_;
   std::unique_ptr<Loop> loop_;
   std::unique_ptr<Signals> signals_;

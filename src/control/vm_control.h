@@ -36,6 +36,8 @@ class VmControl {
   void set_remote_screen(RemoteScreen* screen) { remote_screen_ = screen; }
   const machine::Config& config() const { return machine_->config(); }
 
+  /// News that are not the machine's own.
+  void report(const machine::Event& event) { on_event(event); }
   void add_listener(Listener listener) { listeners_.push_back(std::move(listener)); }
   /// Ends the program in order: tells the monitors why ("host-qmp-quit", "host-signal") and stops the loop.
   void quit(const std::string& reason);

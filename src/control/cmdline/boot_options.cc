@@ -45,6 +45,12 @@ Status check_boot_order(std::string_view order) {
   return {};
 }
 
+Result<u32> read_reboot_timeout(const std::string& text) {
+  const auto ms = parse_i64(text);
+  if (!ms || *ms < -1 || *ms > 0xffff) return invalid_option(fmt::format("reboot-timeout is invalid, it should be in range [-1, 65535], not '{}'", text));
+  return static_cast<u32>(*ms);
+}
+
 }  // namespace
 
 Status option_boot(Builder& b, const OptionUse& use) {
@@ -52,6 +58,12 @@ Status option_boot(Builder& b, const OptionUse& use) {
   auto& boot = b.config().boot;
   boot.order = values.take("order").value_or(boot.order);
   TRY(check_boot_order(boot.order));
+  boot.once = values.take("once").value_or(boot.once);
+  TRY(check_boot_order(boot.once));
+  if (values.has("splash")) return invalid_option("'splash': a picture at start-up is not supported");
+  // QEMU's names: the splash time is how long SeaBIOS waits for the menu's key.
+  if (values.has("splash-time")) boot.menu_wait_ms = TRY(values.take_u64("splash-time", 0, 0xffff));
+  if (values.has("reboot-timeout")) boot.fail_wait_ms = TRY(read_reboot_timeout(*values.take("reboot-timeout")));
   boot.strict = TRY(values.take_bool("strict", boot.strict));
   boot.menu = TRY(values.take_bool("menu", boot.menu));
   return values.expect_empty();
@@ -118,6 +130,20 @@ Status option_no_shutdown(Builder& b, const OptionUse&) {
   return {};
 }
 
+Result<machine::PanicAction> panic_action(std::string_view name) {
+  constexpr std::string_view kNames[] = {"pause", "shutdown", "exit-failure", "none"};
+  const auto at = std::ranges::find(kNames, name);
+  if (at == std::end(kNames)) return invalid_option(fmt::format("Parameter 'panic' does not accept value '{}'", name));
+  return static_cast<machine::PanicAction>(at - std::begin(kNames));
+}
+
+Result<machine::WatchdogAction> watchdog_action(std::string_view name) {
+  constexpr std::string_view kNames[] = {"reset", "shutdown", "poweroff", "pause", "debug", "none", "inject-nmi"};
+  const auto at = std::ranges::find(kNames, name);
+  if (at == std::end(kNames)) return invalid_option(fmt::format("Parameter 'watchdog' does not accept value '{}'", name));
+  return static_cast<machine::WatchdogAction>(at - std::begin(kNames));
+}
+
 Status option_action(Builder& b, const OptionUse& use) {
   constexpr std::array<std::string_view, 2> kReboot = {"reset", "shutdown"}, kShutdown = {"poweroff", "pause"};
   KeyValues values = TRY(KeyValues::parse(use.value));
@@ -131,7 +157,14 @@ Status option_action(Builder& b, const OptionUse& use) {
   };
   TRY(choose("reboot", kReboot, b.config().no_reboot));
   TRY(choose("shutdown", kShutdown, b.config().no_shutdown));
+  if (values.has("panic")) b.config().panic_action = TRY(panic_action(*values.take("panic")));
+  if (values.has("watchdog")) b.config().watchdog_action = TRY(watchdog_action(*values.take("watchdog")));
   return values.expect_empty();
+}
+
+Status option_watchdog_action(Builder& b, const OptionUse& use) {
+  b.config().watchdog_action = TRY(watchdog_action(use.value));
+  return {};
 }
 
 Status option_start_paused(Builder& b, const OptionUse&) {

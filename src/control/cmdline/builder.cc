@@ -19,6 +19,7 @@ using machine::BoardKind;
 Status Builder::finish() {
   TRY(finish_machine());
   TRY(finish_boot());
+  TRY(finish_screen());
   TRY(finish_defaults());
   TRY(finish_monitors());
   TRY(finish_serials());
@@ -44,7 +45,7 @@ Status read_fixed_switches(KeyValues& values, BoardKind kind) {
   for (const auto& s : kFixedSwitches) {
     auto text = values.take(s.name);
     if (!text) continue;
-    bool truth = kind == BoardKind::Pc ? s.pc : s.microvm;
+    bool truth = kind == BoardKind::Microvm ? s.microvm : s.pc;
     auto asked = *text == "auto" ? truth : parse_bool(*text);
     if (asked != truth) return invalid_option(fmt::format("'{}={}' is not supported by this machine", s.name, *text));
   }
@@ -86,6 +87,7 @@ Status read_machine_properties(KeyValues& values, Builder& b) {
     if (b.accel_option_seen) return invalid_option("The -accel and \"-machine accel=\" options are incompatible");
     b.accelerators = TRY(accelerators_from_list(*list));
   }
+  b.usb = TRY(values.take_bool("usb", b.usb));
   config.acpi = TRY(values.take_bool("acpi", config.acpi));
   config.ram.merge = TRY(values.take_bool("mem-merge", config.ram.merge));
   config.ram.dump = TRY(values.take_bool("dump-guest-core", config.ram.dump));
@@ -94,6 +96,8 @@ Status read_machine_properties(KeyValues& values, Builder& b) {
   TRY(read_fixed_switches(values, config.board));
   auto& boot = config.boot;
   for (auto [key, field] : {std::pair{"kernel", &boot.kernel}, {"initrd", &boot.initrd}, {"append", &boot.append}, {"firmware", &boot.firmware}})
+    *field = values.take(key).value_or(*field);
+  for (auto [key, field] : {std::pair{"pflash0", &boot.flash[0]}, {"pflash1", &boot.flash[1]}})
     *field = values.take(key).value_or(*field);
   if (!values.empty())
     return invalid_option(fmt::format("Property '{}-machine.{}' not found", config.board_name, values.entries()[0].key));
@@ -112,11 +116,6 @@ Status Builder::finish_machine() {
 }
 
 Status Builder::finish_boot() {
-  const bool shown = program().vnc && !no_defaults && config().board == BoardKind::Pc;
-  config().vga = vga.value_or(shown ? machine::VgaKind::Std : machine::VgaKind::None);
-  if (program().vnc) program().vnc->settings.name = config().name.empty() ? "Atoll" : fmt::format("Atoll ({})", config().name);
-  if (config().vga != machine::VgaKind::None && config().board != BoardKind::Pc)
-    return invalid_option("-vga std: this machine has no PCI bus for a graphic card");
   auto& boot = config().boot;
   if (boot.kernel.empty() && !boot.initrd.empty()) return invalid_option("-initrd only allowed with -kernel option");
   if (boot.kernel.empty() && !boot.append.empty()) return invalid_option("-append only allowed with -kernel option");
@@ -206,7 +205,7 @@ Result<machine::CharId> Builder::resolve_port(const PortRequest& request, const 
 }
 
 Status Builder::finish_serials() {
-  size_t limit = config().board == BoardKind::Pc ? 4 : 1;
+  size_t limit = config().board == BoardKind::Microvm ? 1 : 4;
   if (serials.size() > limit)
     return invalid_option(fmt::format("{}: too many serial ports, at most {}", serials[limit].origin.text(), limit));
   for (size_t i = 0; i < serials.size(); ++i)

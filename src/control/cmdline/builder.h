@@ -55,6 +55,9 @@ struct DriveRequest {
   OptionUse origin;
   machine::DriveConfig drive;
   std::string interface;  // "" = the board's default
+  bool cdrom = false;     // media=cdrom
+  std::optional<unsigned> index, bus, unit;  // its place, as asked for; bus and unit are set once it is known
+  std::optional<u64> flash_unit;  // pflash
 };
 
 /// A -net back end that still looks for its card.
@@ -90,9 +93,11 @@ class Builder {
   std::optional<PortRequest> debugcon, gdb;
   std::optional<machine::VgaKind> vga;
   std::vector<std::string> firmware_dirs;
+  std::map<std::string, std::string> tpms;  // the character back end of each -tpmdev
   bool nographic = false;
   bool no_defaults = false;
-  bool default_serial = true, default_monitor = true, default_net = true;
+  bool usb = false;  // -usb: the board's own controller
+  bool default_serial = true, default_monitor = true, default_net = true, default_cdrom = true;
   unsigned compat_monitors = 0, generated_nics = 0;
 
   machine::Config& config() { return line.machine; }
@@ -113,18 +118,25 @@ class Builder {
   Status finish_machine();
   Status finish_defaults();
   Status finish_boot();
+  Status finish_screen();
+  Status finish_vnc();
   Status finish_serials();
   Status finish_monitors();
   Status add_port_chardev(const PortRequest& request, const std::string& id);
   Status finish_networks();
   Status finish_devices();
+  Status finish_drives();
+  Status place_flash(const DriveRequest& request);
   Status pair_hub_ports();
   Result<machine::CharId> resolve_port(const PortRequest& request, const std::string& id);
+  Status append_usb_controllers();
   Status append_device(const OptionUse& origin, machine::DeviceConfig device);
   void apply_globals(machine::DeviceConfig& device) const;
   Status check_globals();
   /// The type for this board of a short name like "virtio-net".
   std::string machine_device(std::string_view family) const;
+  /// The path of the socket of a -tpmdev. Its character back end is the TPM's own from then on.
+  Result<std::string> take_tpm_socket(const std::string& id);
 
   std::map<std::string, unsigned> chardev_users_;
 };

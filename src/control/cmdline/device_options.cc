@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "base/tls.h"
 #include "control/cmdline/handlers.h"
 #include "control/cmdline/help.h"
 #include "control/cmdline/translate.h"
@@ -11,44 +12,86 @@
 namespace atl::control {
 namespace {
 
-constexpr std::string_view kForeignInterfaces[] = {"ide", "scsi", "floppy", "sd", "mtd", "pflash", "xen"};
+constexpr std::string_view kInterfaces[] = {"", "ide", "scsi", "floppy", "virtio", "pflash", "none"};
+constexpr std::string_view kForeignInterfaces[] = {"sd", "mtd", "xen"};
 
-bool is_foreign(std::string_view interface) {
-  return std::find(std::begin(kForeignInterfaces), std::end(kForeignInterfaces), interface) != std::end(kForeignInterfaces);
+template <size_t N>
+bool contains(const std::string_view (&list)[N], std::string_view name) {
+  return std::find(std::begin(list), std::end(list), name) != std::end(list);
 }
 
 Status check_interface(const std::string& interface) {
-  if (interface.empty() || interface == "virtio" || interface == "none") return {};
-  if (is_foreign(interface)) return invalid_option(fmt::format("if={} is not available; use if=virtio", interface));
+  if (contains(kInterfaces, interface)) return {};
+  if (contains(kForeignInterfaces, interface)) return invalid_option(fmt::format("if={} is not available; use if=virtio", interface));
   return invalid_option(fmt::format("unsupported bus type '{}'", interface));
 }
 
-}  // namespace
+Result<std::optional<unsigned>> take_place(KeyValues& values, std::string_view key) {
+  constexpr u64 kMax = 255;
+  if (!values.has(key)) return std::optional<unsigned>();
+  const u64 number = TRY(values.take_u64(key, 0));
+  if (number > kMax) return invalid_option(fmt::format("'{}={}' is too much", key, number));
+  return std::optional<unsigned>(static_cast<unsigned>(number));
+}
 
-Status option_drive(Builder& b, const OptionUse& use) {
-  KeyValues values = TRY(KeyValues::parse(use.value));
-  DriveRequest request{.origin = use};
-  request.interface = values.take("if").value_or("");
-  TRY(check_interface(request.interface));
-  values.take("index");  // drives of one interface are plugged in the order given
+Status add_file(Builder& b, const OptionUse& use, const char* interface, unsigned index, bool cdrom) {
+  DriveRequest request{.origin = use, .interface = interface, .cdrom = cdrom, .index = index};
+  KeyValues values;
+  values.set("file", use.value);
+  values.set("media", cdrom ? "cdrom" : "disk");
   request.drive = TRY(drive_from_option(std::move(values), b.program().fd_sets));
   b.drives.push_back(std::move(request));
   return {};
 }
 
-Status option_no_ide(Builder&, const OptionUse& use) {
-  return invalid_option(fmt::format("IDE disks are not available; use -drive file={},if=virtio", use.value));
+Status add_drive(Builder& b, const OptionUse& use, KeyValues values) {
+  DriveRequest request{.origin = use};
+  request.interface = values.take("if").value_or("");
+  TRY(check_interface(request.interface));
+  request.index = TRY(take_place(values, "index"));
+  request.bus = TRY(take_place(values, "bus"));
+  request.unit = TRY(take_place(values, "unit"));
+  if (request.index && (request.bus || request.unit)) return invalid_option("index cannot be used with bus and unit");
+  if (request.interface == "pflash" && (request.unit || request.index)) request.flash_unit = request.unit ? request.unit : request.index;
+  request.cdrom = values.get("media") == "cdrom";
+  request.drive = TRY(drive_from_option(std::move(values), b.program().fd_sets));
+  b.drives.push_back(std::move(request));
+  return {};
+}
+
+}  // namespace
+
+Status option_drive(Builder& b, const OptionUse& use) { return add_drive(b, use, TRY(KeyValues::parse(use.value))); }
+
+Status option_pflash(Builder& b, const OptionUse& use) {
+  KeyValues values;
+  values.set("file", use.value);
+  values.set("if", "pflash");
+  return add_drive(b, use, std::move(values));
+}
+
+Status option_hard_disk(Builder& b, const OptionUse& use) {
+  return add_file(b, use, "ide", static_cast<unsigned>(use.name.back() - 'a'), false);
+}
+
+Status option_cdrom(Builder& b, const OptionUse& use) {
+  constexpr unsigned kIndex = 2;
+  return add_file(b, use, "ide", kIndex, true);
+}
+
+Status option_floppy(Builder& b, const OptionUse& use) {
+  return add_file(b, use, "floppy", static_cast<unsigned>(use.name.back() - 'a'), false);
 }
 
 Status option_blockdev(Builder& b, const OptionUse& use) {
   if (use.value.starts_with('{')) {
     auto tree = nlohmann::json::parse(use.value, nullptr, false);
     if (!tree.is_object()) return invalid_option("invalid JSON");
-    b.drives.push_back({use, TRY(drive_from_tree(std::move(tree), b.program().fd_sets)), "none"});
+    b.drives.push_back({.origin = use, .drive = TRY(drive_from_tree(std::move(tree), b.program().fd_sets)), .interface = "none"});
     return {};
   }
   auto values = TRY(KeyValues::parse(use.value, "driver"));
-  b.drives.push_back({use, TRY(drive_from_blockdev(values, b.program().fd_sets)), "none"});
+  b.drives.push_back({.origin = use, .drive = TRY(drive_from_blockdev(values, b.program().fd_sets)), .interface = "none"});
   return {};
 }
 
@@ -66,6 +109,14 @@ Status add_serial_device(Builder& b, const OptionUse& use, KeyValues values) {
   return {};
 }
 
+Status add_tls_credentials(Builder& b, KeyValues values) {
+  const std::string type = values.take("qom-type").value_or(""), id = TRY(values.take_required("id"));
+  TRY(check_id(id));
+  const TlsOptions options = TRY(read_tls_options(type, std::move(values)));
+  b.program().tls_credentials[id] = TRY(TlsCredentials::load(options));
+  return {};
+}
+
 }  // namespace
 
 Status option_device(Builder& b, const OptionUse& use) {
@@ -74,8 +125,28 @@ Status option_device(Builder& b, const OptionUse& use) {
     b.line.text = TRY(device_help(board_device_name(values.get("driver"), machine::BoardKind::Pc)));
     return {};
   }
+  for (std::string_view type : {"ide-cd", "ide-hd", "scsi-cd", "scsi-hd"})
+    if (values.get("driver") == type) b.default_cdrom = false;
   if (values.get("driver") == "isa-serial") return add_serial_device(b, use, std::move(values));
   b.devices.push_back({use, TRY(device_from_values(std::move(values)))});
+  return {};
+}
+
+Status option_usb(Builder& b, const OptionUse&) {
+  b.usb = true;
+  return {};
+}
+
+Status option_usbdevice(Builder& b, const OptionUse& use) {
+  struct Name {
+    std::string_view old_name;
+    const char* type;
+  };
+  constexpr Name kNames[] = {{"tablet", "usb-tablet"}, {"mouse", "usb-mouse"}, {"keyboard", "usb-kbd"}};
+  auto name = std::find_if(std::begin(kNames), std::end(kNames), [&](const Name& n) { return n.old_name == use.value; });
+  if (name == std::end(kNames)) return invalid_option(fmt::format("could not add USB device '{}'", use.value));
+  b.usb = true;
+  b.devices.push_back({use, {.type = name->type}});
   return {};
 }
 
@@ -102,6 +173,7 @@ Status option_object(Builder& b, const OptionUse& use) {
     b.config().secrets.push_back(TRY(secret_from_values(std::move(values))));
     return {};
   }
+  if (type.starts_with("tls-creds-")) return add_tls_credentials(b, std::move(values));
   if (type == "throttle-group") {
     b.config().throttle_groups.push_back(TRY(throttle_group_from_values(std::move(values))));
     return {};

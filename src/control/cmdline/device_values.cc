@@ -16,11 +16,13 @@ struct Alias {
 constexpr Alias kAliases[] = {
     {"virtio-blk", "virtio-blk-pci", "virtio-blk-device"},
     {"virtio-net", "virtio-net-pci", "virtio-net-device"},
+    {"virtio-scsi", "virtio-scsi-pci", "virtio-scsi-device"},
     {"virtio-rng", "virtio-rng-pci", "virtio-rng-device"},
     {"virtio-serial", "virtio-serial-pci", "virtio-serial-device"},
     {"virtio-balloon", "virtio-balloon-pci", "virtio-balloon-device"},
     {"virtio-blk-pci-non-transitional", "virtio-blk-pci", ""},
     {"virtio-net-pci-non-transitional", "virtio-net-pci", ""},
+    {"virtio-scsi-pci-non-transitional", "virtio-scsi-pci", ""},
     {"virtio-rng-pci-non-transitional", "virtio-rng-pci", ""},
     {"virtio-serial-pci-non-transitional", "virtio-serial-pci", ""},
     {"virtio-balloon-pci-non-transitional", "virtio-balloon-pci", ""},
@@ -31,7 +33,7 @@ constexpr Alias kAliases[] = {
 std::string board_device_name(std::string_view type, machine::BoardKind board) {
   for (const auto& alias : kAliases) {
     if (alias.name != type) continue;
-    auto name = board == machine::BoardKind::Pc ? alias.pc : alias.microvm;
+    auto name = board == machine::BoardKind::Microvm ? alias.microvm : alias.pc;
     return std::string(name.empty() ? type : name);
   }
   return std::string(type);

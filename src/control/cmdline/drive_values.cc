@@ -113,7 +113,8 @@ Status read_what(KeyValues& values, Json& tree) {
   KeyValues inner = values.take_prefix("file.");
   for (const auto& entry : inner.entries()) tree["file." + entry.key] = entry.value;
   bool standalone = driver && block::find_driver(*driver)->protocol;
-  if (!tree.contains("filename") && inner.empty() && !standalone) return invalid("Must specify either driver or file");
+  const bool empty = !driver && values.entries().empty();
+  if (!tree.contains("filename") && inner.empty() && !standalone && !empty) return invalid("Must specify either driver or file");
   return {};
 }
 
@@ -146,8 +147,8 @@ Result<DriveConfig> drive_from_option(KeyValues values, const FdSets& fd_sets) {
   drive.from_drive_option = true;
   drive.id = values.take("id").value_or("");
   if (!drive.id.empty()) TRY(check_id(drive.id));
-  Json tree = Json::object();
-  TRY(read_what(values, tree));
+  const std::string media = values.take("media").value_or("disk");
+  if (media != "disk" && media != "cdrom") return invalid(fmt::format("'{}' invalid media", media));
   TRY(read_cache(values, drive));
   TRY(read_mode(values, drive.mode));
   TRY(read_rates(values, "throttling.", true, drive.throttle));
@@ -159,7 +160,10 @@ Result<DriveConfig> drive_from_option(KeyValues values, const FdSets& fd_sets) {
   drive.snapshot = TRY(values.take_bool("snapshot", false));
   drive.copy_on_read = TRY(values.take_bool("copy-on-read", false));
   if (drive.copy_on_read && drive.mode.readonly) return invalid("Can't enable copy-on-read on read-only device");
-  if (values.take("media").value_or("disk") != "disk") return invalid("'media' supports 'disk' only");
+  if (media == "cdrom") drive.mode.readonly = true;
+  Json tree = Json::object();
+  TRY(read_what(values, tree));
+  if (tree.empty() && values.empty()) return drive;  // no medium
   tree.update(tree_from_values(values));
   drive.tree = TRY(finish_tree(std::move(tree), fd_sets));
   return drive;

@@ -34,7 +34,7 @@ Status Builder::pair_hub_ports() {
 }
 
 Status Builder::finish_networks() {
-  if (default_net && config().board == BoardKind::Pc) TRY(option_nic(*this, {"-nic", "user"}));
+  if (default_net && config().board != BoardKind::Microvm) TRY(option_nic(*this, {"-nic", "user"}));
   TRY(pair_hub_ports());
   std::set<std::string> ids;
   for (const auto& network : config().networks)
@@ -64,24 +64,107 @@ Status check_ids(const std::vector<DeviceRequest>& devices, const std::vector<Dr
   return {};
 }
 
-/// Gives drives without an id QEMU's default name: virtio0, virtio1 ..., none0 ...
-void name_drives(std::vector<DriveRequest>& drives) {
-  unsigned virtio = 0, other = 0;
+/// Buses of an interface, and how many drives each takes; a number a bus (virtio, none) if there is no such limit.
+struct InterfaceShape {
+  std::string_view name;
+  unsigned buses, units;
+};
+constexpr InterfaceShape kShapes[] = {{"ide", 2, 2}, {"scsi", 8, 7}, {"floppy", 1, 2}};
+constexpr InterfaceShape kSataShape = {"ide", 6, 1};  // q35: a port is a bus
+
+const InterfaceShape* find_shape(std::string_view interface, BoardKind board) {
+  if (interface == kSataShape.name && board == BoardKind::Q35) return &kSataShape;
+  for (const auto& shape : kShapes)
+    if (shape.name == interface) return &shape;
+  return nullptr;
+}
+
+/// Bus and unit of every drive that is plugged into a place: what was asked for, else the first that is free.
+Status place_drives(std::vector<DriveRequest>& drives, BoardKind board) {
+  std::set<std::pair<std::string, unsigned>> taken;
+  auto take = [&](DriveRequest& request, const InterfaceShape& shape, unsigned index) -> Status {
+    request.bus = index / shape.units;
+    request.unit = index % shape.units;
+    if (*request.bus >= shape.buses)
+      return invalid_option(fmt::format("{}: machine type does not support if={},bus={},unit={}", request.origin.text(), shape.name, *request.bus, *request.unit));
+    if (taken.emplace(request.interface, index).second) return {};
+    return invalid_option(fmt::format("{}: drive with bus={}, unit={} (index={}) exists", request.origin.text(), *request.bus, *request.unit, index));
+  };
+  auto is_placed = [](const DriveRequest& r) { return r.index || r.bus || r.unit; };
   for (auto& request : drives) {
-    bool plugged = request.interface == "virtio";
-    unsigned index = plugged ? virtio++ : other++;
-    if (request.drive.id.empty()) request.drive.id = fmt::format("{}{}", plugged ? "virtio" : "none", index);
+    const InterfaceShape* shape = find_shape(request.interface, board);
+    if (!shape || !is_placed(request)) continue;
+    if (request.unit.value_or(0) >= shape->units)
+      return invalid_option(fmt::format("{}: unit {} too big (max is {})", request.origin.text(), *request.unit, shape->units - 1));
+    TRY(take(request, *shape, request.index.value_or(request.bus.value_or(0) * shape->units + request.unit.value_or(0))));
+  }
+  for (auto& request : drives) {
+    const InterfaceShape* shape = find_shape(request.interface, board);
+    if (!shape || request.unit) continue;
+    unsigned index = 0;
+    while (taken.contains({request.interface, index})) ++index;
+    TRY(take(request, *shape, index));
+  }
+  return {};
+}
+
+/// Gives drives without an id QEMU's default name: ide0-hd1, virtio0, virtio1 ..., none0 ...
+void name_drives(std::vector<DriveRequest>& drives, BoardKind board) {
+  unsigned virtio = 0, flash = 0, other = 0;
+  for (auto& request : drives) {
+    bool plugged = request.interface == "virtio", placed = find_shape(request.interface, board) != nullptr;
+    const bool pflash = request.interface == "pflash";
+    unsigned index = plugged ? virtio++ : pflash ? flash++ : placed ? 0 : other++;
+    if (!request.drive.id.empty()) continue;
+    if (request.interface == "floppy") request.drive.id = fmt::format("floppy{}", *request.unit);
+    else if (placed) request.drive.id = fmt::format("{}{}-{}{}", request.interface, *request.bus, request.cdrom ? "cd" : "hd", *request.unit);
+    else request.drive.id = fmt::format("{}{}", plugged ? "virtio" : pflash ? "pflash" : "none", index);
   }
 }
 
 Status choose_interfaces(std::vector<DriveRequest>& drives, BoardKind board) {
+  const bool has_ide = board != BoardKind::Microvm;
   for (auto& request : drives) {
-    if (!request.interface.empty()) continue;
-    if (board == BoardKind::Pc)
-      return invalid_option(fmt::format("{}: IDE disks, the machine's default, are not available; use if=virtio", request.origin.text()));
-    request.interface = "virtio";
+    if (request.interface.empty()) request.interface = has_ide ? "ide" : "virtio";
+    if ((request.interface == "ide" || request.interface == "floppy") && !has_ide)
+      return invalid_option(fmt::format("{}: machine type does not support if={},bus=0,unit=0", request.origin.text(), request.interface));
+    if (request.interface == "virtio" && request.cdrom)
+      return invalid_option(fmt::format("{}: media=cdrom is not supported with if=virtio", request.origin.text()));
   }
   return {};
+}
+
+/// The empty CD drive that a PC has.
+void add_default_cdrom(std::vector<DriveRequest>& drives, BoardKind board) {
+  constexpr unsigned kIndex = 2;
+  DriveRequest request{.origin = {"-cdrom", ""}, .interface = "ide", .cdrom = true, .index = kIndex};
+  request.drive.from_drive_option = true;
+  request.drive.mode.readonly = true;
+  const unsigned units = find_shape("ide", board)->units;
+  auto there = [=](const DriveRequest& r) {
+    return r.interface == "ide" && (r.index == kIndex || (r.bus && *r.bus * units + r.unit.value_or(0) == kIndex));
+  };
+  if (std::none_of(drives.begin(), drives.end(), there)) drives.push_back(std::move(request));
+}
+
+/// What a drive of an interface is plugged in as.
+std::optional<DeviceConfig> device_of(const DriveRequest& request) {
+  if (request.interface == "virtio") return DeviceConfig{.type = "virtio-blk", .id = "", .properties = {{"drive", request.drive.id}}};
+  if (request.interface == "scsi") {
+    DeviceConfig device{.type = request.cdrom ? "scsi-cd" : "scsi-hd",
+                        .id = "",
+                        .properties = {{"scsi-id", fmt::format("{}", *request.unit)}, {"drive", request.drive.id}}};
+    if (*request.bus) device.properties.emplace_back("bus", fmt::format("scsi.{}", *request.bus));
+    return device;
+  }
+  if (request.interface == "floppy")
+    return DeviceConfig{.type = "floppy", .id = "", .properties = {{"unit", fmt::format("{}", *request.unit)}, {"drive", request.drive.id}}};
+  if (request.interface != "ide") return std::nullopt;
+  return DeviceConfig{.type = request.cdrom ? "ide-cd" : "ide-hd",
+                      .id = "",
+                      .properties = {{"bus", fmt::format("ide.{}", *request.bus)},
+                                     {"unit", fmt::format("{}", *request.unit)},
+                                     {"drive", request.drive.id}}};
 }
 
 /// Properties of the board's fixed parts that -global may name, and the one value that is true here.
@@ -89,7 +172,8 @@ struct FixedGlobal {
   std::string_view driver, property, value;
 };
 constexpr FixedGlobal kFixedGlobals[] = {
-    {"PIIX4_PM", "disable_s3", "1"}, {"PIIX4_PM", "disable_s4", "1"}, {"kvm-pit", "lost_tick_policy", "delay"},
+    {"PIIX4_PM", "disable_s3", "1"}, {"PIIX4_PM", "disable_s4", "1"}, {"ICH9-LPC", "disable_s3", "1"}, {"ICH9-LPC", "disable_s4", "1"},
+    {"ICH9-LPC", "acpi-pci-hotplug-with-bridge-support", "off"}, {"kvm-pit", "lost_tick_policy", "delay"},
     {"virtio-mmio", "force-legacy", "off"}, {"virtio-mmio", "force-legacy", "false"},
 };
 
@@ -111,6 +195,19 @@ void Builder::apply_globals(DeviceConfig& device) const {
   }
 }
 
+Result<std::string> Builder::take_tpm_socket(const std::string& id) {
+  const auto tpm = tpms.find(id);
+  if (tpm == tpms.end()) return invalid_option(fmt::format("a TPM back end with id '{}' could not be found, or has a device", id));
+  const ChardevConfig* chardev = find_chardev(tpm->second);
+  if (!chardev) return invalid_option(fmt::format("tpm-emulator: tpm chardev '{}' not found", tpm->second));
+  if (chardev->kind != ChardevKind::Socket || chardev->path.empty() || chardev->server)
+    return invalid_option(fmt::format("tpm-emulator: chardev '{}' is not a client of a Unix socket", tpm->second));
+  std::string path = chardev->path;
+  std::erase_if(program().chardevs, [&](const ChardevConfig& c) { return c.id == tpm->second; });
+  tpms.erase(tpm);
+  return path;
+}
+
 Status Builder::append_device(const OptionUse& origin, DeviceConfig device) {
   device.type = machine_device(device.type);
   apply_globals(device);
@@ -118,6 +215,7 @@ Status Builder::append_device(const OptionUse& origin, DeviceConfig device) {
   for (auto& [key, value] : device.properties) {
     const auto* spec = machine::find_device_spec(device.type);
     auto at = std::find_if(spec->properties.begin(), spec->properties.end(), [&](const auto& p) { return p.name == key; });
+    if (key == "tpmdev") value = TRY(take_tpm_socket(value).context(origin.text()));
     if (at == spec->properties.end() || at->type != PropertyType::Chardev) continue;
     value = TRY(use_chardev(value).context(origin.text()));
   }
@@ -125,17 +223,57 @@ Status Builder::append_device(const OptionUse& origin, DeviceConfig device) {
   return {};
 }
 
+/// A drive without a unit takes the first free one.
+Status Builder::place_flash(const DriveRequest& request) {
+  auto& flash = config().boot.flash;
+  const u64 unit = request.flash_unit.value_or(flash[0].empty() ? 0 : 1);
+  if (unit >= flash.size()) return invalid_option(fmt::format("there are {} flash chips", flash.size()));
+  if (!flash[unit].empty()) return invalid_option(fmt::format("flash chip {} has drive '{}' already", unit, flash[unit]));
+  flash[unit] = request.drive.id;
+  return {};
+}
+
+/// Those of the board's south bridge; the ICH9's EHCI has three companions for the slower devices.
+Status Builder::append_usb_controllers() {
+  const OptionUse origin = {"-usb", ""};
+  if (config().board == BoardKind::Pc) return append_device(origin, {.type = "piix3-usb-uhci", .properties = {{"addr", "01.2"}}});
+  if (config().board != BoardKind::Q35) return invalid_option("-usb: this machine has no USB controller of its own");
+  TRY(append_device(origin, {.type = "ich9-usb-ehci1", .properties = {{"addr", "1d.7"}}}));
+  for (unsigned i = 0; i < 3; ++i) {
+    TRY(append_device(origin, {.type = fmt::format("ich9-usb-uhci{}", i + 1),
+                               .properties = {{"addr", fmt::format("1d.{}", i)}, {"masterbus", "usb-bus.0"},
+                                              {"firstport", std::to_string(2 * i)}}}));
+  }
+  return {};
+}
+
 Status Builder::finish_devices() {
-  TRY(choose_interfaces(drives, config().board));
-  name_drives(drives);
+  TRY(finish_drives());
   TRY(check_ids(devices, drives));
+  if (usb) TRY(append_usb_controllers());
+  for (auto& request : drives) {  // those on the board's own controller first
+    if (request.interface == "ide") TRY(append_device(request.origin, *device_of(request)));
+  }
   for (auto& request : devices) TRY(append_device(request.origin, request.device));
   for (auto& request : drives) {
-    if (request.interface == "virtio")
-      TRY(append_device(request.origin, {.type = machine_device("virtio-blk"), .properties = {{"drive", request.drive.id}}}));
+    auto device = device_of(request);
+    if (device && request.interface != "ide") TRY(append_device(request.origin, std::move(*device)));
+    if (request.interface == "pflash") TRY(place_flash(request).context(request.origin.text()));
     config().drives.push_back(request.drive);
   }
+  if (config().board == BoardKind::Microvm && !config().boot.flash[0].empty())
+    return invalid_option("this machine has no flash chips; -bios names its firmware");
+  if (config().boot.flash[0].empty() && !config().boot.flash[1].empty()) return invalid_option("pflash1 requires pflash0");
   return check_globals();
+}
+
+Status Builder::finish_drives() {
+  TRY(choose_interfaces(drives, config().board));
+  const BoardKind board = config().board;
+  if (default_cdrom && !no_defaults && board != BoardKind::Microvm) add_default_cdrom(drives, board);
+  TRY(place_drives(drives, board));
+  name_drives(drives, board);
+  return {};
 }
 
 // One that names no device of this VM must still name a property that exists.

@@ -40,6 +40,10 @@ Status option_rtc(Builder&, const OptionUse&);
 Status option_no_reboot(Builder&, const OptionUse&);
 Status option_no_shutdown(Builder&, const OptionUse&);
 Status option_action(Builder&, const OptionUse&);
+Status option_watchdog_action(Builder&, const OptionUse&);
+/// The action that "reset", "pause" ... name.
+Result<machine::PanicAction> panic_action(std::string_view name);
+Result<machine::WatchdogAction> watchdog_action(std::string_view name);
 Status option_start_paused(Builder&, const OptionUse&);
 
 // device_options.cc
@@ -48,7 +52,15 @@ Status option_blockdev(Builder&, const OptionUse&);
 Status option_device(Builder&, const OptionUse&);
 Status option_object(Builder&, const OptionUse&);
 Status option_global(Builder&, const OptionUse&);
-Status option_no_ide(Builder&, const OptionUse&);
+Status option_hard_disk(Builder&, const OptionUse&);  // -hda to -hdd, and a file name alone
+Status option_cdrom(Builder&, const OptionUse&);
+Status option_floppy(Builder&, const OptionUse&);     // -fda and -fdb
+Status option_pflash(Builder&, const OptionUse&);
+
+// table_options.cc
+Status option_smbios(Builder&, const OptionUse&);
+Status option_acpitable(Builder&, const OptionUse&);
+Status option_tpmdev(Builder&, const OptionUse&);
 
 // net_options.cc
 Status option_netdev(Builder&, const OptionUse&);
@@ -73,7 +85,10 @@ Status option_no_defaults(Builder&, const OptionUse&);
 // screen_options.cc
 Status option_display(Builder&, const OptionUse&);
 Status option_vga(Builder&, const OptionUse&);
+Status option_usb(Builder&, const OptionUse&);
+Status option_usbdevice(Builder&, const OptionUse&);
 Status option_vnc(Builder&, const OptionUse&);
+Status option_keyboard(Builder&, const OptionUse&);
 
 // process_options.cc
 Status option_pidfile(Builder&, const OptionUse&);

@@ -12,6 +12,7 @@ using machine::BoardKind;
 
 constexpr BoardName kBoards[] = {
     {"pc-i440fx-7.2", "pc", "Standard PC (i440FX + PIIX, 1996)", BoardKind::Pc, true},
+    {"pc-q35-7.2", "q35", "Standard PC (Q35 + ICH9, 2009)", BoardKind::Q35},
     {"microvm", "", "microvm (i386)", BoardKind::Microvm},
 };
 
@@ -80,7 +81,7 @@ std::string cpu_help() {
 
 std::string object_help() {
   return "List of user creatable objects:\n  iothread\n  memory-backend-file\n  memory-backend-memfd\n  memory-backend-ram\n"
-         "  rng-builtin\n  rng-random\n  secret\n  throttle-group\n";
+         "  rng-builtin\n  rng-random\n  secret\n  throttle-group\n  tls-creds-anon\n  tls-creds-psk\n  tls-creds-x509\n";
 }
 
 Result<std::string> device_help(const std::string& type) {

@@ -46,7 +46,7 @@ Status option_nic(Builder& b, const OptionUse& use) {
   b.default_net = false;
   KeyValues values = TRY(KeyValues::parse(use.value, "type"));
   if (values.get("model") == "help" || values.asks_help()) {
-    b.line.text = "Available NIC models:\nvirtio-net-pci\nvirtio-net-device\n";
+    b.line.text = "Available NIC models:\ne1000\ne1000e\nrtl8139\nvirtio-net-device\nvirtio-net-pci\n";
     return {};
   }
   if (values.get("type") == "none") {

@@ -39,15 +39,21 @@ constexpr Option kOptions[] = {
     {"initrd", "file", option_initrd, "the initial RAM disk, or multiboot modules"},
     {"append", "text", option_append, "the kernel's command line"},
     {"bios", "file", option_bios, "the firmware"},
+    {"smbios", "file=file|type=n[,field=value...]", option_smbios, "fields of the SMBIOS tables"},
+    {"acpitable", "[sig=...][,rev=...]...,file|data=file[:file...]", option_acpitable, "a further ACPI table"},
+    {"tpmdev", "emulator,id=name,chardev=name", option_tpmdev, "a TPM: swtpm behind a Unix socket"},
+    {"pflash", "file", option_pflash, "a firmware flash chip; a second one holds its variables"},
     {"L", "path", option_firmware_dir, "where to look for firmware"},
     {"boot", "[order=drives][,menu=on|off][,strict=on|off]", option_boot, "boot order"},
-    {"drive", "[file=file][,if=virtio|none][,format=raw]...", option_drive, "a disk"},
+    {"drive", "[file=file][,if=ide|scsi|floppy|virtio|none][,media=disk|cdrom][,format=raw]...", option_drive, "a disk or a CD drive"},
     {"blockdev", "[driver=]driver,node-name=name[,option=value...]", option_blockdev, "a block node: raw, file, host_device"},
-    {"hda", "file", option_no_ide, "refused: there is no IDE"},
-    {"hdb", "file", option_no_ide, "refused: there is no IDE"},
-    {"hdc", "file", option_no_ide, "refused: there is no IDE"},
-    {"hdd", "file", option_no_ide, "refused: there is no IDE"},
-    {"cdrom", "file", option_no_ide, "refused: there is no IDE"},
+    {"fda", "file", option_floppy, "a floppy disk in drive A"},
+    {"fdb", "file", option_floppy, "a floppy disk in drive B"},
+    {"hda", "file", option_hard_disk, "the first IDE disk"},
+    {"hdb", "file", option_hard_disk, "the second IDE disk"},
+    {"hdc", "file", option_hard_disk, "the third IDE disk"},
+    {"hdd", "file", option_hard_disk, "the fourth IDE disk"},
+    {"cdrom", "file", option_cdrom, "a CD in the IDE drive"},
     {"device", "driver[,prop=value...]", option_device, "a device (-device help, -device driver,help)"},
     {"global", "driver.property=value", option_global, "a property for every device of a kind"},
     {"netdev", "user|tap,id=name[,option=value...]", option_netdev, "a network back end"},
@@ -63,8 +69,11 @@ constexpr Option kOptions[] = {
     {"mon", "[chardev=]name[,mode=readline|control][,pretty=on|off]", option_mon, "a monitor on a character back end"},
     {"nographic", "", option_nographic, "serial port and monitor on the terminal"},
     {"display", "none|vnc=host:display", option_display, "where the screen is shown"},
-    {"vga", "none|std", option_vga, "the graphic card"},
-    {"vnc", "host:display|unix:path|none[,password=on|off]", option_vnc, "a remote screen"},
+    {"usb", "", option_usb, "the board's USB controller"},
+    {"usbdevice", "tablet|mouse|keyboard", option_usbdevice, "a USB device, and the controller with it"},
+    {"vga", "none|std|virtio", option_vga, "the graphic card"},
+    {"vnc", "host:display|unix:path|none[,password=on|off][,option=value...]", option_vnc, "a remote screen"},
+    {"k", "layout", option_keyboard, "keyboard layout of viewers that tell symbols: en-us, de ..."},
     {"echr", "code", option_escape, "the terminal's escape character instead of Ctrl-a"},
     {"rtc", "[base=utc|localtime|date][,clock=host|vm][,driftfix=none|slew]", option_rtc, "the real-time clock"},
     {"gdb", "dev", option_gdb, "where a debugger connects: tcp::1234, unix:path, stdio ..."},
@@ -72,7 +81,8 @@ constexpr Option kOptions[] = {
     {"S", "", option_start_paused, "do not start the CPUs: a monitor does"},
     {"no-reboot", "", option_no_reboot, "exit instead of rebooting"},
     {"no-shutdown", "", option_no_shutdown, "pause instead of exiting when the guest powers off"},
-    {"action", "[reboot=reset|shutdown][,shutdown=poweroff|pause]", option_action, "what becomes of reboots and power-offs"},
+    {"action", "[reboot=...][,shutdown=...][,panic=...][,watchdog=...]", option_action, "what reboots, power-offs, crashes and watchdogs lead to"},
+    {"watchdog-action", "reset|shutdown|poweroff|pause|debug|none|inject-nmi", option_watchdog_action, "what a watchdog leads to"},
     {"no-acpi", "", option_no_acpi, "no ACPI tables"},
     {"no-hpet", "", option_nothing, "there is no HPET anyway"},
     {"pidfile", "file", option_pidfile, "write the process id there"},
@@ -80,7 +90,7 @@ constexpr Option kOptions[] = {
     {"sandbox", "on[,obsolete=allow|deny][,spawn=allow|deny]...", option_sandbox, "a filter of system calls"},
     {"add-fd", "fd=n,set=n", option_add_fd, "an inherited descriptor, to be opened as /dev/fdset/n"},
     {"msg", "[timestamp=on|off]", option_msg, "put the time before messages"},
-    {"nodefaults", "", option_no_defaults, "no default serial port, monitor and network card"},
+    {"nodefaults", "", option_no_defaults, "no default serial port, monitor, network card and CD drive"},
     {"no-user-config", "", option_nothing, "there are no configuration files anyway"},
 };
 
@@ -93,7 +103,7 @@ const Option* find_option(std::string_view name) {
 Status read_option(Builder& builder, std::span<const std::string> arguments, size_t& index) {
   std::string_view text = arguments[index++];
   if (!text.starts_with('-') || text.size() == 1)
-    return invalid_option(fmt::format("{}: IDE disks are not available; use -drive file={},if=virtio", text, text));
+    return option_hard_disk(builder, {.name = "-hda", .value = std::string(text)}).context(text);
   std::string_view name = text.substr(text.starts_with("--") ? 2 : 1);
   const Option* option = find_option(name);
   if (!option) return invalid_option(fmt::format("{}: invalid option", text));

@@ -41,8 +41,25 @@ TEST(CommandLine, NothingGivesAPcWithDefaults) {
   ASSERT_EQ(line.machine.accelerators.size(), 2u);
   EXPECT_EQ(line.machine.accelerators[0].kind, machine::AcceleratorKind::Kvm);
   EXPECT_FALSE(line.machine.accelerators[0].any_kvm_backend);
-  ASSERT_EQ(line.machine.devices.size(), 1u);
+  ASSERT_EQ(line.machine.devices.size(), 2u);
   EXPECT_EQ(line.machine.devices[0].type, "virtio-net-pci");
+  EXPECT_EQ(line.machine.devices[1].type, "ide-cd");
+  ASSERT_EQ(line.machine.drives.size(), 1u);
+  EXPECT_EQ(line.machine.drives[0].id, "ide1-cd0");
+  EXPECT_EQ(line.machine.drives[0].tree, nullptr);
+}
+
+TEST(CommandLine, DisksOfTheBoardGoToTheirPlaces) {
+  auto config = parsed("-nodefaults -hdb /b -cdrom /c -drive file=/x,format=raw -drive file=/y,if=ide,bus=1,unit=1,media=cdrom").machine;
+  ASSERT_EQ(config.devices.size(), 4u);
+  using testing::ElementsAre;
+  EXPECT_EQ(config.devices[0].type, "ide-hd");
+  EXPECT_THAT(config.devices[0].properties, ElementsAre(std::pair("bus", "ide.0"), std::pair("unit", "1"), std::pair("drive", "ide0-hd1")));
+  EXPECT_EQ(config.devices[1].type, "ide-cd");
+  EXPECT_THAT(config.devices[1].properties, ElementsAre(std::pair("bus", "ide.1"), std::pair("unit", "0"), std::pair("drive", "ide1-cd0")));
+  EXPECT_THAT(config.devices[2].properties, ElementsAre(std::pair("bus", "ide.0"), std::pair("unit", "0"), std::pair("drive", "ide0-hd0")));
+  EXPECT_EQ(config.devices[3].type, "ide-cd");
+  EXPECT_TRUE(config.drives[3].mode.readonly);
 }
 
 struct ErrorCase {
@@ -96,9 +113,10 @@ TEST_P(Refusals, AreOneLineThatBeginsWithTheOption) {
   EXPECT_EQ(error.find('\n'), std::string::npos);
 }
 INSTANTIATE_TEST_SUITE_P(ByName, Refusals, testing::Values(
-    "-hda disk.img", "-cdrom disc.iso", "-drive file=x,format=qcow2", "-drive file=x,format=raw", "-drive file=x,if=ide",
-    "-drive file=x,if=virtio,media=cdrom", "-m 128,slots=2,maxmem=1G", "-smp 2,maxcpus=4", "-smp 300", "-M q35", "-M pc,usb=on",
-    "-accel kvm,kernel-irqchip=off", "-vga qxl", "-display gtk", "-vnc nowhere", "-vnc :1,sasl=on", "-readconfig x", "-k en-us", "-boot splash=x.bmp",
+    "-hda a -drive file=b,index=0", "-M microvm -hda x", "-drive file=x,index=4", "-drive file=x,bus=0,unit=2", "-drive file=x,index=1,unit=1",
+    "-drive file=x,if=sd", "-fda a -drive if=floppy,file=b,index=0", "-drive file=x,media=tape",
+    "-drive file=x,if=virtio,media=cdrom", "-m 128,slots=2,maxmem=1G", "-smp 2,maxcpus=4", "-smp 300", "-M isapc", "-M q35,smm=on",
+    "-accel kvm,kernel-irqchip=off", "-vga qxl", "-display gtk", "-vnc nowhere", "-vnc :1,sasl=on", "-readconfig x", "-boot splash=x.bmp",
     "-netdev tap,id=n,vhost=on", "-chardev socket,id=s,path=x,telnet=on", "-rtc clock=rt", "-overcommit cpu-pm=on",
     "-object memory-backend-ram,id=m,size=1G", "-global foo.bar=1", "-global virtio-net-pci.foo=1", "-parallel stdio",
     "-d cpu", "-device isa-serial,foo=1", "-device isa-serial,index=2", "-serial telnet::4444", "-device virtio-net-pci,id=1x"));
@@ -187,7 +205,7 @@ TEST(CommandLine, MicrovmPutsDevicesOnMmio) {
 TEST(CommandLine, OldNetOptionsPairCardsAndBackEndsByVlan) {
   auto config = parsed("-net nic,vlan=1,model=virtio,macaddr=00:00:00:00:99:01 -net user,vlan=1").machine;
   ASSERT_EQ(config.networks.size(), 1u);
-  ASSERT_EQ(config.devices.size(), 1u);
+  ASSERT_EQ(config.devices.size(), 2u);
   EXPECT_THAT(config.devices[0].properties, testing::Contains(std::pair("netdev", config.networks[0].id)));
   EXPECT_THAT(error_of("-net nic,vlan=1 -net user"), HasSubstr("no back end is left"));
 }
@@ -264,6 +282,42 @@ TEST(CommandLine, HelpAsksForTextAndNothingElse) {
   EXPECT_THAT(parsed("-device help").text.value_or(""), HasSubstr("name \"virtio-blk-pci\", bus PCI"));
   EXPECT_THAT(parsed("-device virtio-blk-pci,help").text.value_or(""), HasSubstr("drive=<str>"));
   EXPECT_THAT(parsed("-cpu help").text.value_or(""), HasSubstr("qemu64"));
+}
+
+TEST(CommandLine, FlashChipsComeFromDrivesOptionsAndNodes) {
+  auto line = parsed("-M q35 -drive if=pflash,unit=1,file=/b,format=raw -pflash /a");
+  EXPECT_EQ(line.machine.board, machine::BoardKind::Q35);
+  EXPECT_EQ(line.machine.boot.flash[0], line.machine.drives[1].id);
+  EXPECT_EQ(line.machine.boot.flash[1], line.machine.drives[0].id);
+  EXPECT_EQ(parsed("-M pc,pflash0=n -blockdev file,node-name=n,filename=/a").machine.boot.flash[0], "n");
+  EXPECT_THAT(error_of("-drive if=pflash,unit=1,file=/b"), HasSubstr("pflash1 requires pflash0"));
+  EXPECT_THAT(error_of("-M microvm -pflash /a"), HasSubstr("no flash chips"));
+}
+
+TEST(CommandLine, BootTakesTheFirstStartAloneAndTimes) {
+  auto line = parsed("-boot order=c,once=d,menu=on,splash-time=500,reboot-timeout=-1");
+  EXPECT_EQ(line.machine.boot.order, "c");
+  EXPECT_EQ(line.machine.boot.once, "d");
+  EXPECT_EQ(line.machine.boot.menu_wait_ms, 500u);
+  EXPECT_EQ(line.machine.boot.fail_wait_ms, 0xffffffffu);
+  EXPECT_THAT(error_of("-boot splash=x"), HasSubstr("'splash'"));
+}
+
+TEST(CommandLine, SmbiosFieldsAreChecked) {
+  auto line = parsed("-smbios type=1,serial=a,uuid=00112233-4455-6677-8899-aabbccddeeff -smbios type=11,value=x,value=y");
+  EXPECT_EQ(line.machine.uuid, "00112233-4455-6677-8899-aabbccddeeff");
+  ASSERT_EQ(line.machine.smbios.size(), 2u);
+  EXPECT_EQ(line.machine.smbios[1].fields.size(), 2u);
+  EXPECT_THAT(error_of("-smbios type=1,foo=x"), HasSubstr("foo"));
+  EXPECT_THAT(error_of("-smbios type=42"), HasSubstr("SMBIOS type 42"));
+  EXPECT_THAT(error_of("-acpitable sig=OEM1"), HasSubstr("'data' or 'file'"));
+}
+
+TEST(CommandLine, WatchdogAndPanicActionsAreNamed) {
+  auto line = parsed("-watchdog-action pause -action panic=none");
+  EXPECT_EQ(line.machine.watchdog_action, machine::WatchdogAction::Pause);
+  EXPECT_EQ(line.machine.panic_action, machine::PanicAction::None);
+  EXPECT_THAT(error_of("-watchdog-action foo"), HasSubstr("'foo'"));
 }
 
 TEST(CommandLine, RtcBases) {

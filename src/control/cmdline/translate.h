@@ -17,7 +17,7 @@ namespace atl::control {
 
 using FdSets = std::map<u64, int>;
 
-/// -drive, without `if` and `index`, which the caller takes out first.
+/// -drive, without `if` and its place, which the caller takes out first. Without a file it has no medium.
 Result<machine::DriveConfig> drive_from_option(KeyValues values, const FdSets& fd_sets);
 /// A tree of -blockdev or blockdev-add. What its drivers make of it shows when it is opened.
 Result<machine::DriveConfig> drive_from_tree(nlohmann::json tree, const FdSets& fd_sets);

@@ -42,6 +42,9 @@ Status hmp_dump_physical(HmpContext& context, const HmpArguments& arguments);
 Status hmp_print(HmpContext& context, const HmpArguments& arguments);
 
 // screen.cc
+Status hmp_set_password(HmpContext& context, const HmpArguments& arguments);
+Status hmp_expire_password(HmpContext& context, const HmpArguments& arguments);
+Status hmp_mouse_set(HmpContext& context, const HmpArguments& arguments);
 Status hmp_screendump(HmpContext& context, const HmpArguments& arguments);
 Status hmp_sendkey(HmpContext& context, const HmpArguments& arguments);
 Status hmp_mouse_move(HmpContext& context, const HmpArguments& arguments);

@@ -1,8 +1,12 @@
 // The commands of the human monitor.
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 #include "base/strings.h"
+#include "control/cmdline/translate.h"
 #include "control/hmp/command.h"
+#include "machine/media.h"
 
 namespace atl::control {
 namespace {
@@ -89,16 +93,43 @@ Status balloon(HmpContext& c, Arguments arguments) {
   return c.vm.machine().set_balloon(*megabytes * kMiB);
 }
 
+Status eject(HmpContext& c, Arguments arguments) {
+  std::string_view name = arguments.text;
+  const bool force = name.starts_with("-f ");
+  if (force) name = trim(name.substr(3));
+  return c.vm.machine().media().eject(std::string(name), force);
+}
+
+/// change DEVICE FILE [FORMAT]
+Status change(HmpContext& c, Arguments arguments) {
+  std::vector<std::string> words;
+  for (std::string_view word : split(arguments.text, ' '))
+    if (!word.empty()) words.emplace_back(word);
+  const bool force = words.size() > 1 && words[1] == "-f";
+  if (force) words.erase(words.begin() + 1);
+  if (words.size() < 2 || words.size() > 3) return invalid("change device filename [format]");
+  KeyValues values;
+  values.set("file", words[1]);
+  values.set("media", "cdrom");
+  if (words.size() == 3) values.set("format", words[2]);
+  auto medium = TRY(drive_from_option(std::move(values), c.vm.fd_sets()));
+  return c.vm.machine().media().change_medium(words[0], medium, force);
+}
+
 constexpr HmpCommand kCommands[] = {
     {"balloon", "target", "request VM to change its memory allocation (in MB)", balloon},
+    {"change", "device [-f] filename [format]", "change a removable medium", change},
     {"cont|c", "", "resume emulation", resume},
     {"cpu", "index", "set the default CPU", select_cpu},
     {"device_add", "driver[,prop=value][,...]", "add device, like -device on the command line", device_add},
     {"device_del", "device", "remove device", device_del},
+    {"eject", "[-f] device", "eject a removable medium (use -f to force it)", eject},
+    {"expire_password", "vnc now|never|+seconds|seconds", "set when the password ends", hmp_expire_password},
     {"help|?", "[cmd]", "show the help", help},
     {"info", "[subcommand]", "show various information about the system state", info},
     {"mouse_button", "state", "change mouse button state (1=L, 2=M, 4=R)", hmp_mouse_button},
     {"mouse_move", "dx dy [dz]", "send mouse move events", hmp_mouse_move},
+    {"mouse_set", "index", "set which mouse device receives events", hmp_mouse_set},
     {"netdev_add", "[user|tap],id=str[,prop=value][,...]", "add host network device", netdev_add},
     {"netdev_del", "id", "remove host network device", netdev_del},
     {"nmi", "", "inject an NMI", nmi},
@@ -108,6 +139,7 @@ constexpr HmpCommand kCommands[] = {
     {"quit|q", "", "quit the emulator", quit},
     {"screendump", "filename [-f format]", "save the screen into a PPM or PNG file", hmp_screendump},
     {"sendkey", "keys [hold_ms]", "send keys to the VM (e.g. 'sendkey ctrl-alt-f1', default hold time=100 ms)", hmp_sendkey},
+    {"set_password", "vnc password", "set the password of new viewers", hmp_set_password},
     {"stop|s", "", "stop emulation", stop},
     {"system_powerdown", "", "send system power down event", system_powerdown},
     {"system_reset", "", "reset the system", system_reset},

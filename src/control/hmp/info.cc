@@ -3,6 +3,7 @@
 
 #include "control/hmp/command.h"
 #include "control/version.h"
+#include "machine/media.h"
 
 namespace atl::control {
 namespace {
@@ -63,6 +64,12 @@ Status info_block(HmpContext& c, Arguments) {
     if (block.io_error) c.output += "    I/O status:       failed\n";
     c.output += fmt::format("    Cache mode:       {}\n", cache_name(block.node));
   }
+  for (const auto& drive : c.vm.machine().media().states()) {
+    if (!drive.removable) continue;
+    const std::string& name = drive.drive.empty() ? drive.qdev : drive.drive;
+    c.output += fmt::format("{}: {}removable device, {}locked, tray {}\n", name, drive.has_medium ? "" : "[not inserted] ",
+                            drive.locked ? "" : "not ", drive.tray_open ? "open" : "closed");
+  }
   return {};
 }
 
@@ -113,15 +120,36 @@ Status info_registers(HmpContext& c, Arguments arguments) {
 
 /// Not QEMU's: what a person would read on a screen in text mode.
 Status info_screen(HmpContext& c, Arguments) {
-  display::Screen* screen = c.vm.machine().screen();
+  display::Screen* screen = c.vm.machine().screens().first();
   if (!screen) return Error(ErrorKind::NotFound, "there is no screen");
   c.output += screen->text();
+  return {};
+}
+
+Status info_mice(HmpContext& c, Arguments) {
+  for (const auto& mouse : c.vm.machine().input().mice())
+    c.output += fmt::format("{} Mouse #{}: {}{}\n", mouse.current ? '*' : ' ', mouse.index, mouse.name, mouse.absolute ? " (absolute)" : "");
+  return {};
+}
+
+Status info_vnc(HmpContext& c, Arguments) {
+  RemoteScreen* screen = c.vm.remote_screen();
+  if (!screen) return Error(ErrorKind::NotFound, "None");
+  display::vnc::Server& server = screen->server();
+  auto line = [&](std::string_view what, const display::vnc::Endpoint& at) {
+    c.output += fmt::format("  {}: {}:{} ({}{})\n", what, at.host, at.service, at.family, at.websocket ? ", Websocket" : "");
+  };
+  c.output += fmt::format("{}:\n", screen->id());
+  for (const auto& at : server.listeners()) line("Server", at);
+  c.output += fmt::format("    Auth: {} (Sub: {})\n", server.auth(), server.sub_auth().empty() ? "none" : server.sub_auth());
+  for (const auto& at : server.viewers()) line("Client", at);
   return {};
 }
 
 Status info_mem(HmpContext& c, Arguments) { return describe(c, "mem"); }
 Status info_mtree(HmpContext& c, Arguments) { return describe(c, "mtree"); }
 Status info_qtree(HmpContext& c, Arguments) { return describe(c, "qtree"); }
+Status info_usb(HmpContext& c, Arguments) { return describe(c, "usb"); }
 Status info_pci(HmpContext& c, Arguments) { return describe(c, "pci"); }
 Status info_pic(HmpContext& c, Arguments) { return describe(c, "pic"); }
 Status info_lapic(HmpContext& c, Arguments) { return describe(c, "lapic"); }
@@ -138,6 +166,7 @@ constexpr HmpCommand kInfo[] = {
     {"kvm", "", "show KVM information", info_kvm},
     {"lapic", "", "show local apic state", info_lapic},
     {"mem", "", "show the active virtual memory mappings", info_mem},
+    {"mice", "", "show which guest mouse is receiving events", info_mice},
     {"mtree", "", "show memory tree", info_mtree},
     {"name", "", "show the current VM name", info_name},
     {"network", "", "show the network state", info_network},
@@ -147,7 +176,9 @@ constexpr HmpCommand kInfo[] = {
     {"registers", "[-a]", "show the cpu registers (-a: of every CPU)", info_registers},
     {"screen", "", "show the characters of a screen in text mode", info_screen},
     {"status", "", "show the current VM status (running|paused)", info_status},
+    {"usb", "", "show guest USB devices", info_usb},
     {"uuid", "", "show the current VM UUID", info_uuid},
+    {"vnc", "", "show the vnc server status", info_vnc},
     {"version", "", "show the version", info_version},
 };
 

@@ -38,7 +38,7 @@ Status hmp_screendump(HmpContext& c, const HmpArguments& arguments) {
     break;
   }
   if (words.size() != 1) return invalid("a file name is expected");
-  return screendump(c.vm.machine(), std::string(words[0]), format);
+  return screendump(c.vm.machine(), {}, std::string(words[0]), format);
 }
 
 /// sendkey keys [hold_ms]
@@ -65,6 +65,42 @@ Status hmp_mouse_button(HmpContext& c, const HmpArguments& arguments) {
   auto state = parse_u64(arguments.text);
   if (!state || *state > 7) return invalid("a sum of 1 (left), 2 (middle) and 4 (right) is expected");
   return c.vm.input().set_buttons(static_cast<u8>((*state & 1) | (*state & 2) << 1 | (*state & 4) >> 1));
+}
+
+namespace {
+
+Result<display::vnc::Server*> vnc_server(HmpContext& c, std::string_view protocol) {
+  if (protocol != "vnc") return invalid("'vnc' is expected");
+  if (RemoteScreen* screen = c.vm.remote_screen()) return &screen->server();
+  return Error(ErrorKind::NotFound, "VNC is not enabled (-vnc)");
+}
+
+}  // namespace
+
+/// set_password vnc password
+Status hmp_set_password(HmpContext& c, const HmpArguments& arguments) {
+  const auto words = words_of(arguments.text);
+  if (words.size() != 2) return invalid("vnc and a password are expected");
+  auto* server = TRY(vnc_server(c, words[0]));
+  if (!server->has_password()) return invalid("VNC has no password authentication (-vnc ...,password=on)");
+  server->set_password(std::string(words[1]));
+  return {};
+}
+
+/// expire_password vnc time
+Status hmp_expire_password(HmpContext& c, const HmpArguments& arguments) {
+  const auto words = words_of(arguments.text);
+  if (words.size() != 2) return invalid("vnc and a time are expected");
+  auto* server = TRY(vnc_server(c, words[0]));
+  server->set_password_end(TRY(password_end(words[1])));
+  return {};
+}
+
+/// mouse_set index, as `info mice` numbers them
+Status hmp_mouse_set(HmpContext& c, const HmpArguments& arguments) {
+  auto index = parse_u64(arguments.text);
+  if (!index) return invalid("a mouse's index is expected");
+  return c.vm.machine().input().select_mouse(*index);
 }
 
 }  // namespace atl::control

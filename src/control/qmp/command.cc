@@ -12,10 +12,10 @@ namespace {
 
 using Json = nlohmann::json;
 
-std::array<std::span<const QmpCommand>, 9> all_tables() {
+std::array<std::span<const QmpCommand>, 10> all_tables() {
   return {status_commands(), device_commands(), memory_commands(),   screen_commands(),
           block_commands(),  job_commands(),    snapshot_commands(), bitmap_commands(),
-          export_commands()};
+          export_commands(), media_commands()};
 }
 
 bool has_type(const Json& value, char type) {

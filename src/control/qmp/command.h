@@ -38,6 +38,7 @@ std::span<const QmpCommand> job_commands();       // commands_jobs.cc
 std::span<const QmpCommand> snapshot_commands();  // commands_snapshots.cc
 std::span<const QmpCommand> bitmap_commands();    // commands_bitmaps.cc
 std::span<const QmpCommand> export_commands();    // commands_exports.cc
+std::span<const QmpCommand> media_commands();     // commands_media.cc
 
 std::span<const QmpCommand> screen_commands();   // commands_screen.cc
 

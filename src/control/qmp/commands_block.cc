@@ -2,8 +2,12 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <set>
+
 #include "control/cmdline/translate.h"
 #include "control/qmp/block_support.h"
+#include "machine/media.h"
 
 namespace atl::control {
 namespace {
@@ -82,17 +86,50 @@ Json node_json(BlockStore::Place& place, block::Node& node, const BlockStore::Dr
   return json;
 }
 
+/// BlockInfo of a drive or device, without what is in it.
+Json drive_json(const std::string& id, const std::string& user, const std::vector<machine::DriveState>& states) {
+  Json entry = {{"device", id}, {"locked", false}, {"removable", false}, {"type", "unknown"}, {"io-status", "ok"}};
+  for (const machine::DriveState& state : states) {
+    if (!state.removable || state.qdev != user) continue;
+    entry["removable"] = true;
+    entry["locked"] = state.locked;
+    entry["tray_open"] = state.tray_open;
+  }
+  if (!user.empty()) entry["qdev"] = user;
+  return entry;
+}
+
+/// What is in a drive: its own medium, or a node that has been put into its device; nullptr if nothing is.
+BlockStore::Drive* medium_of(BlockStore& blocks, BlockStore::Drive& drive) {
+  if (drive.root) return &drive;
+  for (BlockStore::Drive& other : blocks.drives())
+    if (other.root && !drive.user.empty() && other.user == drive.user) return &other;
+  return nullptr;
+}
+
+/// Whether a node stands in a device that has a drive, under whose name it appears.
+bool is_inside_drive(BlockStore& blocks, const BlockStore::Drive& node) {
+  if (node.config.from_drive_option || node.user.empty()) return false;
+  return std::ranges::any_of(blocks.drives(), [&](const auto& d) { return d.config.from_drive_option && d.user == node.user; });
+}
+
 Reply query_block(QmpContext& c, const Json&) {
   Json list = Json::array();
+  const std::vector<machine::DriveState> states = c.vm.machine().media().states();
+  std::set<std::string> shown;
   for (BlockStore::Drive& drive : store(c).drives()) {
-    if (!drive.root) continue;  // a node that nobody uses
+    if (!drive.root && !drive.config.from_drive_option) continue;  // a node that nobody uses
+    if (is_inside_drive(store(c), drive)) continue;
     const std::string id = drive.config.from_drive_option ? drive.config.id : "";
-    Json entry = {{"device", id}, {"locked", false}, {"removable", false}, {"type", "unknown"},
-                  {"io-status", drive.io_error ? "failed" : "ok"}};
-    entry["inserted"] = drive.place->thread.run_on([&] { return node_json(*drive.place, *drive.root->node(), &drive, false); });
-    if (!drive.user.empty()) entry["qdev"] = drive.user;
+    Json entry = drive_json(id, drive.user, states);
+    if (drive.io_error) entry["io-status"] = "failed";
+    shown.insert(drive.user);
+    if (BlockStore::Drive* medium = medium_of(store(c), drive))
+      entry["inserted"] = medium->place->thread.run_on([&] { return node_json(*medium->place, *medium->root->node(), medium, false); });
     list.push_back(std::move(entry));
   }
+  for (const machine::DriveState& state : states)
+    if (!shown.contains(state.qdev)) list.push_back(drive_json("", state.qdev, states));
   return list;
 }
 

@@ -1,7 +1,10 @@
 // Screen, keyboard and mouse.
+#include <algorithm>
+
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "base/strings.h"
 #include "control/qmp/command.h"
 #include "control/screen/screendump.h"
 #include "display/keys.h"
@@ -25,8 +28,7 @@ std::string text_of(const Json& value) { return value.is_string() ? value.get<st
 Reply take_screendump(QmpContext& c, const Json& arguments) {
   auto format = TRY(picture_format(text_argument(arguments, "format", "ppm")));
   if (number_argument(arguments, "head").value_or(0) != 0) return invalid("there is one head, number 0");
-  if (arguments.contains("device")) return invalid("there is one screen; 'device' is not accepted");
-  TRY(screendump(c.vm.machine(), text_argument(arguments, "filename"), format));
+  TRY(screendump(c.vm.machine(), text_argument(arguments, "device"), text_argument(arguments, "filename"), format));
   return Json::object();
 }
 
@@ -81,13 +83,21 @@ Status send_movement(UserInput& input, const Json& data) {
   return axis == "x" ? input.move(steps, 0, 0) : input.move(0, steps, 0);
 }
 
+Status send_place(UserInput& input, const Json& data) {
+  const std::string axis = text_of(member(data, "axis"));
+  const Json& value = member(data, "value");
+  if (!value.is_number_integer() || (axis != "x" && axis != "y")) return invalid("an axis 'x' or 'y' and a value are expected");
+  const auto place = static_cast<i32>(std::clamp<i64>(value.get<i64>(), 0, display::PointerEvent::kMax));
+  return axis == "x" ? input.point(place, std::nullopt) : input.point(std::nullopt, place);
+}
+
 Status send_event(UserInput& input, const Json& event) {
   const std::string type = text_of(member(event, "type"));
   const Json& data = member(event, "data");
   if (type == "key") return input.key(TRY(key_of(member(data, "key"))), member(data, "down") == Json(true));
   if (type == "btn") return send_button(input, data);
   if (type == "rel") return send_movement(input, data);
-  if (type == "abs") return Error(ErrorKind::NotFound, "Input handler not found for event type abs");
+  if (type == "abs") return send_place(input, data);
   return invalid(fmt::format("Parameter 'type' does not accept value '{}'", type));
 }
 
@@ -115,30 +125,122 @@ Reply change_vnc_password(QmpContext& c, const Json& arguments) {
   return Json::object();
 }
 
-Reply set_password(QmpContext& c, const Json& arguments) {
+Status check_display(QmpContext& c, const Json& arguments) {
   if (arguments["protocol"] != "vnc") return invalid("Parameter 'protocol' accepts 'vnc'");
-  if (arguments.contains("display")) return invalid("there is one remote screen; 'display' is not accepted");
+  const std::string display = text_argument(arguments, "display");
+  RemoteScreen* screen = c.vm.remote_screen();
+  if (!display.empty() && screen && screen->id() != display) return invalid(fmt::format("VNC server '{}' not found", display));
+  return {};
+}
+
+Reply set_password(QmpContext& c, const Json& arguments) {
+  TRY(check_display(c, arguments));
   if (text_argument(arguments, "connected", "keep") != "keep") return invalid("Parameter 'connected' accepts 'keep'");
   return change_vnc_password(c, arguments);
 }
 
+Reply expire_password(QmpContext& c, const Json& arguments) {
+  TRY(check_display(c, arguments));
+  auto* server = TRY(vnc_server(c));
+  server->set_password_end(TRY(password_end(text_argument(arguments, "time"))));
+  return Json::object();
+}
+
+Json endpoint_json(const display::vnc::Endpoint& at) {
+  return {{"host", at.host.empty() ? at.service : at.host}, {"service", at.family == "unix" ? "" : at.service},
+          {"family", at.family}, {"websocket", at.websocket}};
+}
+
+Json endpoints_json(const std::vector<display::vnc::Endpoint>& endpoints) {
+  Json out = Json::array();
+  for (const auto& at : endpoints) out.push_back(endpoint_json(at));
+  return out;
+}
+
+/// "vencrypt+x509+vnc" in the older of the two queries.
+std::string joined_auth(const display::vnc::Server& server) {
+  std::string text(server.sub_auth());
+  std::ranges::replace(text, '-', '+');
+  return text.empty() ? std::string(server.auth()) : fmt::format("{}+{}", server.auth(), text);
+}
+
 Reply query_vnc(QmpContext& c, const Json&) {
   if (!c.vm.remote_screen()) return Json{{"enabled", false}};
-  const display::vnc::Server& server = c.vm.remote_screen()->server();
-  const auto& options = server.options();
-  const bool local = !options.unix_path.empty();
-  return Json{{"enabled", true},
-              {"host", local ? options.unix_path : options.host.empty() ? "0.0.0.0" : options.host},
-              {"service", local ? "" : options.port},
-              {"family", local ? "unix" : options.host.find(':') == std::string::npos ? "ipv4" : "ipv6"},
-              {"auth", server.has_password() ? "vnc" : "none"},
-              {"clients", Json::array()}};
+  display::vnc::Server& server = c.vm.remote_screen()->server();
+  Json out = server.listeners().empty() ? Json::object() : endpoint_json(server.listeners().front());
+  out.erase("websocket");
+  out.update({{"enabled", true}, {"auth", joined_auth(server)}, {"clients", endpoints_json(server.viewers())}});
+  return out;
+}
+
+Reply query_vnc_servers(QmpContext& c, const Json&) {
+  if (!c.vm.remote_screen()) return Json::array();
+  display::vnc::Server& server = c.vm.remote_screen()->server();
+  Json places = Json::array();
+  for (const auto& at : server.listeners()) {
+    Json place = endpoint_json(at);
+    // TLS lies below a WebSocket: inside there is only the password.
+    place["auth"] = at.websocket ? (server.has_password() ? "vnc" : "none") : server.auth();
+    if (!at.websocket && !server.sub_auth().empty()) place["vencrypt"] = server.sub_auth();
+    places.push_back(std::move(place));
+  }
+  Json entry = {{"id", c.vm.remote_screen()->id()}, {"auth", server.auth()}, {"server", std::move(places)},
+                {"clients", endpoints_json(server.viewers())}};
+  if (!server.sub_auth().empty()) entry["vencrypt"] = server.sub_auth();
+  return Json::array({std::move(entry)});
+}
+
+Result<display::vnc::Listen> place_of(const Json& address) {
+  display::vnc::Listen place;
+  const std::string type = text_of(member(address, "type"));
+  if (type == "unix") {
+    place.unix_path = text_of(member(address, "path"));
+    if (place.unix_path.empty()) return invalid("Parameter 'path' is missing");
+    return place;
+  }
+  if (type != "inet") return invalid(fmt::format("Parameter 'type' does not accept value '{}'", type));
+  place.host = text_of(member(address, "host"));
+  place.port = text_of(member(address, "port"));
+  if (!parse_u64(place.port)) return invalid("Parameter 'port' expects a number");
+  return place;
+}
+
+/// Listens at other addresses; WebSockets stay where they are.
+Reply display_update(QmpContext& c, const Json& arguments) {
+  if (arguments["type"] != "vnc") return invalid("Parameter 'type' accepts 'vnc'");
+  auto* server = TRY(vnc_server(c));
+  std::vector<display::vnc::Listen> places;
+  for (const Json& address : member(arguments, "addresses")) places.push_back(TRY(place_of(address)));
+  if (places.empty()) return Json::object();
+  for (const auto& place : server->options().listen)
+    if (place.websocket) places.push_back(place);
+  TRY(server->listen(places));
+  return Json::object();
+}
+
+Reply display_reload(QmpContext& c, const Json& arguments) {
+  if (arguments["type"] != "vnc") return invalid("Parameter 'type' accepts 'vnc'");
+  TRY(vnc_server(c));
+  if (member(arguments, "tls-certs") == Json(true)) TRY(c.vm.remote_screen()->reload_credentials());
+  return Json::object();
+}
+
+Reply query_mice(QmpContext& c, const Json&) {
+  Json out = Json::array();
+  for (const auto& mouse : c.vm.machine().input().mice())
+    out.push_back({{"name", mouse.name}, {"index", mouse.index}, {"current", mouse.current}, {"absolute", mouse.absolute}});
+  return out;
 }
 
 constexpr QmpCommand kCommands[] = {
     {"screendump", "filename:s device?:s head?:i format?:s", take_screendump},
     {"send-key", "keys:a hold-time?:i", send_key},
     {"query-vnc", "", query_vnc},
+    {"query-vnc-servers", "", query_vnc_servers},
+    {"query-mice", "", query_mice},
+    {"expire_password", "protocol:s time:s display?:s", expire_password},
+    {"display-update", "type:s addresses?:a", display_update},
+    {"display-reload", "type:s tls-certs?:b", display_reload},
     {"change-vnc-password", "password:s", change_vnc_password},
     {"set_password", "protocol:s password:s connected?:s display?:s", set_password},
     {"input-send-event", "device?:s head?:i events:a", input_send_event},

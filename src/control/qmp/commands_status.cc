@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "control/cmdline/handlers.h"
 #include "control/cmdline/help.h"
 #include "control/hmp/execute.h"
 #include "control/qmp/command.h"
@@ -107,6 +108,21 @@ Reply powerdown(QmpContext& c, const Json&) { return done(c.vm.machine().powerdo
 Reply reset(QmpContext& c, const Json&) { return done(c.vm.machine().reset()); }
 Reply inject_nmi(QmpContext& c, const Json&) { return done(c.vm.machine().inject_nmi()); }
 
+Reply watchdog_set_action(QmpContext& c, const Json& arguments) {
+  c.vm.machine().set_watchdog_action(TRY(watchdog_action(arguments["action"].get_ref<const std::string&>())));
+  return Json::object();
+}
+
+/// `reboot` and `shutdown` are settled at start.
+Reply set_action(QmpContext& c, const Json& arguments) {
+  for (const char* fixed : {"reboot", "shutdown"}) {
+    if (arguments.contains(fixed)) return Error(ErrorKind::Unsupported, fmt::format("Parameter '{}' can be set by -action only", fixed));
+  }
+  if (arguments.contains("panic")) c.vm.machine().set_panic_action(TRY(panic_action(text_argument(arguments, "panic"))));
+  if (arguments.contains("watchdog")) c.vm.machine().set_watchdog_action(TRY(watchdog_action(text_argument(arguments, "watchdog"))));
+  return Json::object();
+}
+
 Reply quit(QmpContext& c, const Json&) {
   c.vm.quit("host-qmp-quit");
   return Json::object();
@@ -137,6 +153,8 @@ constexpr QmpCommand kCommands[] = {
     {"system_powerdown", "", powerdown},
     {"system_reset", "", reset},
     {"inject-nmi", "", inject_nmi},
+    {"watchdog-set-action", "action:s", watchdog_set_action},
+    {"set-action", "reboot?:s shutdown?:s panic?:s watchdog?:s", set_action},
     {"quit", "", quit},
     {"human-monitor-command", "command-line:s cpu-index?:i", human_monitor_command},
 };

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "block/job/job.h"
+#include "display/vnc/server.h"
 
 namespace atl::control {
 namespace {
@@ -22,13 +23,27 @@ Json block_error_data(const Event& event) {
 }
 
 Json ending_data(const Event& event) { return {{"guest", event.guest}, {"reason", event.reason}}; }
+Json action_data(const Event& event) { return {{"action", event.action}}; }
 Json no_data(const Event&) { return Json(); }
 Json balloon_data(const Event& event) { return {{"actual", event.value}}; }
 Json rtc_data(const Event& event) { return {{"offset", event.value}}; }
 Json filter_data(const Event& event) { return {{"name", event.device}, {"path", event.path}}; }
 
+Json tray_data(const Event& event) { return {{"device", event.device}, {"id", event.path}, {"tray-open", event.value != 0}}; }
+
 Json threshold_data(const Event& event) {
   return {{"node-name", event.node}, {"amount-exceeded", event.value}, {"write-threshold", event.threshold}};
+}
+
+Json endpoint_data(const display::vnc::Endpoint& at) {
+  return {{"host", at.host}, {"service", at.service}, {"family", at.family}, {"websocket", at.websocket}};
+}
+
+void put_viewer_event(const display::vnc::ViewerChange& change, Json& message) {
+  constexpr const char* kNames[] = {"VNC_CONNECTED", "VNC_INITIALIZED", "VNC_DISCONNECTED"};
+  message["event"] = kNames[change.kind];
+  message["data"] = {{"server", endpoint_data(change.server)}, {"client", endpoint_data(change.viewer)}};
+  if (!change.auth.empty()) message["data"]["server"]["auth"] = change.auth;
 }
 
 Json job_status_data(const block::JobInfo& job) { return {{"id", job.id}, {"status", block::job_state_name(job.state)}}; }
@@ -67,6 +82,10 @@ constexpr Form kForms[] = {
     {Event::Kind::NicRxFilterChanged, "NIC_RX_FILTER_CHANGED", filter_data},
     {Event::Kind::RtcChange, "RTC_CHANGE", rtc_data},
     {Event::Kind::BlockWriteThreshold, "BLOCK_WRITE_THRESHOLD", threshold_data},
+    {Event::Kind::TrayMoved, "DEVICE_TRAY_MOVED", tray_data},
+    {Event::Kind::GuestPanicked, "GUEST_PANICKED", action_data},
+    {Event::Kind::GuestCrashLoaded, "GUEST_CRASHLOADED", action_data},
+    {Event::Kind::Watchdog, "WATCHDOG", action_data},
     {Event::Kind::DeviceUnplugError, "DEVICE_UNPLUG_GUEST_ERROR", device_data},
 };
 
@@ -75,6 +94,7 @@ constexpr Form kForms[] = {
 Json event_json(const Event& event, u64 realtime_ns) {
   Json message = {{"timestamp", {{"seconds", realtime_ns / 1'000'000'000}, {"microseconds", realtime_ns / 1000 % 1'000'000}}}};
   if (event.job) put_job_event(*event.job, message);
+  if (event.viewer) put_viewer_event(*event.viewer, message);
   for (const auto& form : kForms) {
     if (form.kind != event.kind) continue;
     message["event"] = form.name;

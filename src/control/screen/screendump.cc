@@ -9,8 +9,9 @@
 
 namespace atl::control {
 
-Status screendump(machine::Machine& machine, const std::string& filename, PictureFormat format) {
-  display::Screen* screen = machine.screen();
+Status screendump(machine::Machine& machine, const std::string& device, const std::string& filename, PictureFormat format) {
+  display::Screen* screen = device.empty() ? machine.screens().first() : machine.screens().find(device);
+  if (!screen && !device.empty()) return Error(ErrorKind::NotFound, fmt::format("Device '{}' not found", device));
   if (!screen) return Error(ErrorKind::NotFound, "There is no console to take a screendump from");
   display::Surface picture;
   screen->draw(picture);

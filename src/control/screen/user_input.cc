@@ -1,5 +1,6 @@
 #include "control/screen/user_input.h"
 
+#include <algorithm>
 #include <ranges>
 
 #include <fmt/format.h>
@@ -17,6 +18,7 @@ constexpr u64 kBetween_ns = 10'000'000;  // from one chord's release to the next
 constexpr u64 kMillisecond_ns = 1'000'000;
 
 Error invalid(std::string text) { return Error(ErrorKind::Invalid, std::move(text)); }
+Error no_machine() { return Error(ErrorKind::NotFound, "there is no machine yet"); }
 
 }  // namespace
 
@@ -61,17 +63,41 @@ void UserInput::release() {
 
 Status UserInput::key(u8 number, bool down) {
   machine::Machine* machine = machine_();
-  return machine ? machine->press_key(number, down) : Error(ErrorKind::NotFound, "there is no machine yet");
+  return machine ? machine->input().key(number, down) : no_machine();
 }
 
 Status UserInput::move(i32 dx, i32 dy, i32 dz) {
   machine::Machine* machine = machine_();
-  return machine ? machine->move_pointer(dx, dy, dz, buttons_) : Error(ErrorKind::NotFound, "there is no machine yet");
+  if (!machine) return no_machine();
+  if (dx == 0 && dy == 0 && machine->input().absolute()) return tell_pointer(dz);
+  return machine->input().move({.x = dx, .y = dy, .wheel = dz, .buttons = buttons_});
+}
+
+Status UserInput::point(std::optional<i32> x, std::optional<i32> y) {
+  machine::Machine* machine = machine_();
+  if (!machine) return no_machine();
+  x_ = std::clamp(x.value_or(x_), 0, display::PointerEvent::kMax);
+  y_ = std::clamp(y.value_or(y_), 0, display::PointerEvent::kMax);
+  return machine->input().point({.x = x_, .y = y_, .buttons = buttons_});
 }
 
 Status UserInput::set_buttons(u8 buttons) {
   buttons_ = buttons;
-  return move(0, 0, 0);
+  return tell_pointer(0);
+}
+
+/// Buttons and wheel, without moving.
+Status UserInput::tell_pointer(i32 wheel) {
+  machine::Machine* machine = machine_();
+  if (!machine) return no_machine();
+  display::InputRouter& input = machine->input();
+  if (input.absolute()) return input.point({.x = x_, .y = y_, .wheel = wheel, .buttons = buttons_});
+  return input.move({.wheel = wheel, .buttons = buttons_});
+}
+
+bool UserInput::absolute() const {
+  machine::Machine* machine = machine_();
+  return machine && machine->input().absolute();
 }
 
 }  // namespace atl::control

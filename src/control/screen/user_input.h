@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <functional>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -28,10 +29,15 @@ class UserInput {
   /// Presses all keys in order, and releases them in the reverse order after `hold_ms`. Chords wait for each other.
   Status press(Chord chord, u64 hold_ms);
   Status key(u8 number, bool down);
+  /// Steps to the right, down, and of the wheel towards the user.
   Status move(i32 dx, i32 dy, i32 dz);
-  /// ps2::Mouse::Button bits that are held from now on.
+  /// The place in a picture, 0 to PointerEvent::kMax; what is left out stays.
+  Status point(std::optional<i32> x, std::optional<i32> y);
+  /// PointerButton bits that are held from now on.
   Status set_buttons(u8 buttons);
   u8 buttons() const { return buttons_; }
+  /// Whether the guest's pointer is told places rather than steps.
+  bool absolute() const;
 
  private:
   struct Waiting {
@@ -40,12 +46,14 @@ class UserInput {
   };
   void next();
   void release();
+  Status tell_pointer(i32 wheel);
 
   std::function<machine::Machine*()> machine_;
   Loop::Timer timer_;
   std::deque<Waiting> queue_;
   bool holding_ = false;
   u8 buttons_ = 0;
+  i32 x_ = 0, y_ = 0;   // the last place
 };
 
 }  // namespace atl::control
