@@ -1,0 +1,72 @@
+#include "manage/xml/write.h"
+
+#include <algorithm>
+
+namespace atl::manage::xml {
+namespace {
+
+/// Control characters that XML 1.0 cannot hold are left out.
+void append_escaped(std::string& out, std::string_view text) {
+  for (char c : text) {
+    switch (c) {
+      case '&': out += "&amp;"; break;
+      case '<': out += "&lt;"; break;
+      case '>': out += "&gt;"; break;
+      case '\'': out += "&apos;"; break;
+      case '"': out += "&quot;"; break;
+      default:
+        if (static_cast<unsigned char>(c) >= 0x20 || c == '\n' || c == '\t' || c == '\r') out += c;
+    }
+  }
+}
+
+/// Line breaks in attributes would come back as blanks.
+void append_attribute(std::string& out, std::string_view value) {
+  for (char c : value) {
+    if (c == '\n')
+      out += "&#10;";
+    else if (c == '\t')
+      out += "&#9;";
+    else if (c == '\r')
+      out += "&#13;";
+    else
+      append_escaped(out, {&c, 1});
+  }
+}
+
+void append(std::string& out, const Element& element, size_t indent, bool inline_only) {
+  if (element.is_text()) return append_escaped(out, element.text());
+  if (!inline_only) out.append(indent, ' ');
+  out += '<';
+  out += element.name();
+  for (const auto& [name, value] : element.attributes()) {
+    out += ' ';
+    out += name;
+    out += "='";
+    append_attribute(out, value);
+    out += '\'';
+  }
+  const auto& content = element.content();
+  if (content.empty()) {
+    out += inline_only ? "/>" : "/>\n";
+    return;
+  }
+  // Text between elements must come back byte for byte, so nothing is put between.
+  bool mixed = inline_only || std::ranges::any_of(content, [](const Element& part) { return part.is_text(); });
+  out += mixed ? ">" : ">\n";
+  for (const Element& part : content) append(out, part, indent + 2, mixed);
+  if (!mixed) out.append(indent, ' ');
+  out += "</";
+  out += element.name();
+  out += inline_only ? ">" : ">\n";
+}
+
+}  // namespace
+
+std::string write(const Element& element, size_t indent) {
+  std::string out;
+  append(out, element, indent, false);
+  return out;
+}
+
+}  // namespace atl::manage::xml

@@ -1,0 +1,13 @@
+// Writes Elements as libvirt prints XML: two spaces a level, single quotes, <empty/>, text on the line of its element.
+#pragma once
+
+#include <string>
+
+#include "manage/xml/element.h"
+
+namespace atl::manage::xml {
+
+/// Ends with a newline. `indent`: how many spaces stand before the outermost element.
+std::string write(const Element& element, size_t indent = 0);
+
+}  // namespace atl::manage::xml
