@@ -1,0 +1,215 @@
+// Life of a domain: start, stop, pause, reboot.
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "manage/rpc/domain_rows.h"
+
+namespace atl::manage {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr u32 kStartPaused = 1, kStartAutodestroy = 2, kStartBypassCache = 4, kStartForceBoot = 8, kStartValidate = 16;
+
+Result<StartOptions> start_options(u32 flags, std::string_view function) {
+  TRY(check_flags(flags, kStartPaused | kStartAutodestroy | kStartBypassCache | kStartForceBoot | kStartValidate, function));
+  if (flags & kStartAutodestroy) return operation_unsupported("automatic destruction at the end of a connection is not supported");
+  return StartOptions{.paused = (flags & kStartPaused) != 0};
+}
+
+Status create_xml(Call& call) {
+  std::string text;
+  u32 flags = 0;
+  TRY(call.read(text, flags));
+  const StartOptions options = TRY(start_options(flags, "virDomainCreateXML"));
+  auto domain = TRY(call.daemon().domains().create_transient(text, options));
+  call.write(domain->ref());
+  return {};
+}
+
+Status create(Call& call) {
+  auto domain = TRY(read_domain(call));
+  auto job = TRY(domain->begin_job());
+  return call.daemon().domains().start(*domain, {});
+}
+
+Status create_with_flags(Call& call) {
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, flags));
+  const StartOptions options = TRY(start_options(flags, "virDomainCreateWithFlags"));
+  auto job = TRY(domain->begin_job());
+  TRY(call.daemon().domains().start(*domain, options));
+  call.write(domain->ref());
+  return {};
+}
+
+Status destroy_with(Call& call, Domain& domain, bool graceful) {
+  auto job = TRY(domain.begin_job());
+  return call.daemon().domains().destroy(domain, graceful);
+}
+
+Status destroy(Call& call) {
+  auto domain = TRY(read_domain(call));
+  return destroy_with(call, *domain, false);
+}
+
+Status destroy_flags(Call& call) {
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, flags));
+  constexpr u32 kGraceful = 1, kRemoveLogs = 2;
+  TRY(check_flags(flags, kGraceful | kRemoveLogs, "virDomainDestroyFlags"));
+  return destroy_with(call, *domain, (flags & kGraceful) != 0);
+}
+
+/// Ways to ask a guest to end, for shutdown and reboot alike.
+constexpr u32 kByAcpi = 1, kByAgent = 2, kByInitctl = 4, kBySignal = 8, kByParavirt = 16;
+
+Status power_down(Domain& domain, u32 flags, bool reboot) {
+  TRY(check_flags(flags, kByAcpi | kByAgent | kByInitctl | kBySignal | kByParavirt, reboot ? "virDomainReboot" : "virDomainShutdownFlags"));
+  auto job = TRY(domain.begin_job());
+  const DomainState state = domain.facts().state;
+  if (!domain.active()) return operation_invalid("domain is not running");
+  if (flags & (kByInitctl | kBySignal | kByParavirt)) return operation_unsupported("only ACPI can ask this guest");
+  if ((flags & kByAgent) && !(flags & kByAcpi)) return Error(Code::AgentUnresponsive, "QEMU guest agent is not connected");
+  if (state.state != RunState::Running) return operation_invalid("domain is not running");
+  domain.expect_reboot(reboot);
+  TRY(ask(domain, "system_powerdown", Json::object()));
+  return {};
+}
+
+Status shutdown(Call& call) {
+  auto domain = TRY(read_domain(call));
+  return power_down(*domain, 0, false);
+}
+
+Status shutdown_flags(Call& call) {
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, flags));
+  return power_down(*domain, flags, false);
+}
+
+Status reboot(Call& call) {
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, flags));
+  return power_down(*domain, flags, true);
+}
+
+Status reset(Call& call) {
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, flags));
+  TRY(check_flags(flags, 0, "virDomainReset"));
+  auto job = TRY(domain->begin_job());
+  TRY(ask(*domain, "system_reset", Json::object()));
+  return {};
+}
+
+Status suspend(Call& call) {
+  auto domain = TRY(read_domain(call));
+  auto job = TRY(domain->begin_job());
+  if (!domain->active()) return operation_invalid("domain is not running");
+  if (domain->facts().state.state == RunState::Paused) return {};
+  TRY(ask(*domain, "stop", Json::object()));
+  domain->set_running_state(make_state(RunState::Paused, PausedReason::User));
+  call.daemon().domains().save_status(*domain);
+  return {};
+}
+
+Status resume(Call& call) {
+  auto domain = TRY(read_domain(call));
+  auto job = TRY(domain->begin_job());
+  if (!domain->active()) return operation_invalid("domain is not running");
+  if (domain->facts().state.state == RunState::Running) return operation_invalid("domain is already running");
+  TRY(ask(*domain, "cont", Json::object()));
+  domain->set_running_state(make_state(RunState::Running, RunningReason::Unpaused));
+  call.daemon().domains().save_status(*domain);
+  return {};
+}
+
+Status inject_nmi(Call& call) {
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, flags));
+  TRY(check_flags(flags, 0, "virDomainInjectNMI"));
+  auto job = TRY(domain->begin_job());
+  TRY(ask(*domain, "inject-nmi", Json::object()));
+  return {};
+}
+
+Status set_lifecycle_action(Call& call) {
+  u32 type = 0, action = 0, flags = 0;
+  auto domain = TRY(read_domain(call, type, action, flags));
+  TRY(check_flags(flags, kAffect, "virDomainSetLifecycleAction"));
+  constexpr std::string_view kElements[] = {"on_poweroff", "on_reboot", "on_crash"};
+  constexpr std::string_view kActions[] = {"destroy", "restart", "rename-restart", "preserve", "coredump-destroy", "coredump-restart"};
+  if (type >= std::size(kElements) || action >= std::size(kActions)) return invalid_arg("no such lifecycle action");
+  auto job = TRY(domain->begin_job());
+  const Impact impact = TRY(impact_of(*domain, flags));
+  // Whether a reboot ends the VM is settled when it starts.
+  if (impact.live && type == 1) return operation_unsupported("on_reboot of a running domain cannot be changed");
+  auto edit = [&](Element& tree) -> Status {
+    ensure(tree, kElements[type]).set_text(kActions[action]);
+    return {};
+  };
+  if (impact.live) TRY(edit_live(call.daemon().domains(), *domain, edit));
+  if (impact.config) TRY(edit_config(call.daemon().domains(), *domain, edit));
+  return {};
+}
+
+// --- RAM on disk: not there yet
+
+Error no_ram_save() { return operation_unsupported("saving a domain's memory is not supported by atoll-vmm"); }
+
+Status managed_save(Call& call) {
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, flags));
+  if (!domain->active()) return operation_invalid("domain is not running");
+  return no_ram_save();
+}
+
+Status has_managed_save(Call& call) {
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, flags));
+  call.write(static_cast<i32>(domain->facts().managed_save));
+  return {};
+}
+
+Status managed_save_remove(Call& call) {
+  u32 flags = 0;
+  TRY(read_domain(call, flags));
+  return {};  // there is none
+}
+
+Status save(Call& call) {
+  auto domain = TRY(read_domain(call));
+  if (!domain->active()) return operation_invalid("domain is not running");
+  return no_ram_save();
+}
+
+Status restore(Call&) { return no_ram_save(); }
+
+constexpr Procedure kRows[] = {
+    {Proc::DOMAIN_CREATE_XML, Access::Write, create_xml},
+    {Proc::DOMAIN_CREATE, Access::Write, create},
+    {Proc::DOMAIN_CREATE_WITH_FLAGS, Access::Write, create_with_flags},
+    {Proc::DOMAIN_DESTROY, Access::Write, destroy},
+    {Proc::DOMAIN_DESTROY_FLAGS, Access::Write, destroy_flags},
+    {Proc::DOMAIN_SHUTDOWN, Access::Write, shutdown},
+    {Proc::DOMAIN_SHUTDOWN_FLAGS, Access::Write, shutdown_flags},
+    {Proc::DOMAIN_REBOOT, Access::Write, reboot},
+    {Proc::DOMAIN_RESET, Access::Write, reset},
+    {Proc::DOMAIN_SUSPEND, Access::Write, suspend},
+    {Proc::DOMAIN_RESUME, Access::Write, resume},
+    {Proc::DOMAIN_INJECT_NMI, Access::Write, inject_nmi},
+    {Proc::DOMAIN_SET_LIFECYCLE_ACTION, Access::Write, set_lifecycle_action},
+    {Proc::DOMAIN_MANAGED_SAVE, Access::Write, managed_save},
+    {Proc::DOMAIN_HAS_MANAGED_SAVE_IMAGE, Access::Read, has_managed_save, Where::Quick},
+    {Proc::DOMAIN_MANAGED_SAVE_REMOVE, Access::Write, managed_save_remove},
+    {Proc::DOMAIN_SAVE, Access::Write, save},
+    {Proc::DOMAIN_RESTORE, Access::Write, restore},
+    {Proc::DOMAIN_CORE_DUMP, Access::Write, save},
+};
+
+}  // namespace
+
+std::span<const Procedure> domain_life_rows() { return kRows; }
+
+}  // namespace atl::manage

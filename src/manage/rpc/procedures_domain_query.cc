@@ -1,0 +1,261 @@
+// What a domain is and how it is doing, one question at a time.
+#include <sched.h>
+
+#include <fmt/format.h>
+
+#include "manage/domain/vm_stats.h"
+#include "manage/network/networks.h"
+#include "manage/rpc/domain_rows.h"
+
+namespace atl::manage {
+namespace {
+
+
+Status get_info(Call& call) {
+  auto domain = TRY(read_domain(call));
+  const Element tree = TRY(domain->current());
+  const DomainFacts facts = domain->facts();
+  call.write(static_cast<u32>(facts.state.state), kib_at(tree, "memory"), facts.active() ? kib_at(tree, "currentMemory") : kib_at(tree, "memory"),
+             static_cast<u32>(vcpu_count(tree, true)), cpu_time_ns(*domain));
+  return {};
+}
+
+Status get_state(Call& call) {
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, flags));
+  TRY(check_flags(flags, 0, "virDomainGetState"));
+  const DomainState state = domain->facts().state;
+  call.write(static_cast<i32>(state.state), state.reason);
+  return {};
+}
+
+Status get_control_info(Call& call) {
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, flags));
+  if (!domain->active()) return operation_invalid("domain is not running");
+  call.write(u32{0}, u32{0}, u64{0});
+  return {};
+}
+
+Status get_os_type(Call& call) {
+  auto domain = TRY(read_domain(call));
+  const Element tree = TRY(domain->current());
+  call.write(text_at(tree, "os/type"));
+  return {};
+}
+
+Status get_max_memory(Call& call) {
+  auto domain = TRY(read_domain(call));
+  const Element tree = TRY(domain->current());
+  call.write(kib_at(tree, "memory"));
+  return {};
+}
+
+Status get_max_vcpus(Call& call) {
+  auto domain = TRY(read_domain(call));
+  const Element tree = TRY(domain->current());
+  call.write(static_cast<i32>(vcpu_count(tree, false)));
+  return {};
+}
+
+Status get_vcpus_flags(Call& call) {
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, flags));
+  constexpr u32 kMaximum = 4, kGuest = 8;
+  TRY(check_flags(flags, kAffect | kMaximum | kGuest, "virDomainGetVcpusFlags"));
+  if (flags & kGuest) return Error(Code::AgentUnresponsive, "QEMU guest agent is not connected");
+  const Element tree = TRY(tree_for(*domain, flags));
+  call.write(static_cast<i32>(vcpu_count(tree, !(flags & kMaximum))));
+  return {};
+}
+
+Status is_active(Call& call) {
+  auto domain = TRY(read_domain(call));
+  call.write(static_cast<i32>(domain->active()));
+  return {};
+}
+
+Status is_persistent(Call& call) {
+  auto domain = TRY(read_domain(call));
+  call.write(static_cast<i32>(domain->facts().persistent));
+  return {};
+}
+
+Status is_updated(Call& call) {
+  TRY(read_domain(call));
+  call.write(i32{0});
+  return {};
+}
+
+struct VcpuInfo {
+  u32 number = 0;
+  i32 state = 0;
+  u64 cpu_time_ns = 0;
+  i32 cpu = -1;
+  static constexpr auto kFields = std::tuple{&VcpuInfo::number, &VcpuInfo::state, &VcpuInfo::cpu_time_ns, &VcpuInfo::cpu};
+};
+
+/// A bitmap of `bytes` bytes: the processors that a thread may run on.
+std::vector<u8> affinity_of(int thread, size_t bytes) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  ::sched_getaffinity(thread, sizeof set, &set);
+  std::vector<u8> map(bytes);
+  for (size_t cpu = 0; cpu < bytes * 8 && cpu < CPU_SETSIZE; ++cpu)
+    if (CPU_ISSET(cpu, &set)) map[cpu / 8] = static_cast<u8>(map[cpu / 8] | 1u << cpu % 8);
+  return map;
+}
+
+constexpr i32 kMaxCpumapBytes = 2048, kMaxVcpuInfos = 16384;
+
+Status get_vcpus(Call& call) {
+  i32 most = 0, map_bytes = 0;
+  auto domain = TRY(read_domain(call, most, map_bytes));
+  if (most < 0 || most > kMaxVcpuInfos || map_bytes < 0 || map_bytes > kMaxCpumapBytes) return rpc_error("maxinfo > REMOTE_VCPUINFO_MAX");
+  const Element tree = TRY(domain->current());
+  if (!domain->active()) return operation_invalid("cannot retrieve vcpu information for inactive domain");
+  std::vector<VcpuInfo> list;
+  Opaque maps;
+  const auto threads = domain->vcpu_threads();
+  for (u32 i = 0; i < threads.size() && static_cast<i32>(i) < most; ++i) {
+    const ThreadTime time = thread_time(threads[i]);
+    list.push_back({.number = i, .state = 1, .cpu_time_ns = time.cpu_ns, .cpu = time.processor});
+    auto map = affinity_of(threads[i], static_cast<size_t>(map_bytes));
+    maps.bytes.insert(maps.bytes.end(), map.begin(), map.end());
+  }
+  call.write(list, maps);
+  return {};
+}
+
+Status get_security_label(Call& call) {
+  TRY(read_domain(call));
+  call.write(CharArray{}, i32{0});
+  return {};
+}
+
+Status get_messages(Call& call) {
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, flags));
+  std::vector<std::string> messages;
+  constexpr u32 kTainting = 2;
+  if ((flags == 0 || (flags & kTainting)) && domain->facts().tainted) messages.emplace_back("tainted: use of the monitor by hand");
+  call.write(messages);
+  return {};
+}
+
+Status get_job_info(Call& call) {
+  auto domain = TRY(read_domain(call));
+  if (!domain->active()) return operation_invalid("domain is not running");
+  constexpr size_t kNumbers = 11;
+  call.write(i32{0});  // no job
+  for (size_t i = 0; i < kNumbers; ++i) call.write(u64{0});
+  return {};
+}
+
+Status get_job_stats(Call& call) {
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, flags));
+  if (!domain->active()) return operation_invalid("domain is not running");
+  call.write(i32{0}, TypedParams{});
+  return {};
+}
+
+Status abort_job(Call& call) {
+  auto domain = TRY(read_domain(call));
+  if (!domain->active()) return operation_invalid("domain is not running");
+  return operation_invalid("no job is active on the domain");
+}
+
+// --- addresses of guests
+
+struct GuestAddress {
+  i32 type = 0;
+  std::string address;
+  u32 prefix = 0;
+  static constexpr auto kFields = std::tuple{&GuestAddress::type, &GuestAddress::address, &GuestAddress::prefix};
+};
+struct GuestInterface {
+  std::string name;
+  std::optional<std::string> mac;
+  std::vector<GuestAddress> addresses;
+  static constexpr auto kFields = std::tuple{&GuestInterface::name, &GuestInterface::mac, &GuestInterface::addresses};
+};
+
+/// The host's ARP table (proc(5), net/arp): address, type, flags, MAC, mask, device.
+std::vector<GuestAddress> arp_addresses(const std::string& mac) {
+  std::vector<GuestAddress> found;
+  auto text = read_file("/proc/net/arp", kMiB);
+  if (!text) return found;
+  for (std::string_view line : split(*text, '\n')) {
+    std::vector<std::string_view> words;
+    for (std::string_view word : split(line, ' '))
+      if (!word.empty()) words.push_back(word);
+    if (words.size() >= 6 && iequals(words[3], mac)) found.push_back({.type = 0, .address = std::string(words[0]), .prefix = 0});
+  }
+  return found;
+}
+
+/// What the network of a card has leased to it.
+std::vector<GuestAddress> leased_addresses(const Networks& networks, const Element& card) {
+  std::vector<GuestAddress> found;
+  auto network = networks.find(at(card, "source", "network"));
+  if (!network) return found;
+  auto xml = networks.xml(network->uuid, false);
+  auto definition = xml ? parse_network(*xml) : Result<NetworkDefinition>(std::move(xml).error());
+  auto leases = networks.leases(network->uuid, at(card, "mac", "address"));
+  if (!definition || !leases) return found;
+  for (const Lease& lease : *leases) {
+    GuestAddress address{.type = lease.v6 ? 1 : 0, .address = lease.ip, .prefix = 0};
+    auto parsed = parse_ip(lease.ip);
+    for (const IpSubnet& subnet : definition->subnets)
+      if (parsed && contains(subnet.address, subnet.prefix, *parsed)) address.prefix = subnet.prefix;
+    found.push_back(std::move(address));
+  }
+  return found;
+}
+
+Status interface_addresses(Call& call) {
+  u32 source = 0, flags = 0;
+  auto domain = TRY(read_domain(call, source, flags));
+  TRY(check_flags(flags, 0, "virDomainInterfaceAddresses"));
+  constexpr u32 kLease = 0, kAgent = 1, kArp = 2;
+  auto tree = domain->live();
+  if (!tree) return operation_invalid("domain is not running");
+  if (source == kAgent) return Error(Code::AgentUnresponsive, "QEMU guest agent is not connected");
+  if (source != kLease && source != kArp) return Error(Code::ArgumentUnsupported, fmt::format("Unknown IP address data source {}", source));
+  std::vector<GuestInterface> list;
+  for (const Element* card : devices_of(*tree).children("interface")) {
+    const std::string mac = at(*card, "mac", "address"), name = at(*card, "target", "dev");
+    if (name.empty()) continue;
+    auto addresses = source == kArp ? arp_addresses(mac) : leased_addresses(call.daemon().networks(), *card);
+    if (!addresses.empty()) list.push_back({name, mac, std::move(addresses)});
+  }
+  call.write(list);
+  return {};
+}
+
+constexpr Procedure kRows[] = {
+    {Proc::DOMAIN_GET_INFO, Access::Read, get_info, Where::Quick},
+    {Proc::DOMAIN_GET_STATE, Access::Read, get_state, Where::Quick},
+    {Proc::DOMAIN_GET_CONTROL_INFO, Access::Read, get_control_info, Where::Quick},
+    {Proc::DOMAIN_GET_OS_TYPE, Access::Read, get_os_type, Where::Quick},
+    {Proc::DOMAIN_GET_MAX_MEMORY, Access::Read, get_max_memory, Where::Quick},
+    {Proc::DOMAIN_GET_MAX_VCPUS, Access::Read, get_max_vcpus, Where::Quick},
+    {Proc::DOMAIN_GET_VCPUS_FLAGS, Access::Read, get_vcpus_flags, Where::Quick},
+    {Proc::DOMAIN_GET_VCPUS, Access::Read, get_vcpus, Where::Quick},
+    {Proc::DOMAIN_IS_ACTIVE, Access::Read, is_active, Where::Quick},
+    {Proc::DOMAIN_IS_PERSISTENT, Access::Read, is_persistent, Where::Quick},
+    {Proc::DOMAIN_IS_UPDATED, Access::Read, is_updated, Where::Quick},
+    {Proc::DOMAIN_GET_SECURITY_LABEL, Access::Read, get_security_label, Where::Quick},
+    {Proc::DOMAIN_GET_MESSAGES, Access::Read, get_messages, Where::Quick},
+    {Proc::DOMAIN_GET_JOB_INFO, Access::Read, get_job_info, Where::Quick},
+    {Proc::DOMAIN_GET_JOB_STATS, Access::Read, get_job_stats, Where::Quick},
+    {Proc::DOMAIN_ABORT_JOB, Access::Write, abort_job},
+    {Proc::DOMAIN_INTERFACE_ADDRESSES, Access::Read, interface_addresses},
+};
+
+}  // namespace
+
+std::span<const Procedure> domain_query_rows() { return kRows; }
+
+}  // namespace atl::manage

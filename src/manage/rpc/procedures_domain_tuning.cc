@@ -1,0 +1,437 @@
+// Memory, vCPUs, scheduling and I/O limits: live and in the stored definition.
+#include <unistd.h>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "manage/domain/tuning.h"
+#include "manage/domain/vm_stats.h"
+#include "manage/rpc/domain_rows.h"
+
+namespace atl::manage {
+namespace {
+
+using Json = nlohmann::json;
+
+// --- memory
+
+constexpr u32 kMemoryMaximum = 4;
+
+Status set_memory_with(Call& call, Domain& domain, u64 kib, u32 flags) {
+  auto job = TRY(domain.begin_job());
+  const Impact impact = TRY(impact_of(domain, flags));
+  const bool maximum = flags & kMemoryMaximum;
+  if (maximum && impact.live) return operation_invalid("cannot resize the maximum memory on an active domain");
+  const Element tree = TRY(tree_for(domain, flags));
+  if (!maximum && kib > kib_at(tree, "memory")) return invalid_arg("cannot set memory higher than max memory");
+  if (kib == 0) return invalid_arg("memory cannot be 0");
+  if (impact.live) TRY(ask(domain, "balloon", {{"value", kib * kKiB}}));
+  if (!impact.config) return {};
+  return edit_config(call.daemon().domains(), domain, [&](Element& config) -> Status {
+    ensure(config, maximum ? "memory" : "currentMemory").set("unit", "KiB").set_text(std::to_string(kib));
+    return {};
+  });
+}
+
+Status set_memory(Call& call) {
+  u64 kib = 0;
+  auto domain = TRY(read_domain(call, kib));
+  return set_memory_with(call, *domain, kib, kAffectLive);
+}
+
+Status set_max_memory(Call& call) {
+  u64 kib = 0;
+  auto domain = TRY(read_domain(call, kib));
+  return set_memory_with(call, *domain, kib, kMemoryMaximum);
+}
+
+Status set_memory_flags(Call& call) {
+  u64 kib = 0;
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, kib, flags));
+  TRY(check_flags(flags, kAffect | kMemoryMaximum, "virDomainSetMemoryFlags"));
+  return set_memory_with(call, *domain, kib, flags);
+}
+
+// --- vCPUs
+
+constexpr u32 kVcpuMaximum = 4, kVcpuGuest = 8, kVcpuHotpluggable = 16;
+
+Status set_vcpus_with(Call& call, Domain& domain, u32 count, u32 flags) {
+  auto job = TRY(domain.begin_job());
+  if (flags & kVcpuGuest) return Error(Code::AgentUnresponsive, "QEMU guest agent is not connected");
+  const Impact impact = TRY(impact_of(domain, flags));
+  if (impact.live) return operation_unsupported("CPU hotplug is not supported by atoll-vmm");
+  if (count == 0) return invalid_arg("a domain has at least one vCPU");
+  return edit_config(call.daemon().domains(), domain, [&](Element& config) -> Status {
+    Element& vcpu = ensure(config, "vcpu");
+    if (flags & kVcpuMaximum) {
+      vcpu.set_text(std::to_string(count));
+      if (number_at(config, "vcpu", "current").value_or(0) > count) vcpu.remove_attribute("current");
+      return {};
+    }
+    if (count > vcpu_count(config, false))
+      return invalid_arg(fmt::format("requested vcpus is greater than max allowable vcpus for the persistent domain: {} > {}", count,
+                                     vcpu_count(config, false)));
+    vcpu.set("current", count);
+    return {};
+  });
+}
+
+Status set_vcpus(Call& call) {
+  u32 count = 0;
+  auto domain = TRY(read_domain(call, count));
+  return set_vcpus_with(call, *domain, count, kAffectLive);
+}
+
+Status set_vcpus_flags(Call& call) {
+  u32 count = 0, flags = 0;
+  auto domain = TRY(read_domain(call, count, flags));
+  TRY(check_flags(flags, kAffect | kVcpuMaximum | kVcpuGuest | kVcpuHotpluggable, "virDomainSetVcpusFlags"));
+  return set_vcpus_with(call, *domain, count, flags);
+}
+
+// --- pinning
+
+std::vector<bool> cpus_of(const Opaque& map) {
+  std::vector<bool> cpus(map.bytes.size() * 8);
+  for (size_t cpu = 0; cpu < cpus.size(); ++cpu) cpus[cpu] = map.bytes[cpu / 8] >> cpu % 8 & 1;
+  return cpus;
+}
+
+std::string list_of(const std::vector<bool>& cpus) {
+  std::string text;
+  for (size_t cpu = 0; cpu < cpus.size(); ++cpu) {
+    if (!cpus[cpu]) continue;
+    size_t last = cpu;
+    while (last + 1 < cpus.size() && cpus[last + 1]) ++last;
+    text += text.empty() ? "" : ",";
+    text += last == cpu ? std::to_string(cpu) : fmt::format("{}-{}", cpu, last);
+    cpu = last;
+  }
+  return text;
+}
+
+/// The element of <cputune> that pins `vcpu`, or the emulator.
+Element& pin_element(Element& tree, std::optional<u32> vcpu) {
+  Element& tune = ensure(tree, "cputune");
+  if (!vcpu) return ensure(tune, "emulatorpin");
+  for (Element* pin : each(tune, "vcpupin"))
+    if (pin->attribute("vcpu") == std::to_string(*vcpu)) return *pin;
+  return tune.add("vcpupin").set("vcpu", *vcpu);
+}
+
+Status pin_with(Call& call, Domain& domain, std::optional<u32> vcpu, const Opaque& map, u32 flags) {
+  const auto cpus = cpus_of(map);
+  const std::string list = list_of(cpus);
+  if (list.empty()) return invalid_arg("Empty cpu list for pinning");
+  auto job = TRY(domain.begin_job());
+  const Impact impact = TRY(impact_of(domain, flags));
+  auto edit = [&](Element& tree) -> Status {
+    if (vcpu && *vcpu >= vcpu_count(tree, false)) return invalid_arg(fmt::format("vcpu {} is out of range", *vcpu));
+    pin_element(tree, vcpu).set("cpuset", list);
+    put_in_order(tree);
+    return {};
+  };
+  if (impact.live) {
+    const auto threads = domain.vcpu_threads();
+    auto process = domain.process();
+    if (vcpu && *vcpu >= threads.size()) return invalid_arg(fmt::format("vcpu {} is out of range of live cpu count {}", *vcpu, threads.size()));
+    TRY(pin_thread(vcpu ? threads[*vcpu] : process->pid, cpus));
+    TRY(edit_live(call.daemon().domains(), domain, edit));
+  }
+  if (impact.config) TRY(edit_config(call.daemon().domains(), domain, edit));
+  return {};
+}
+
+Status pin_vcpu(Call& call) {
+  u32 vcpu = 0;
+  Opaque map;
+  auto domain = TRY(read_domain(call, vcpu, map));
+  return pin_with(call, *domain, vcpu, map, kAffectLive);
+}
+
+Status pin_vcpu_flags(Call& call) {
+  u32 vcpu = 0, flags = 0;
+  Opaque map;
+  auto domain = TRY(read_domain(call, vcpu, map, flags));
+  TRY(check_flags(flags, kAffect, "virDomainPinVcpuFlags"));
+  return pin_with(call, *domain, vcpu, map, flags);
+}
+
+Status pin_emulator(Call& call) {
+  Opaque map;
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, map, flags));
+  TRY(check_flags(flags, kAffect, "virDomainPinEmulator"));
+  return pin_with(call, *domain, std::nullopt, map, flags);
+}
+
+constexpr i32 kMaxMapBytes = 2048;
+
+/// The bits of a pinning, or all processors of the host.
+Result<std::vector<u8>> pinned_map(const Element& tree, std::optional<u32> vcpu, i32 map_bytes) {
+  if (map_bytes < 0 || map_bytes > kMaxMapBytes) return rpc_error("maplen > REMOTE_CPUMAP_MAX");
+  std::string list;
+  if (const Element* tune = tree.child("cputune")) {
+    if (!vcpu) list = at(*tune, "emulatorpin", "cpuset");
+    for (const Element* pin : tune->children("vcpupin"))
+      if (vcpu && pin->attribute("vcpu") == std::to_string(*vcpu)) list = pin->attribute("cpuset");
+  }
+  if (list.empty()) list = at(tree, "vcpu", "cpuset");
+  if (list.empty()) list = fmt::format("0-{}", std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)) - 1);
+  const auto cpus = TRY(parse_cpu_list(list));
+  std::vector<u8> map(static_cast<size_t>(map_bytes));
+  for (size_t cpu = 0; cpu < cpus.size() && cpu / 8 < map.size(); ++cpu)
+    if (cpus[cpu]) map[cpu / 8] = static_cast<u8>(map[cpu / 8] | 1u << cpu % 8);
+  return map;
+}
+
+Status get_vcpu_pins(Call& call) {
+  i32 count = 0, map_bytes = 0;
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, count, map_bytes, flags));
+  TRY(check_flags(flags, kAffect, "virDomainGetVcpuPinInfo"));
+  const Element tree = TRY(tree_for(*domain, flags));
+  Opaque maps;
+  u32 vcpu = 0;
+  for (; vcpu < vcpu_count(tree, false) && static_cast<i32>(vcpu) < count; ++vcpu) {
+    const auto map = TRY(pinned_map(tree, vcpu, map_bytes));
+    maps.bytes.insert(maps.bytes.end(), map.begin(), map.end());
+  }
+  call.write(maps, static_cast<i32>(vcpu));
+  return {};
+}
+
+Status get_emulator_pin(Call& call) {
+  i32 map_bytes = 0;
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, map_bytes, flags));
+  TRY(check_flags(flags, kAffect, "virDomainGetEmulatorPinInfo"));
+  const Element tree = TRY(tree_for(*domain, flags));
+  call.write(Opaque{TRY(pinned_map(tree, std::nullopt, map_bytes))}, i32{1});
+  return {};
+}
+
+// --- scheduler, memory and block weights
+
+Status get_scheduler_type(Call& call) {
+  TRY(read_domain(call));
+  call.write("posix", i32{3});
+  return {};
+}
+
+TypedParams scheduler_params(const Element& tree) {
+  auto number = [&](std::string_view path, i64 fallback) { return parse_i64(text_at(tree, path)).value_or(fallback); };
+  return {{"cpu_shares", static_cast<u64>(number("cputune/shares", 1024))},
+          {"global_period", static_cast<u64>(number("cputune/global_period", 100'000))},
+          {"global_quota", number("cputune/global_quota", -1)}};
+}
+
+Status get_scheduler(Call& call) {
+  i32 asked = 0;
+  auto domain = TRY(read_domain(call, asked));
+  const Element tree = TRY(domain->current());
+  call.write(scheduler_params(tree));
+  return {};
+}
+
+Status get_scheduler_flags(Call& call) {
+  i32 asked = 0;
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, asked, flags));
+  TRY(check_flags(flags, kAffect | kStringOkay, "virDomainGetSchedulerParametersFlags"));
+  const Element tree = TRY(tree_for(*domain, flags & kAffect));
+  call.write(scheduler_params(tree));
+  return {};
+}
+
+/// A parameter and the element that keeps it.
+struct Knob {
+  std::string_view param, path, element;
+};
+
+std::optional<i64> integer_of(const TypedParam& param) {
+  return std::visit(
+      [](const auto& value) -> std::optional<i64> {
+        if constexpr (std::is_integral_v<std::decay_t<decltype(value)>>) return static_cast<i64>(value);
+        else return std::nullopt;
+      },
+      param.value);
+}
+
+/// Writes parameters into the elements of `knobs`; one that has no element there is refused by name.
+Status put_knobs(Element& tree, const TypedParams& params, std::span<const Knob> knobs) {
+  for (const auto& param : params) {
+    auto knob = std::find_if(knobs.begin(), knobs.end(), [&](const Knob& k) { return k.param == param.name; });
+    if (knob == knobs.end()) return invalid_arg(fmt::format("parameter '{}' not supported", param.name));
+    auto value = integer_of(param);
+    if (!value) return invalid_arg(fmt::format("invalid type for parameter '{}'", param.name));
+    ensure(ensure(tree, knob->path), knob->element).set_text(std::to_string(*value));
+  }
+  put_in_order(tree);
+  return {};
+}
+
+Status set_knobs(Call& call, Domain& domain, const TypedParams& params, u32 flags, std::span<const Knob> knobs) {
+  auto job = TRY(domain.begin_job());
+  const Impact impact = TRY(impact_of(domain, flags));
+  auto edit = [&](Element& tree) { return put_knobs(tree, params, knobs); };
+  if (impact.live) {
+    Element tree = TRY(domain.current());
+    TRY(edit(tree));
+    auto group = domain.group();
+    if (!group) return operation_invalid("domain is not running");
+    TRY(apply_group_tuning(*group, tree));
+    TRY(edit_live(call.daemon().domains(), domain, edit));
+  }
+  if (impact.config) TRY(edit_config(call.daemon().domains(), domain, edit));
+  return {};
+}
+
+constexpr Knob kSchedulerKnobs[] = {{"cpu_shares", "cputune", "shares"}, {"global_period", "cputune", "global_period"},
+                                    {"global_quota", "cputune", "global_quota"}};
+constexpr Knob kMemoryKnobs[] = {{"hard_limit", "memtune", "hard_limit"}, {"soft_limit", "memtune", "soft_limit"}};
+constexpr Knob kBlkioKnobs[] = {{"weight", "blkiotune", "weight"}};
+
+Status set_scheduler(Call& call) {
+  TypedParams params;
+  auto domain = TRY(read_domain(call, params));
+  return set_knobs(call, *domain, params, 0, kSchedulerKnobs);
+}
+
+Status set_scheduler_flags(Call& call) {
+  TypedParams params;
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, params, flags));
+  TRY(check_flags(flags, kAffect, "virDomainSetSchedulerParametersFlags"));
+  return set_knobs(call, *domain, params, flags, kSchedulerKnobs);
+}
+
+Status set_memory_params(Call& call) {
+  TypedParams params;
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, params, flags));
+  TRY(check_flags(flags, kAffect, "virDomainSetMemoryParameters"));
+  return set_knobs(call, *domain, params, flags, kMemoryKnobs);
+}
+
+constexpr u64 kUnlimitedKib = 9'007'199'254'740'991;  // VIR_DOMAIN_MEMORY_PARAM_UNLIMITED
+
+Status get_memory_params(Call& call) {
+  i32 asked = 0;
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, asked, flags));
+  TRY(check_flags(flags, kAffect | kStringOkay, "virDomainGetMemoryParameters"));
+  const Element tree = TRY(tree_for(*domain, flags & kAffect));
+  auto number = [&](std::string_view path) { return parse_u64(text_at(tree, path)).value_or(kUnlimitedKib); };
+  call.write_params({{"hard_limit", number("memtune/hard_limit")}, {"soft_limit", number("memtune/soft_limit")}, {"swap_hard_limit", kUnlimitedKib}}, asked);
+  return {};
+}
+
+Status set_blkio(Call& call) {
+  TypedParams params;
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, params, flags));
+  TRY(check_flags(flags, kAffect, "virDomainSetBlkioParameters"));
+  return set_knobs(call, *domain, params, flags, kBlkioKnobs);
+}
+
+Status get_blkio(Call& call) {
+  i32 asked = 0;
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, asked, flags));
+  TRY(check_flags(flags, kAffect | kStringOkay, "virDomainGetBlkioParameters"));
+  const Element tree = TRY(tree_for(*domain, flags & kAffect));
+  call.write_params({{"weight", static_cast<u32>(parse_u64(text_at(tree, "blkiotune/weight")).value_or(0))}}, asked);
+  return {};
+}
+
+// --- limits of one disk
+
+constexpr std::string_view kTuneNames[] = {"total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec",
+                                           "write_iops_sec", "total_bytes_sec_max", "read_bytes_sec_max", "write_bytes_sec_max",
+                                           "total_iops_sec_max", "read_iops_sec_max", "write_iops_sec_max", "size_iops_sec"};
+
+Status put_iotune(Element& tree, const std::string& path, const TypedParams& params) {
+  Element* disk = const_cast<Element*>(TRY(find_disk(tree, path)));
+  Element& tune = ensure(*disk, "iotune");
+  for (const auto& param : params) {
+    if (std::find(std::begin(kTuneNames), std::end(kTuneNames), param.name) == std::end(kTuneNames))
+      return invalid_arg(fmt::format("parameter '{}' not supported", param.name));
+    auto value = integer_of(param);
+    if (!value) return invalid_arg(fmt::format("invalid type for parameter '{}'", param.name));
+    tune.remove(param.name);
+    if (*value) tune.add(param.name, static_cast<u64>(*value));
+  }
+  if (tune.children().empty()) disk->remove("iotune");
+  put_in_order(tree);
+  return {};
+}
+
+Status set_block_io_tune(Call& call) {
+  std::string path;
+  TypedParams params;
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, path, params, flags));
+  TRY(check_flags(flags, kAffect, "virDomainSetBlockIoTune"));
+  auto job = TRY(domain->begin_job());
+  const Impact impact = TRY(impact_of(*domain, flags));
+  auto edit = [&](Element& tree) { return put_iotune(tree, path, params); };
+  if (impact.live) {
+    Element tree = TRY(domain->current());
+    TRY(edit(tree));
+    const Element* disk = TRY(find_disk(tree, path));
+    Element copy = *disk;
+    ensure(copy, "iotune");  // none any more: all limits are 0
+    TRY(ask(*domain, "block_set_io_throttle", Json::parse(*io_throttle_arguments(copy), nullptr, false)));
+    TRY(edit_live(call.daemon().domains(), *domain, edit));
+  }
+  if (impact.config) TRY(edit_config(call.daemon().domains(), *domain, edit));
+  return {};
+}
+
+Status get_block_io_tune(Call& call) {
+  std::optional<std::string> path;
+  i32 asked = 0;
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, path, asked, flags));
+  TRY(check_flags(flags, kAffect | kStringOkay, "virDomainGetBlockIoTune"));
+  const Element tree = TRY(tree_for(*domain, flags & kAffect));
+  TypedParams params;
+  const Element* tune = nullptr;
+  if (path && !path->empty()) tune = TRY(find_disk(tree, *path))->child("iotune");
+  for (std::string_view name : kTuneNames) params.emplace_back(std::string(name), tune ? parse_u64(text_at(*tune, name)).value_or(0) : u64{0});
+  call.write_params(params, asked);
+  return {};
+}
+
+constexpr Procedure kRows[] = {
+    {Proc::DOMAIN_SET_MEMORY, Access::Write, set_memory},
+    {Proc::DOMAIN_SET_MAX_MEMORY, Access::Write, set_max_memory},
+    {Proc::DOMAIN_SET_MEMORY_FLAGS, Access::Write, set_memory_flags},
+    {Proc::DOMAIN_SET_VCPUS, Access::Write, set_vcpus},
+    {Proc::DOMAIN_SET_VCPUS_FLAGS, Access::Write, set_vcpus_flags},
+    {Proc::DOMAIN_PIN_VCPU, Access::Write, pin_vcpu},
+    {Proc::DOMAIN_PIN_VCPU_FLAGS, Access::Write, pin_vcpu_flags},
+    {Proc::DOMAIN_PIN_EMULATOR, Access::Write, pin_emulator},
+    {Proc::DOMAIN_GET_VCPU_PIN_INFO, Access::Read, get_vcpu_pins},
+    {Proc::DOMAIN_GET_EMULATOR_PIN_INFO, Access::Read, get_emulator_pin},
+    {Proc::DOMAIN_GET_SCHEDULER_TYPE, Access::Read, get_scheduler_type, Where::Quick},
+    {Proc::DOMAIN_GET_SCHEDULER_PARAMETERS, Access::Read, get_scheduler},
+    {Proc::DOMAIN_GET_SCHEDULER_PARAMETERS_FLAGS, Access::Read, get_scheduler_flags},
+    {Proc::DOMAIN_SET_SCHEDULER_PARAMETERS, Access::Write, set_scheduler},
+    {Proc::DOMAIN_SET_SCHEDULER_PARAMETERS_FLAGS, Access::Write, set_scheduler_flags},
+    {Proc::DOMAIN_SET_MEMORY_PARAMETERS, Access::Write, set_memory_params},
+    {Proc::DOMAIN_GET_MEMORY_PARAMETERS, Access::Read, get_memory_params},
+    {Proc::DOMAIN_SET_BLKIO_PARAMETERS, Access::Write, set_blkio},
+    {Proc::DOMAIN_GET_BLKIO_PARAMETERS, Access::Read, get_blkio},
+    {Proc::DOMAIN_SET_BLOCK_IO_TUNE, Access::Write, set_block_io_tune},
+    {Proc::DOMAIN_GET_BLOCK_IO_TUNE, Access::Read, get_block_io_tune},
+};
+
+}  // namespace
+
+std::span<const Procedure> domain_tuning_rows() { return kRows; }
+
+}  // namespace atl::manage

@@ -1,0 +1,51 @@
+// Procedures of libvirt's QEMU program: a VM's own monitor, raw.
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "manage/rpc/domain_rows.h"
+
+namespace atl::manage {
+namespace {
+
+constexpr u64 kAnswer_ns = 60'000'000'000;
+
+Result<std::string> pass(Call& call, Domain& domain, const std::string& command, u32 flags) {
+  constexpr u32 kHmp = 1;
+  TRY(check_flags(flags, kHmp, "virDomainQemuMonitorCommand"));
+  auto monitor = TRY(domain.monitor());
+  domain.set_tainted();
+  if (flags & kHmp) {
+    const nlohmann::json text = TRY(monitor->execute("human-monitor-command", {{"command-line", command}}, kAnswer_ns));
+    return text.is_string() ? text.get<std::string>() : text.dump();
+  }
+  const int fd = call.fds.empty() ? -1 : call.fds[0].get();
+  return monitor->pass_through(command, kAnswer_ns, fd);
+}
+
+Status monitor_command(Call& call) {
+  std::string command;
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, command, flags));
+  call.write(TRY(pass(call, *domain, command, flags)));
+  return {};
+}
+
+Status agent_command(Call& call) {
+  std::string command;
+  i32 timeout = 0;
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, command, timeout, flags));
+  if (!domain->active()) return operation_invalid("domain is not running");
+  return Error(Code::AgentUnresponsive, "QEMU guest agent is not connected");
+}
+
+constexpr QemuProcedure kRows[] = {
+    {QemuProc::DOMAIN_MONITOR_COMMAND, Access::Write, monitor_command},
+    {QemuProc::DOMAIN_AGENT_COMMAND, Access::Write, agent_command},
+};
+
+}  // namespace
+
+std::span<const QemuProcedure> qemu_procedures() { return kRows; }
+
+}  // namespace atl::manage
