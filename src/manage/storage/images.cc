@@ -1,0 +1,184 @@
+#include "manage/storage/images.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/fd.h"
+#include "block/driver.h"
+#include "block/image.h"
+#include "block/job/copy.h"
+#include "img/create_options.h"
+#include "img/target.h"
+#include "img/tool.h"
+
+namespace atl::manage {
+namespace {
+
+using block::Graph;
+using block::NodePtr;
+using block::OpenMode;
+
+constexpr const char* kSecretId = "volume";
+// ISO 9660 section 8.1: the first volume descriptor, at sector 16.
+constexpr u64 kIsoDescriptor = 0x8001;
+
+Error storage_error(atl::Error cause) {
+  Error error(std::move(cause));
+  return {error.code() == Code::Ok ? Code::InternalError : error.code(), error.detail(), Part::Storage};
+}
+
+/// A graph with a loop of its own, for one operation.
+class Workshop {
+ public:
+  static Result<Workshop> open() {
+    Workshop workshop;
+    workshop.loop_ = TRY(Loop::create(64));
+    workshop.graph_ = std::make_unique<Graph>(*workshop.loop_);
+    return workshop;
+  }
+  Loop& loop() { return *loop_; }
+  Graph& graph() { return *graph_; }
+  template <class T>
+  T wait(Task<T> task) {
+    return img::wait_for(*loop_, std::move(task));
+  }
+  Result<NodePtr> open_image(const std::string& path, const std::string& format, OpenMode mode) {
+    block::Json options = {{"driver", format}, {"file", {{"driver", "file"}, {"filename", path}}}};
+    auto node = wait(graph_->open(std::move(options), mode));
+    if (!node) return storage_error(std::move(node).error());
+    return *std::move(node);
+  }
+  Status close(NodePtr node) {
+    atl::Status closed = wait(node->close());
+    node.reset();
+    if (!closed) return storage_error(std::move(closed).error());
+    return {};
+  }
+
+ private:
+  std::unique_ptr<Loop> loop_;
+  std::unique_ptr<Graph> graph_;
+};
+
+std::span<u8> bytes_of(auto& array) { return {array.data(), array.size()}; }
+
+bool is_iso(const Fd& file) {
+  std::array<u8, 5> magic{};
+  return ::pread(file.get(), magic.data(), magic.size(), kIsoDescriptor) == static_cast<ssize_t>(magic.size()) &&
+         std::equal(magic.begin(), magic.end(), "CD001");
+}
+
+atl::Result<img::CreateOptions> options_of(const ImageRequest& request, const block::Driver& driver) {
+  auto made = img::CreateOptions::of(driver, request.path);
+  if (!made) return made;
+  img::CreateOptions options = *std::move(made);
+  auto set = [&](bool wanted, const char* name, const std::string& value) -> atl::Status {
+    if (!wanted) return {};
+    if (!options.knows(name))
+      return atl::Error(ErrorKind::Invalid, fmt::format("format '{}' has no option '{}'", request.format, name));
+    return options.set(name, value);
+  };
+  const struct {
+    bool wanted;
+    const char* name;
+    std::string value;
+  } wishes[] = {
+      {true, "size", std::to_string(request.capacity_bytes)},
+      {request.preallocation != "off", "preallocation", request.preallocation},
+      {!request.backing_path.empty(), "backing_file", request.backing_path},
+      {!request.backing_path.empty(), "backing_fmt", request.backing_format},
+      {!request.compat.empty(), "compat", request.compat},
+      {request.cluster_bytes != 0, "cluster_size", std::to_string(request.cluster_bytes)},
+      {request.lazy_refcounts, "lazy_refcounts", "on"},
+      {request.nocow, "nocow", "on"},
+      {request.passphrase && request.format == "luks", "key-secret", kSecretId},
+      {request.passphrase && request.format != "luks", "encrypt.format", "luks"},
+      {request.passphrase && request.format != "luks", "encrypt.key-secret", kSecretId},
+  };
+  for (const auto& wish : wishes)
+    if (atl::Status done = set(wish.wanted, wish.name, wish.value); !done) return std::move(done).error();
+  return options;
+}
+
+Task<atl::Status> copy_all(Loop& loop, block::Node& source, block::Node& target) {
+  block::CopyOptions options;
+  options.source = &source;
+  options.target = &target;
+  options.bytes = std::min(source.size_bytes(), target.size_bytes());
+  options.target_is_zero = true;
+  auto copied = co_await block::copy_range(loop, std::move(options));
+  if (!copied) co_return std::move(copied).error();
+  co_return co_await target.flush();
+}
+
+}  // namespace
+
+Result<std::string> guess_format(const std::string& path) {
+  Fd file = TRY(open_file(path, O_RDONLY | O_NONBLOCK));
+  std::array<u8, block::kProbeBytes> head{};
+  ssize_t count = ::pread(file.get(), head.data(), head.size(), 0);
+  if (count < 0) return os_error("read " + path);
+  const block::Driver* driver = block::probe_format(bytes_of(head).first(static_cast<size_t>(count)), path);
+  std::string name = driver->name;
+  if (name == "raw" && is_iso(file)) return std::string("iso");
+  return name;
+}
+
+Result<ImageFacts> inspect_image(const std::string& path, const std::string& format) {
+  Workshop workshop = TRY(Workshop::open());
+  OpenMode mode;
+  mode.readonly = mode.no_backing = mode.no_io = true;
+  mode.locking = false;
+  NodePtr node = TRY(workshop.open_image(path, format, mode));
+  ImageFacts facts;
+  facts.capacity_bytes = node->size_bytes();
+  if (block::Image* image = node->image()) {
+    facts.cluster_bytes = image->cluster_bytes();
+    facts.encrypted = image->encrypted();
+    facts.backing_file = image->backing_file();
+    facts.backing_format = image->backing_format();
+  }
+  TRY(workshop.close(std::move(node)));
+  return facts;
+}
+
+Status create_image(const ImageRequest& request) {
+  auto driver = img::creating_driver(request.format);
+  if (!driver) return storage_error(std::move(driver).error());
+  auto options = options_of(request, **driver);
+  if (!options) return storage_error(std::move(options).error());
+  Workshop workshop = TRY(Workshop::open());
+  if (request.passphrase) workshop.graph().add_secret(kSecretId, *request.passphrase);
+  atl::Status created = workshop.wait(workshop.graph().create(**driver, request.path, options->values()));
+  if (!created) return storage_error(std::move(created).error());
+  return {};
+}
+
+Status resize_image(const std::string& path, const std::string& format, u64 capacity_bytes, bool allocate) {
+  Workshop workshop = TRY(Workshop::open());
+  NodePtr node = TRY(workshop.open_image(path, format, {}));
+  atl::Status resized =
+      workshop.wait(node->resize(capacity_bytes, allocate ? block::Preallocation::Falloc : block::Preallocation::Off));
+  Status closed = workshop.close(std::move(node));
+  if (!resized) return storage_error(std::move(resized).error());
+  return closed;
+}
+
+Status copy_image(const std::string& from, const std::string& from_format, const std::string& to,
+                  const std::string& to_format) {
+  Workshop workshop = TRY(Workshop::open());
+  OpenMode reading;
+  reading.readonly = true;
+  NodePtr source = TRY(workshop.open_image(from, from_format, reading));
+  NodePtr target = TRY(workshop.open_image(to, to_format, {}));
+  atl::Status copied = workshop.wait(copy_all(workshop.loop(), *source, *target));
+  Status closed = workshop.close(std::move(target));
+  TRY(workshop.close(std::move(source)));
+  if (!copied) return storage_error(std::move(copied).error());
+  return closed;
+}
+
+}  // namespace atl::manage

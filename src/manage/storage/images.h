@@ -1,0 +1,43 @@
+// What storage volumes need of the block layer: looking at, making, copying and growing image files.
+//
+// Each function runs its own event loop on the calling thread and may take long. A format is always given, never
+// guessed here.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "base/types.h"
+#include "manage/error.h"
+
+namespace atl::manage {
+
+struct ImageFacts {
+  u64 capacity_bytes = 0;
+  u64 cluster_bytes = 0;
+  bool encrypted = false;
+  std::string backing_file, backing_format;  // as the image records them; "" for none
+};
+
+struct ImageRequest {
+  std::string path, format;
+  u64 capacity_bytes = 0;
+  std::string preallocation = "off";  // off, metadata, falloc, full
+  std::string backing_path, backing_format;
+  std::string compat;     // qcow2: "0.10", "1.1"; "" for the default
+  u64 cluster_bytes = 0;  // 0: the default
+  bool lazy_refcounts = false, nocow = false;
+  std::optional<std::string> passphrase;  // LUKS
+};
+
+/// The format of a file that no record names: by its first bytes. Only for files that no guest of ours has written yet.
+Result<std::string> guess_format(const std::string& path);
+/// Reads the header alone; the backing file stays closed, and no lock is taken.
+Result<ImageFacts> inspect_image(const std::string& path, const std::string& format);
+Status create_image(const ImageRequest& request);
+Status resize_image(const std::string& path, const std::string& format, u64 capacity_bytes, bool allocate);
+/// All that the source reads as, with its backing files, into an image that exists.
+Status copy_image(const std::string& from, const std::string& from_format, const std::string& to,
+                  const std::string& to_format);
+
+}  // namespace atl::manage
