@@ -1,0 +1,50 @@
+// Jobs on a running domain's disks, and external snapshots of them. A disk's job is called "job-" and its target ("job-vda"). Callers
+// that change something hold the domain's job.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "manage/domain/domains.h"
+
+namespace atl::manage {
+
+/// The bandwidth of a call counts bytes, not MiB.
+inline constexpr u32 kBandwidthBytes = 1;
+
+/// virDomainBlockJobType.
+enum class DiskJobType : i32 { Unknown = 0, Pull = 1, Copy = 2, Commit = 3, ActiveCommit = 4, Backup = 5 };
+
+struct DiskJobInfo {
+  i32 type = 0;
+  u64 bandwidth = 0, done = 0, total = 0;
+  bool ready = false;
+};
+
+/// Copies what lies below `base` (""; all) into the disk's image.
+Status pull_disk(const Domain& domain, const std::string& path, const std::string& base, u64 bandwidth, bool bytes);
+
+struct CommitRequest {
+  std::string path, base, top;
+  u64 bandwidth = 0;
+  bool shallow = false, bytes = false;
+};
+Status commit_disk(const Domain& domain, const CommitRequest& request);
+
+struct CopyRequest {
+  std::string path;
+  std::string destination;  // <disk> as the client wrote it
+  bool shallow = false, reuse = false;
+};
+Status copy_disk(Domains& domains, const Domain& domain, const CopyRequest& request);
+
+/// Cancels, or with `pivot` makes the disk go on with the job's target.
+Status end_disk_job(Domains& domains, Domain& domain, const std::string& path, bool pivot, bool do_not_wait);
+/// Nothing if the disk has no job.
+Result<std::optional<DiskJobInfo>> disk_job_info(const Domain& domain, const std::string& path);
+Status set_disk_job_speed(const Domain& domain, const std::string& path, u64 bytes_per_second);
+
+/// Each disk that <domainsnapshot> names goes on in a new overlay, all at the same moment.
+Status snapshot_disks(Domains& domains, Domain& domain, const Element& snapshot, const std::string& name, bool reuse);
+
+}  // namespace atl::manage

@@ -1,0 +1,140 @@
+#include "manage/domain/definition.h"
+
+#include <gtest/gtest.h>
+
+#include "manage/domain/aliases.h"
+#include "manage/domain/command_line.h"
+#include "manage/xml/write.h"
+
+namespace atl::manage {
+namespace {
+
+std::string domain_with(std::string_view devices, std::string_view more = "") {
+  return std::string("<domain type='kvm'><name>n</name><memory>65536</memory><os><type machine='pc'>hvm</type></os>") + std::string(more) +
+         "<devices>" + std::string(devices) + "</devices></domain>";
+}
+
+Element define(const std::string& text) {
+  auto tree = read_definition(text, {});
+  EXPECT_TRUE(tree.has_value()) << (tree ? "" : tree.error().message());
+  return tree ? *tree : Element("domain");
+}
+
+std::string refusal(const std::string& text) {
+  auto tree = read_definition(text, {});
+  return tree ? "accepted" : tree.error().message();
+}
+
+TEST(Definition, MachineMemoryAndLifeCycleAreFilledIn) {
+  const Element tree = define(domain_with(""));
+  EXPECT_EQ(at(tree, "os/type", "machine"), "pc-i440fx-7.2");
+  EXPECT_EQ(at(tree, "os/boot", "dev"), "hd");
+  EXPECT_EQ(at(tree, "memory", "unit"), "KiB");
+  EXPECT_EQ(kib_at(tree, "currentMemory"), 65536u);
+  EXPECT_EQ(at(tree, "vcpu", "placement"), "static");
+  EXPECT_EQ(text_at(tree, "on_reboot"), "restart");
+  EXPECT_EQ(text_at(tree, "uuid").size(), 36u);
+}
+
+TEST(Definition, ReadingANormalisedTreeAgainChangesNothing) {
+  const std::string once = xml::write(define(domain_with(
+      "<disk><source file='/a.img'/><target dev='vda'/></disk><disk device='cdrom'><target dev='hdc' bus='ide'/></disk>"
+      "<interface type='user'/><graphics type='vnc'/><channel type='unix'><target type='virtio' name='x'/></channel>"
+      "<serial type='pty'/><rng model='virtio'><backend model='random'/></rng><input type='tablet' bus='usb'/>")));
+  EXPECT_EQ(xml::write(define(once)), once);
+}
+
+TEST(Definition, AddressesGoCardsControllersDisksBalloonAsLibvirtAssigns) {
+  const Element tree = define(domain_with("<disk><source file='/a'/><target dev='vda'/></disk><interface type='user'/>"));
+  EXPECT_EQ(at(*devices_of(tree).child("interface"), "address", "slot"), "0x03");
+  EXPECT_EQ(at(*devices_of(tree).child("disk"), "address", "slot"), "0x04");
+  EXPECT_EQ(at(*devices_of(tree).child("memballoon"), "address", "slot"), "0x05");
+}
+
+TEST(Definition, AnAddressThatIsTakenTwiceIsRefused) {
+  const std::string card = "<interface type='user'><address type='pci' slot='0x07'/></interface>";
+  EXPECT_NE(refusal(domain_with(card + card)).find("double use of PCI Address 0000:00:07.0"), std::string::npos);
+}
+
+TEST(Definition, CompanionsShareTheSlotOfTheirUsbController) {
+  Element tree = define(domain_with("<controller type='usb' model='ich9-ehci1'/><controller type='usb' model='ich9-uhci1'><master startport='0'/></controller>"
+                                    "<controller type='usb' model='ich9-uhci2'><master startport='2'/></controller>"));
+  assign_aliases(tree);
+  auto command = compose_command(tree, {});
+  ASSERT_TRUE(command.has_value());
+  for (const char* words : {"ich9-usb-ehci1,id=usb,bus=pci.0,addr=0x3.0x7", "ich9-usb-uhci1,masterbus=usb.0,firstport=0,bus=pci.0,multifunction=on,addr=0x3",
+                            "ich9-usb-uhci2,masterbus=usb.0,firstport=2,bus=pci.0,addr=0x3.0x1"})
+    EXPECT_NE(command->text().find(words), std::string::npos) << words << "\n" << command->text();
+}
+
+TEST(Definition, DriveAddressesFollowFromTheNameOfTheTarget) {
+  const Element tree = define(domain_with("<disk device='cdrom'><target dev='hdc' bus='ide'/></disk>"));
+  const Element& disk = *devices_of(tree).child("disk");
+  EXPECT_EQ(at(disk, "address", "bus"), "1");
+  EXPECT_EQ(at(disk, "address", "unit"), "0");
+  EXPECT_NE(disk.child("readonly"), nullptr);
+}
+
+TEST(Definition, WhatIsNotThereIsRefusedByName) {
+  EXPECT_EQ(refusal(domain_with("<sound model='ich6'/>")), "unsupported configuration: device <sound> is not supported by atoll-vmm");
+  EXPECT_NE(refusal(domain_with("<graphics type='spice'/>")).find("<graphics type='spice'>"), std::string::npos);
+  EXPECT_NE(refusal(domain_with("", "<idmap/>")).find("<idmap>"), std::string::npos);
+  EXPECT_NE(refusal("<domain type='xen'><name>n</name><memory>1</memory><os><type>hvm</type></os></domain>").find("domaintype=xen"), std::string::npos);
+}
+
+TEST(Definition, CrowdsAreRefused) {
+  EXPECT_NE(refusal(domain_with("", "<iothreads>4000000000</iothreads>")).find("at most 1024 I/O threads"), std::string::npos);
+  std::string many;
+  for (int i = 0; i < 1025; ++i) many += "<rng/>";
+  EXPECT_NE(refusal(domain_with(many)).find("at most 1024 devices"), std::string::npos);
+}
+
+TEST(Definition, HarmlessStrangersAreKept) {
+  const Element tree = define(domain_with("", "<metadata><a:b xmlns:a='urn:x'/></metadata><genid>x</genid>"));
+  EXPECT_NE(tree.find("metadata/a:b"), nullptr);
+  EXPECT_NE(tree.child("genid"), nullptr);
+}
+
+TEST(Definition, WhatOnlyARunningDomainHasIsDropped) {
+  const Element tree = define(domain_with("<interface type='user'><alias name='net0'/><target dev='vnet3'/></interface>"
+                                          "<graphics type='vnc' port='5901' autoport='yes'/><serial type='pty'><source path='/dev/pts/3'/></serial>"));
+  EXPECT_EQ(devices_of(tree).child("interface")->child("alias"), nullptr);
+  EXPECT_EQ(devices_of(tree).child("interface")->child("target"), nullptr);
+  EXPECT_EQ(devices_of(tree).child("graphics")->attribute("port"), "-1");
+  EXPECT_EQ(devices_of(tree).child("serial")->child("source"), nullptr);
+}
+
+TEST(CommandLine, EveryDeviceHasItsWords) {
+  Element tree = define(domain_with("<disk><driver type='qcow2' cache='none'/><source file='/a,b'/><target dev='vda'/></disk>"
+                                    "<interface type='user'><model type='virtio'/></interface><graphics type='vnc' port='5902'/>"));
+  assign_aliases(tree);
+  auto command = compose_command(tree, {});
+  ASSERT_TRUE(command.has_value());
+  const std::string text = command->text();
+  for (const char* words : {"-machine pc-i440fx-7.2,accel=kvm:tcg", "\"filename\":\"/a,b\"", "\"node-name\":\"libvirt-1-format\"", "\"direct\":true",
+                            "-device virtio-blk-pci,bus=pci.0,addr=0x4,drive=libvirt-1-format,id=virtio-disk0,bootindex=1,write-cache=on",
+                            "-netdev user,id=hostnet0", "-device virtio-net-pci,netdev=hostnet0,id=net0,mac=52:54:00:", "-vnc 127.0.0.1:2", "-vga std",
+                            "-sandbox on"})
+    EXPECT_NE(text.find(words), std::string::npos) << words << "\n" << text;
+}
+
+TEST(CommandLine, AHandedTapIsNamedByItsDescriptor) {
+  Element tree = define(domain_with("<interface type='bridge'><source bridge='br0'/></interface>"));
+  assign_aliases(tree);
+  auto command = compose_command(tree, {.taps = {{"net0", "33"}}, .monitor = "30", .vhost_vsock = ""});
+  ASSERT_TRUE(command.has_value());
+  EXPECT_NE(command->text().find("-netdev tap,fd=33,id=hostnet0"), std::string::npos);
+  EXPECT_NE(command->text().find("socket,id=charmonitor,fd=30,server=on,wait=off"), std::string::npos);
+}
+
+TEST(CommandLine, OwnWordsOfTheDefinitionComeLast) {
+  Element tree = define(domain_with("", "<qemu:commandline xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>"
+                                        "<qemu:arg value='-foo'/><qemu:env name='A' value='b c'/></qemu:commandline>"));
+  auto command = compose_command(tree, {});
+  ASSERT_TRUE(command.has_value());
+  EXPECT_EQ(command->arguments.back(), "-foo");
+  EXPECT_NE(command->text().find("A='b c'"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace atl::manage

@@ -1,0 +1,201 @@
+#include "manage/domain/hotplug.h"
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "manage/domain/addresses.h"
+#include "manage/domain/aliases.h"
+#include "manage/domain/vm_parts.h"
+
+namespace atl::manage {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr u64 kAnswer_ns = 30'000'000'000;
+
+/// Commands in order; what went well is taken back, newest first, when one fails.
+class Steps {
+ public:
+  explicit Steps(QmpClient& monitor) : monitor_(monitor) {}
+  Status run(std::string_view command, Json arguments, std::string undo_command = {}, Json undo = Json()) {
+    auto done = monitor_.execute(command, std::move(arguments), kAnswer_ns);
+    if (!done) return roll_back(std::move(done).error());
+    if (!undo_command.empty()) undo_.emplace_back(std::move(undo_command), std::move(undo));
+    return {};
+  }
+  Status pass(const std::string& name, int fd) {
+    auto done = monitor_.execute("getfd", {{"fdname", name}}, kAnswer_ns, fd);
+    if (!done) return roll_back(std::move(done).error());
+    return {};
+  }
+
+ private:
+  Error roll_back(Error error) {
+    for (auto step = undo_.rbegin(); step != undo_.rend(); ++step) (void)monitor_.execute(step->first, step->second, kAnswer_ns);
+    undo_.clear();
+    return error;
+  }
+
+  QmpClient& monitor_;
+  std::vector<std::pair<std::string, Json>> undo_;
+};
+
+Status plug_disk(Domains& domains, RunningVm& vm, const Element& tree, Element& disk, Steps& steps) {
+  if (disk.attribute("device") == "cdrom") return operation_unsupported("disk device='cdrom' cannot be hotplugged");
+  const std::string bus = at(disk, "target", "bus");
+  if (bus == "ide" || bus == "sata" || bus == "fdc") return operation_unsupported(fmt::format("disk bus '{}' cannot be hotplugged.", bus));
+  TRY(domains.prepare_disk(vm, disk));
+  for (Json& node : TRY(disk_nodes(disk))) {
+    const std::string name = node["node-name"];
+    TRY(steps.run("blockdev-add", std::move(node), "blockdev-del", {{"node-name", name}}));
+  }
+  return steps.run("device_add", TRY(disk_device(tree, disk, 0)).json());
+}
+
+Status plug_card(Domains& domains, const Domain& domain, const Element& tree, Element& card, Steps& steps) {
+  Handed handed;
+  const std::string alias = alias_of(card);
+  if (card.attribute("type") != "user") {
+    PluggedTap tap = TRY(domains.plug(card, domain));
+    ensure(card, "target").set("dev", tap.name);
+    TRY(steps.pass("fd-" + alias, tap.fd.get()));
+    handed.taps[alias] = "fd-" + alias;
+  }
+  const OptionList backend = TRY(net_backend(card, handed)), device = TRY(net_device(tree, card, 0));
+  TRY(steps.run("netdev_add", backend.json(), "netdev_del", {{"id", "host" + alias}}));
+  return steps.run("device_add", device.json());
+}
+
+Status plug_other(const Element& tree, const Element& device, Steps& steps) {
+  const DeviceParts parts = TRY(other_device(tree, device, {}));
+  if (parts.devices.empty()) return operation_unsupported(fmt::format("live attach of device '{}' is not supported", device.name()));
+  for (const auto& object : parts.objects) {
+    Json arguments = object.json();
+    const std::string id = arguments["id"];
+    TRY(steps.run("object-add", std::move(arguments), "object-del", {{"id", id}}));
+  }
+  for (const auto& options : parts.devices) TRY(steps.run("device_add", options.json()));
+  return {};
+}
+
+}  // namespace
+
+const Element* find_device(const Element& domain, const Element& wanted) {
+  for (const Element* device : devices_of(domain).children(wanted.name())) {
+    if (wanted.name() == "disk" && at(*device, "target", "dev") == at(wanted, "target", "dev")) return device;
+    if (wanted.name() == "interface" && at(*device, "mac", "address") == at(wanted, "mac", "address")) return device;
+    if (wanted.name() == "controller" && device->attribute("type") == wanted.attribute("type") &&
+        device->attribute("index") == wanted.attribute("index"))
+      return device;
+    if (wanted.name() == "graphics" && device->attribute("type") == wanted.attribute("type")) return device;
+    const bool same_target = at(*device, "target", "name") == at(wanted, "target", "name") && at(*device, "target", "port") == at(wanted, "target", "port");
+    if (wanted.name() == "channel" && same_target) return device;
+    if ((wanted.name() == "rng" || wanted.name() == "memballoon" || wanted.name() == "watchdog") &&
+        device->attribute("model") == wanted.attribute("model"))
+      return device;
+  }
+  return nullptr;
+}
+
+Status check_no_clash(const Element& domain, const Element& device) {
+  if (device.name() != "disk" && device.name() != "interface") return {};
+  if (!find_device(domain, device)) return {};
+  if (device.name() == "disk") return operation_invalid(fmt::format("target {} already exists", at(device, "target", "dev")));
+  return operation_invalid(fmt::format("mac address {} is already in use", at(device, "mac", "address")));
+}
+
+Status attach_live(Domains& domains, Domain& domain, Element device) {
+  auto vm = domain.running();
+  auto monitor = TRY(domain.monitor());
+  Element tree = TRY(domain.current());
+  TRY(check_no_clash(tree, device));
+  TRY(assign_address(tree, device));
+  assign_alias(tree, device);
+  Steps steps(*monitor);
+  Status plugged = device.name() == "disk"        ? plug_disk(domains, *vm, tree, device, steps)
+                   : device.name() == "interface" ? plug_card(domains, domain, tree, device, steps)
+                                                  : plug_other(tree, device, steps);
+  if (!plugged) {
+    if (device.name() == "disk") domains.release_disk(*vm, device);
+    if (device.name() == "interface") domains.unplug(device);
+    return plugged;
+  }
+  devices_of(tree).add(device);
+  put_in_order(tree);
+  domain.set_live(std::move(tree));
+  domains.save_status(domain);
+  domains.events().domain(DomainEvent::DeviceAdded, domain.ref(), alias_of(device));
+  return {};
+}
+
+Status detach_live(Domains&, Domain& domain, Element device) {
+  auto monitor = TRY(domain.monitor());
+  const Element tree = TRY(domain.current());
+  const Element* found = find_device(tree, device);
+  if (!found) return Error(Code::DeviceMissing, fmt::format("device not found: no matching <{}> was found", device.name()));
+  TRY(monitor->execute("device_del", {{"id", alias_of(*found)}}, kAnswer_ns));
+  return {};
+}
+
+namespace {
+
+/// A CD drive gets another medium, or none.
+Status change_medium(Domains& domains, Domain& domain, QmpClient& monitor, const Element& disk, Element next) {
+  if (disk.attribute("device") != "cdrom") return operation_unsupported("disk device='disk' cannot be changed while the domain runs");
+  auto vm = domain.running();
+  const std::string id = alias_of(disk), old_node = disk_node(disk);
+  const Element tree = TRY(domain.current());
+  TRY(monitor.execute("blockdev-open-tray", {{"id", id}, {"force", true}}, kAnswer_ns));
+  if (!old_node.empty()) {
+    TRY(monitor.execute("blockdev-remove-medium", {{"id", id}}, kAnswer_ns));
+    TRY(monitor.execute("blockdev-del", {{"node-name", old_node}}, kAnswer_ns));
+    std::string storage = old_node;
+    storage.replace(storage.rfind("format"), 6, "storage");
+    TRY(monitor.execute("blockdev-del", {{"node-name", storage}}, kAnswer_ns));
+    domains.release_disk(*vm, disk);
+  }
+  if (next.child("source")) {
+    next.child("source")->set("index", next_source_index(tree));
+    TRY(domains.prepare_disk(*vm, next));
+    for (Json& node : TRY(disk_nodes(next))) TRY(monitor.execute("blockdev-add", std::move(node), kAnswer_ns));
+    TRY(monitor.execute("blockdev-insert-medium", {{"id", id}, {"node-name", disk_node(next)}}, kAnswer_ns));
+  }
+  TRY(monitor.execute("blockdev-close-tray", {{"id", id}}, kAnswer_ns));
+  return {};
+}
+
+Status change_link(QmpClient& monitor, const Element& card, const Element& next) {
+  const bool up = at(next, "link", "state") != "down";
+  TRY(monitor.execute("set_link", {{"name", alias_of(card)}, {"up", up}}, kAnswer_ns));
+  return {};
+}
+
+Status change_screen(QmpClient& monitor, const Element& next) {
+  if (!next.has_attribute("passwd")) return {};
+  TRY(monitor.execute("set_password", {{"protocol", "vnc"}, {"password", next.attribute("passwd")}}, kAnswer_ns));
+  return {};
+}
+
+}  // namespace
+
+Status update_live(Domains& domains, Domain& domain, Element device) {
+  auto monitor = TRY(domain.monitor());
+  Element tree = TRY(domain.current());
+  Element* found = const_cast<Element*>(find_device(tree, device));
+  if (!found) return Error(Code::DeviceMissing, fmt::format("device not found: no matching <{}> was found", device.name()));
+  for (const char* kept : {"alias", "address"})
+    if (!device.child(kept) && found->child(kept)) device.add(*found->child(kept));
+  if (device.name() == "disk") TRY(change_medium(domains, domain, *monitor, *found, device));
+  else if (device.name() == "interface") TRY(change_link(*monitor, *found, device));
+  else if (device.name() == "graphics") TRY(change_screen(*monitor, device));
+  else return operation_unsupported(fmt::format("live update of device '{}' is not supported", device.name()));
+  if (device.name() == "graphics") device.set("port", found->attribute("port"));
+  *found = std::move(device);
+  put_in_order(tree);
+  domain.set_live(std::move(tree));
+  domains.save_status(domain);
+  return {};
+}
+
+}  // namespace atl::manage

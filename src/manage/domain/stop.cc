@@ -1,0 +1,71 @@
+// The end of a VM, however it comes.
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include <fmt/format.h>
+
+#include "base/log.h"
+#include "manage/domain/domains.h"
+
+namespace atl::manage {
+namespace {
+
+constexpr u64 kQuiet_ns = 10'000'000'000;  // for a VM to end when it is asked to
+constexpr u64 kGone_ns = 20'000'000'000;   // for one that was killed
+
+i32 stopped_detail(ShutoffReason reason) {
+  switch (reason) {
+    case ShutoffReason::Shutdown: return lifecycle_detail::kStoppedShutdown;
+    case ShutoffReason::Destroyed: return lifecycle_detail::kStoppedDestroyed;
+    case ShutoffReason::Failed: return lifecycle_detail::kStoppedFailed;
+    default: return lifecycle_detail::kStoppedCrashed;
+  }
+}
+
+}  // namespace
+
+Status Domains::destroy(Domain& domain, bool graceful) {
+  auto vm = domain.running();
+  if (!vm) return operation_invalid("domain is not running");
+  (void)signal_process(vm->process, SIGTERM);  // gone already: fine
+  if (!wait_for_end(vm->process, kQuiet_ns)) {
+    if (graceful) return Error(Code::OperationFailed, fmt::format("Failed to terminate process {} with SIGTERM", vm->process.pid));
+    (void)signal_process(vm->process, SIGKILL);
+    if (!wait_for_end(vm->process, kGone_ns))
+      return Error(Code::SystemError, fmt::format("Failed to terminate process {} with SIGKILL: Device or resource busy", vm->process.pid));
+  }
+  finish(domain, ShutoffReason::Destroyed);
+  return {};
+}
+
+void Domains::clear_up(RunningVm& vm, const Element& tree) {
+  if (vm.monitor) vm.monitor->close();
+  for (const Element* card : devices_of(tree).children("interface")) unplug(*card);
+  vm.files.take_back();
+  vm.group.remove();
+  std::error_code ignored;
+  if (!vm.folder.empty()) std::filesystem::remove_all(vm.folder, ignored);
+}
+
+void Domains::finish(Domain& domain, ShutoffReason reason) {
+  auto tree = domain.live();
+  const DomainFacts before = domain.facts();
+  auto vm = domain.end_running(make_state(RunState::Shutoff, reason));
+  if (!vm) return;
+  if (is_alive(vm->process) && !wait_for_end(vm->process, 1'000'000'000)) {
+    (void)signal_process(vm->process, SIGKILL);
+    wait_for_end(vm->process, kGone_ns);
+  }
+  wait_for_end(vm->process, 0);  // collects it
+  if (tree) clear_up(*vm, *tree);
+  if (Status removed = statuses_->remove(before.name); !removed) log_error("{}", removed.error().message());
+  DomainRef ref = before.ref();
+  ref.id = -1;
+  if (!before.persistent) forget(domain);
+  events_.domain_lifecycle(ref, static_cast<i32>(LifecycleEvent::Stopped), stopped_detail(reason));
+}
+
+}  // namespace atl::manage

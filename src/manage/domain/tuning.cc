@@ -1,0 +1,132 @@
+#include "manage/domain/tuning.h"
+
+#include <sched.h>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "base/strings.h"
+#include "manage/domain/aliases.h"
+
+namespace atl::manage {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr u64 kAnswer_ns = 30'000'000'000;
+constexpr size_t kMaxCpu = 4096;
+
+Result<std::optional<u64>> limit_at(const Element& domain, std::string_view path) {
+  const Element* element = domain.find(path);
+  if (!element) return std::optional<u64>();
+  return std::optional(TRY(xml::size_text(*element, "KiB")));
+}
+
+Result<std::optional<i64>> integer_at(const Element& domain, std::string_view path) {
+  const Element* element = domain.find(path);
+  if (!element) return std::optional<i64>();
+  auto value = parse_i64(trim(element->text()));
+  if (!value) return xml_error(fmt::format("'{}' of <{}> is not a number", element->text(), path));
+  return std::optional(*value);
+}
+
+}  // namespace
+
+Status apply_group_tuning(const ControlGroup& group, const Element& domain) {
+  if (auto shares = TRY(integer_at(domain, "cputune/shares"))) TRY(group.set_cpu_shares(static_cast<u64>(*shares)));
+  if (auto quota = TRY(integer_at(domain, "cputune/global_quota"))) {
+    auto period = TRY(integer_at(domain, "cputune/global_period"));
+    TRY(group.set_cpu_quota(static_cast<u64>(period.value_or(100'000)), *quota));
+  }
+  if (auto limit = TRY(limit_at(domain, "memtune/hard_limit"))) TRY(group.set_memory_limit(limit));
+  if (auto limit = TRY(limit_at(domain, "memtune/soft_limit"))) TRY(group.set_memory_soft_limit(limit));
+  if (auto weight = TRY(integer_at(domain, "blkiotune/weight"))) TRY(group.set_blkio_weight(static_cast<u64>(*weight)));
+  return {};
+}
+
+Result<std::vector<bool>> parse_cpu_list(std::string_view text) {
+  std::vector<bool> cpus;
+  for (std::string_view part : split(text, ',')) {
+    part = trim(part);
+    const bool on = !part.starts_with('^');
+    if (!on) part.remove_prefix(1);
+    const size_t dash = part.find('-');
+    auto first = parse_u64(part.substr(0, dash));
+    auto last = dash == part.npos ? first : parse_u64(part.substr(dash + 1));
+    if (!first || !last || *first > *last || *last >= kMaxCpu) return xml_error(fmt::format("Failed to parse bitmap '{}'", text));
+    if (cpus.size() <= *last) cpus.resize(*last + 1);
+    for (u64 cpu = *first; cpu <= *last; ++cpu) cpus[cpu] = on;
+  }
+  return cpus;
+}
+
+Status pin_thread(int thread, const std::vector<bool>& cpus) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (size_t cpu = 0; cpu < cpus.size() && cpu < CPU_SETSIZE; ++cpu)
+    if (cpus[cpu]) CPU_SET(cpu, &set);
+  if (::sched_setaffinity(thread, sizeof set, &set) < 0) return os_error(fmt::format("cannot set CPU affinity on thread {}", thread));
+  return {};
+}
+
+Status apply_thread_tuning(const Element& domain, const RunningVm& vm) {
+  if (const std::string all = at(domain, "vcpu", "cpuset"); !all.empty()) {
+    const auto cpus = TRY(parse_cpu_list(all));
+    for (int thread : vm.vcpu_threads) TRY(pin_thread(thread, cpus));
+  }
+  const Element* tune = domain.child("cputune");
+  if (!tune) return {};
+  if (const Element* emulator = tune->child("emulatorpin")) {
+    const auto cpus = TRY(parse_cpu_list(emulator->attribute("cpuset")));
+    TRY(pin_thread(vm.process.pid, cpus));
+  }
+  for (const Element* pin : tune->children("vcpupin")) {
+    const u64 vcpu = TRY(xml::number(*pin, "vcpu", 0));
+    const auto cpus = TRY(parse_cpu_list(pin->attribute("cpuset")));
+    if (vcpu < vm.vcpu_threads.size()) TRY(pin_thread(vm.vcpu_threads[vcpu], cpus));
+  }
+  return {};
+}
+
+namespace {
+
+struct Rate {
+  std::string_view element, old_name;
+};
+// libvirt's <iotune> and QMP's block_set_io_throttle.
+constexpr Rate kRates[] = {{"total_bytes_sec", "bps"}, {"read_bytes_sec", "bps_rd"}, {"write_bytes_sec", "bps_wr"},
+                           {"total_iops_sec", "iops"}, {"read_iops_sec", "iops_rd"}, {"write_iops_sec", "iops_wr"}};
+struct Burst {
+  std::string_view element, name;
+};
+constexpr Burst kBursts[] = {{"total_bytes_sec_max", "bps_max"}, {"read_bytes_sec_max", "bps_rd_max"}, {"write_bytes_sec_max", "bps_wr_max"},
+                             {"total_iops_sec_max", "iops_max"}, {"read_iops_sec_max", "iops_rd_max"}, {"write_iops_sec_max", "iops_wr_max"},
+                             {"size_iops_sec", "iops_size"}};
+
+}  // namespace
+
+std::optional<std::string> io_throttle_arguments(const Element& disk) {
+  const Element* tune = disk.child("iotune");
+  if (!tune) return std::nullopt;
+  Json arguments = {{"id", alias_of(disk)}};
+  for (const auto& rate : kRates) arguments[std::string(rate.old_name)] = parse_u64(text_at(*tune, rate.element)).value_or(0);
+  for (const auto& burst : kBursts)
+    if (auto value = parse_u64(text_at(*tune, burst.element))) arguments[std::string(burst.name)] = *value;
+  return arguments.dump();
+}
+
+Status apply_monitor_tuning(const Element& domain, QmpClient& monitor) {
+  const Element& devices = devices_of(domain);
+  for (const Element* disk : devices.children("disk"))
+    if (auto arguments = io_throttle_arguments(*disk))
+      TRY(monitor.execute("block_set_io_throttle", Json::parse(*arguments, nullptr, false), kAnswer_ns));
+  for (const Element* graphics : devices.children("graphics"))
+    if (graphics->has_attribute("passwd"))
+      TRY(monitor.execute("set_password", {{"protocol", "vnc"}, {"password", graphics->attribute("passwd")}}, kAnswer_ns));
+  const u64 most = kib_at(domain, "memory"), now = kib_at(domain, "currentMemory");
+  const Element* balloon = devices.child("memballoon");
+  if (now < most && balloon && balloon->attribute("model") != "none") TRY(monitor.execute("balloon", {{"value", now * kKiB}}, kAnswer_ns));
+  return {};
+}
+
+}  // namespace atl::manage
