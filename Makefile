@@ -1,9 +1,14 @@
 # The two commands of the README, and their longer companions. Everything they do is a script that can be run by hand.
 
-.PHONY: run test test-long bench lint fuzz clean
+.PHONY: run install test test-long bench lint fuzz clean
 
 run:            ## install, build, prepare a guest and boot it to a shell
 	scripts/run-guest
+
+install:        ## programs, manual pages, systemd units and settings, below DESTDIR if that is set
+	scripts/install build
+	scripts/build release
+	cmake --install build
 
 test:           ## install, build and run every test
 	scripts/test
