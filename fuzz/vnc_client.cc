@@ -6,9 +6,17 @@
 extern "C" int LLVMFuzzerTestOneInput(const atl::u8* data, size_t size) {
   using namespace atl::display;
   static const Surface picture(100, 70);
-  static const vnc::Input input{.key = [](atl::u8, bool) {}, .pointer = [](atl::u32, atl::u32, atl::u8) {}};
+  static const vnc::Input input{.key = [](atl::u8, bool) {},
+                                .pointer = [](atl::u32, atl::u32, atl::u8) {},
+                                .move = [](atl::i32, atl::i32, atl::u8) {},
+                                .absolute = [] { return false; },
+                                .leds = [] { return atl::u8{3}; },
+                                .power = [](vnc::PowerAction) { return true; },
+                                .resize = [](atl::u32 width, atl::u32) { return width % 2 == 0; }};
   vnc::Settings settings;
-  vnc::Client client(settings, input, picture);
+  static const CursorShape cursor{.width = 4, .height = 2, .hot_x = 1, .hot_y = 1, .pixels = std::vector<atl::u32>(8, 0xff123456)};
+  settings.lossy = size > 0 && data[0] & 16;
+  vnc::Client client(settings, input, picture, cursor);
   // The handshake is over quickly; then messages.
   const atl::u8 hello[] = {'R', 'F', 'B', ' ', '0', '0', '3', '.', '0', '0', '8', '\n', 1, 1};
   const bool greeted = size == 0 || data[0] % 8 != 0;
