@@ -64,7 +64,7 @@ class Errors(Folder):
         (["-device", "virtio-blk-pci,drive=nope"], "nope"),
         (["-device", "virtio-rng-pci,addr=4", "-device", "virtio-rng-pci,addr=4"], "4"),
         (["-drive", "file=/nonexistent/disk,format=raw,if=virtio"], "/nonexistent/disk"),
-        (["-hda", "disk"], "-hda disk"),
+        (["-hda", "/nonexistent/disk"], "/nonexistent/disk"),
         (["-cpu", "foo"], "foo"),
         (["-cpu", "max,+foo"], "foo"),
         (["-m", "900T"], "-m 900T"),

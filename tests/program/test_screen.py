@@ -26,7 +26,9 @@ def read_png(path):
     return width, height, [raw[y * line + 1:(y + 1) * line] for y in range(height)]
 
 
-class Firmware(Folder):
+class Pc(Folder):
+    """A PC with a screen."""
+
     def start_pc(self, *args):
         _, self.qmp = self.start_with_qmp(*PC, *args)
 
@@ -43,6 +45,7 @@ class Firmware(Folder):
             time.sleep(0.1)
         return text
 
+class Firmware(Pc):
     def test_seabios_writes_to_the_screen(self):
         self.start_pc()
         text = self.wait_for_text("No bootable device.")

@@ -1,0 +1,75 @@
+"""Disks that boot, made without root and without loop devices: GRUB for BIOS and UEFI by its own mkimage."""
+
+import os
+import struct
+import subprocess
+import unittest
+
+SECTOR = 512
+BIOS_MODULES = ["biosdisk", "part_msdos", "fat", "normal", "echo", "sleep", "linux16", "linux", "test", "minicmd"]
+UEFI_MODULES = ["part_msdos", "fat", "normal", "echo", "sleep", "test", "minicmd"]
+
+
+def grub_folder(platform):
+    folder = f"/usr/lib/grub/{platform}"
+    if not os.path.isdir(folder):
+        raise unittest.SkipTest(f"no {folder}: grub-pc-bin and grub-efi-amd64-bin have it")
+    return folder
+
+
+def grub_image(folder, platform, modules, config):
+    """A GRUB program with `config` inside."""
+    with open(f"{folder}/load.cfg", "w") as file:
+        file.write(config)
+    out = f"{folder}/{platform}.img"
+    subprocess.run(["grub-mkimage", "-O", platform, "-p", "/boot/grub", "-c", f"{folder}/load.cfg", "-o", out, *modules], check=True)
+    return out
+
+
+def bios_disk(folder, config, files=()):
+    """A raw disk whose master boot record starts GRUB from the sectors behind it; `files` are copied to a FAT partition."""
+    grub = grub_folder("i386-pc")
+    with open(grub_image(folder, "i386-pc", BIOS_MODULES, config), "rb") as file:
+        core = bytearray(file.read())
+    with open(f"{grub}/boot.img", "rb") as file:
+        boot = bytearray(file.read(SECTOR))
+    sectors = (len(core) + SECTOR - 1) // SECTOR
+    # The core image's first sector loads the rest: a list of blocks that ends at its sector's end. GRUB's boot record format.
+    struct.pack_into("<QHH", core, 0x1f4, 2, sectors - 1, 0x820)
+    struct.pack_into("<Q", boot, 0x5c, 1)
+    boot[0x64] = 0xff  # the disk it was started from
+    boot[510:512] = b"\x55\xaa"
+    path = f"{folder}/bios.raw"
+    with open(path, "wb") as disk:
+        disk.write(boot)
+        disk.write(core)
+        disk.truncate((1 << 20) + (15 << 20))
+    if files:
+        add_partition(path, files)
+    return path
+
+
+def add_partition(path, files):
+    """One FAT partition from 1 MiB to the end."""
+    start, sectors = 2048, os.path.getsize(path) // SECTOR - 2048
+    with open(path, "r+b") as disk:
+        disk.seek(0x1be)
+        disk.write(struct.pack("<BBBBBBBBII", 0x80, 0, 1, 0, 0x0e, 0xfe, 0xff, 0xff, start, sectors))
+    partition = f"{path}@@{start * SECTOR}"
+    subprocess.run(["mformat", "-i", partition, "-T", str(sectors), "-h", "16", "-s", "63", "::"], check=True)
+    for file in files:
+        subprocess.run(["mcopy", "-i", partition, file, "::" + os.path.basename(file)], check=True)
+
+
+def uefi_disk(folder, config):
+    """A raw FAT file system with GRUB where UEFI looks on removable media."""
+    grub_folder("x86_64-efi")
+    image = grub_image(folder, "x86_64-efi", UEFI_MODULES, config)
+    path = f"{folder}/uefi.raw"
+    with open(path, "wb") as disk:
+        disk.truncate(64 << 20)
+    subprocess.run(["mformat", "-i", path, "-F", "-v", "ATOLL", "::"], check=True, stdout=subprocess.DEVNULL)
+    for name in ("::EFI", "::EFI/BOOT"):
+        subprocess.run(["mmd", "-i", path, name], check=True)
+    subprocess.run(["mcopy", "-i", path, image, "::EFI/BOOT/BOOTX64.EFI"], check=True)
+    return path
