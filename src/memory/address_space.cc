@@ -84,7 +84,8 @@ Status AddressSpace::check(const Region& region, RegionId self) const {
 }
 
 Result<RegionId> AddressSpace::add(Region region) {
-  CHECK((region.device != nullptr) != (region.ram != nullptr));
+  CHECK(region.device != nullptr || region.ram != nullptr);
+  CHECK(!(region.device && region.ram) || region.readonly);
   CHECK(!region.ram || range_fits(region.ram_offset, region.size, region.ram->size()));
   Lock lock(change_mutex_);
   TRY(check(region, 0));

@@ -39,7 +39,7 @@ struct IoEvent {
   bool operator==(const IoEvent&) const = default;
 };
 
-/// A window of an address space. Exactly one of `device` and `ram` is set.
+/// A window of an address space. One of `device` and `ram` is set; both for flash: RAM is read, the device is written.
 struct Region {
   std::string name;        // for mtree and errors
   u64 base = 0;

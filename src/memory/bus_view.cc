@@ -119,7 +119,10 @@ void BusView::write_within(const Slot* slot, u64 at, u64 value, unsigned width) 
   const Region& region = *slot->region;
   u64 offset = at - slot->base + slot->region_offset;
   if (region.ram) {
-    if (region.readonly) return;
+    if (region.readonly) {
+      if (region.device) region.device->bus_write(offset, value & byte_mask(width), width);
+      return;
+    }
     store_ram(region.ram->data() + region.ram_offset + offset, value, width);
     memory_->wrote(at, width);
   } else if (const IoEvent* event = matching_event(region, offset, value, width)) {
