@@ -50,7 +50,6 @@ const Key kKeys[] = {
     {"keepalive_interval", &rpc::Limits::keepalive_interval_s},
     {"keepalive_count", &rpc::Limits::keepalive_count},
     {"log_file", &Config::log_file},
-    {"kvm_fallback", &Config::kvm_fallback},
 };
 
 /// Reads one value off the front of `text`; nothing if it is malformed.

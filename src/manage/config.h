@@ -45,7 +45,6 @@ struct Config {
   std::vector<std::string> sasl_users;   // empty: all that authenticate
 
   std::string log_file;                  // "": standard error
-  bool kvm_fallback = true;              // domains of type kvm run on the software CPU where there is no KVM
 };
 
 /// Lines "key = value", value a number, a "string" or a list of strings; # begins a comment. Unknown keys and values of the
