@@ -12,6 +12,12 @@ namespace {
 
 constexpr size_t kMaxLineBytes = 64 * kKiB;
 
+/// Whether what follows the command's name after a slash is a format; to other commands it is a path.
+bool takes_format(std::string_view name) {
+  const auto* command = find_hmp_command(hmp_commands(), name);
+  return command && command->parameters.starts_with("/fmt");
+}
+
 /// "x/4xw 0x1000" and "x /4xw 0x1000" are the same.
 HmpArguments split_arguments(std::string_view& name, std::string_view rest) {
   HmpArguments arguments;
@@ -19,7 +25,7 @@ HmpArguments split_arguments(std::string_view& name, std::string_view rest) {
   if (slash != std::string_view::npos) {
     arguments.format = name.substr(slash + 1);
     name = name.substr(0, slash);
-  } else if (rest.starts_with('/')) {
+  } else if (rest.starts_with('/') && takes_format(name)) {
     size_t end = std::min(rest.find(' '), rest.size());
     arguments.format = rest.substr(1, end - 1);
     rest = trim(rest.substr(end));

@@ -41,6 +41,7 @@ TEST_F(HmpTest, ExpressionsKnowRegisters) {
 }
 
 TEST_F(HmpTest, ErrorsAreText) {
+  EXPECT_NE(run("screendump /nowhere/picture"), "Error: a file name is expected\r\n");  // a path, not a format
   EXPECT_EQ(run("foo"), "unknown command: 'foo'\r\n");
   EXPECT_EQ(run("info foo"), "unknown command: 'info foo'\r\n");
   EXPECT_EQ(run("x"), "Error: unexpected end of expression\r\n");
