@@ -4,6 +4,7 @@
 
 #include "base/endian.h"
 #include "devices/legacy/acpi_pm.h"
+#include "devices/legacy/hpet.h"
 #include "devices/legacy/i8042.h"
 #include "devices/legacy/manual_clock.h"
 #include "devices/legacy/pci_hotplug.h"
@@ -28,13 +29,14 @@ struct Parts {
   AcpiPm pm{irq, clock, system};
   PciHotplug hotplug{{.changed = [] {}, .eject = [](unsigned) {}}};
   Port92 port92{system};
+  Hpet hpet{clock, {irq, second_irq, irq, [](bool) {}}};
 
   struct Block {
     memory::BusDevice* registers;
     Device* device;
     u64 size;
   };
-  std::array<Block, 9> blocks() {
+  std::array<Block, 10> blocks() {
     return {{{&serial, &serial, Serial16550::kPorts},
              {&rtc, &rtc, Rtc::kPorts},
              {&keyboard, &keyboard, 1},
@@ -43,7 +45,8 @@ struct Parts {
              {&pm.gpe_ports(), &pm, AcpiPm::kGpePorts},
              {&pm.smi_ports(), &pm, AcpiPm::kSmiPorts},
              {&hotplug, &hotplug, PciHotplug::kPorts},
-             {&port92, &port92, 1}}};
+             {&port92, &port92, 1},
+             {&hpet, &hpet, 0x180}}};
   }
 };
 
@@ -55,13 +58,13 @@ void restore(Parts& parts, size_t block, std::span<const u8> state) {
 
 void access(Parts& parts, size_t block, const u8* step) {
   const Parts::Block target = parts.blocks()[block];
-  const unsigned width = std::min<unsigned>(1u << (step[0] & 3), target.size >= 4 ? 4 : static_cast<unsigned>(target.size));
-  const u64 offset = step[1] % (target.size - width + 1);
+  const unsigned width = std::min<unsigned>(1u << (step[0] & 3), target.size >= 0x100 ? 8 : target.size >= 4 ? 4 : static_cast<unsigned>(target.size));
+  const u64 offset = step[1] * (target.size >= 0x100 ? 4u : 1u) % (target.size - width + 1);
   const u64 value = load_le<u16>(step + 2) * u64{0x10001};
   switch (step[0] >> 2 & 3) {
     case 0: (void)target.registers->bus_read(offset, width); break;
     case 1: target.registers->bus_write(offset, value, width); break;
-    case 2: parts.clock.advance(value * 1000); break;
+    case 2: parts.clock.advance(value * (target.device == &parts.hpet ? 1 : 1000)); break;
     default: parts.backend.type(std::string(step[1] % 20, 'x')); break;
   }
 }

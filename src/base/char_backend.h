@@ -7,6 +7,8 @@
 #include <span>
 #include <string>
 
+#include "base/fd.h"
+#include "base/result.h"
 #include "base/types.h"
 
 namespace atl {
@@ -31,6 +33,9 @@ class CharBackend {
   virtual size_t write(std::span<const u8> data) = 0;
   /// The user can take input again (after can_receive gave 0). Any thread.
   virtual void accept_input() = 0;
+  /// Hands the connected socket over to a user that speaks a protocol of its own on it, with descriptors among the bytes. A
+  /// server waits for its client first. The error says why the back end cannot. Control thread.
+  virtual Result<Fd> take_connection() { return Error(ErrorKind::Unsupported, "chardev '" + id() + "' is not a socket"); }
   virtual const std::string& id() const = 0;
   /// As query-chardev shows it, e.g. "disconnected:unix:/run/x,server=on".
   virtual std::string describe() const = 0;

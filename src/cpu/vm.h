@@ -116,6 +116,8 @@ class Vm {
   virtual Result<std::unique_ptr<Vcpu>> create_vcpu(u32 index, const CpuidTable& cpuid) = 0;
   /// GSI 0 to 23. The reference is valid for the VM's life.
   virtual IrqLine& gsi(u32 number) = 0;
+  /// Whether the PIT's output reaches GSI 0: an HPET can take the line over. True at power-on and after reset_irqchip(). Any thread.
+  virtual void connect_pit(bool connected) { (void)connected; }
   /// Sends one message now. Any thread.
   virtual void send_msi(const MsiMessage& message) = 0;
   virtual Result<std::unique_ptr<MsiRoute>> create_msi_route() = 0;

@@ -8,6 +8,7 @@ namespace atl::machine {
 namespace {
 
 Result<std::unique_ptr<net::Backend>> open_network(Loop& loop, const NetConfig& config) {
+  if (std::holds_alternative<VhostUserNetOptions>(config.options)) return std::unique_ptr<net::Backend>();  // the card speaks to it
   if (const auto* user = std::get_if<net::UserOptions>(&config.options)) return net::create_user_backend(loop, *user);
   return net::create_tap_backend(loop, std::get<net::TapOptions>(config.options));
 }
@@ -52,6 +53,12 @@ Result<LoopThread*> BackEnds::iothread(const std::string& id) {
   return Error(ErrorKind::NotFound, fmt::format("Device '{}' not found", id));
 }
 
+Result<LoopThread*> BackEnds::own_thread(const std::string& user) {
+  auto& thread = iothreads_["device " + user];  // no id that an option could give
+  if (!thread) thread = TRY(LoopThread::start("IO " + user).context("start a thread for " + user));
+  return thread.get();
+}
+
 BackEnds::Network* BackEnds::find_network(const std::string& id) {
   auto found = std::ranges::find_if(networks_, [&](const Network& n) { return n.config.id == id; });
   return found == networks_.end() ? nullptr : &*found;
@@ -78,8 +85,18 @@ Result<net::Backend*> BackEnds::claim_network(const std::string& id, const std::
   Network* network = find_network(id);
   if (!network) return Error(ErrorKind::NotFound, fmt::format("Property 'netdev' can't find value '{}'", id));
   if (!network->user.empty()) return in_use("Netdev", id, network->user);
+  if (!network->backend) return Error(ErrorKind::Unsupported, fmt::format("netdev '{}' is of type vhost-user, which only virtio-net can use", id));
   network->user = user;
   return network->backend.get();
+}
+
+Result<std::optional<CharId>> BackEnds::claim_vhost_user(const std::string& id, const std::string& user) {
+  Network* network = find_network(id);
+  const auto* options = network ? std::get_if<VhostUserNetOptions>(&network->config.options) : nullptr;
+  if (!options) return std::optional<CharId>();
+  if (!network->user.empty()) return in_use("Netdev", id, network->user);
+  network->user = user;
+  return std::optional(options->chardev);
 }
 
 Status BackEnds::add_rng(const RngConfig& config) {

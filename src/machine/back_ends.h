@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,8 @@ class BackEnds {
   /// "" is the default I/O thread.
   Result<LoopThread*> iothread(const std::string& id);
   LoopThread& default_thread() { return *default_; }
+  /// A thread for one device whose work waits for another process.
+  Result<LoopThread*> own_thread(const std::string& user);
 
   BlockStore& blocks() { return *blocks_; }
   Status add_network(const NetConfig& config);
@@ -34,6 +37,8 @@ class BackEnds {
   Status remove_object(const std::string& id);
 
   Result<net::Backend*> claim_network(const std::string& id, const std::string& user);
+  /// The character back end of a network that is another process's; nothing if it is of another kind.
+  Result<std::optional<CharId>> claim_vhost_user(const std::string& id, const std::string& user);
   /// Entropy sources may have several users.
   Result<std::string> rng_path(const std::string& id) const;
   /// Frees all that `user` has claimed.
@@ -41,8 +46,9 @@ class BackEnds {
 
   struct Network {
     NetConfig config;
-    std::unique_ptr<net::Backend> backend;
+    std::unique_ptr<net::Backend> backend;  // nullptr: vhost-user
     std::string user;
+    std::string describe() const { return backend ? backend->describe() : "vhost-user"; }
   };
   const std::vector<Network>& networks() const { return networks_; }
 

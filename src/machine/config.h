@@ -73,9 +73,14 @@ struct ThrottleGroupConfig {
   block::ThrottleLimits limits;
 };
 
+/// A switch in another process, which reaches the guest's memory.
+struct VhostUserNetOptions {
+  std::string chardev;
+};
+
 struct NetConfig {
   std::string id;
-  std::variant<net::UserOptions, net::TapOptions> options;
+  std::variant<net::UserOptions, net::TapOptions, VhostUserNetOptions> options;
 };
 
 struct RngConfig {
@@ -148,6 +153,7 @@ struct Config {
   std::vector<IoThreadConfig> iothreads;
   std::vector<DeviceConfig> devices;            // -device, in order; -drive if=virtio and -nic are already turned into these
   bool acpi = true;
+  bool hpet = true;                             // high precision event timer, where the board has one
   bool start_paused = false;                    // -S
   bool no_reboot = false, no_shutdown = false;
   PanicAction panic_action = PanicAction::Shutdown;

@@ -15,6 +15,7 @@
 #include "machine/display_makers.h"
 #include "machine/nic_makers.h"
 #include "machine/usb_makers.h"
+#include "machine/vhost_makers.h"
 
 namespace atl::machine {
 
@@ -26,8 +27,6 @@ void hide_ring_features(const PropertyReader& p, devices::VirtioDevice& device) 
   device.hide_features(hidden);
 }
 
-namespace {
-
 using namespace devices;
 
 Result<u16> queue_size(const PropertyReader& p, std::string_view name) {
@@ -35,8 +34,6 @@ Result<u16> queue_size(const PropertyReader& p, std::string_view name) {
   if (size < 2 || size > 1024 || (size & (size - 1))) return p.refuse(name, "must be a power of 2 between 2 and 1024");
   return static_cast<u16>(size);
 }
-
-}  // namespace
 
 Result<block::ErrorPolicy> error_policy(const PropertyReader& p, std::string_view name, block::ErrorPolicy of_drive) {
   using enum block::ErrorPolicy;
@@ -95,6 +92,8 @@ Result<MadeDevice> make_net(const Order& order) {
   MadeDevice made;
   made.thread = &order.context.back_ends.default_thread();
   net::Backend* backend = nullptr;
+  if (const auto chardev = TRY(order.context.back_ends.claim_vhost_user(std::string(p.text("netdev")), order.user)))
+    return make_vhost_user_net(order, *chardev);
   if (!p.text("netdev").empty()) {
     backend = TRY(order.context.back_ends.claim_network(std::string(p.text("netdev")), order.user));
   }
@@ -108,7 +107,9 @@ Result<MadeDevice> make_net(const Order& order) {
   options.mergeable = p.flag("mrg_rxbuf");
   Loop& loop = made.thread->loop();
   made.device = made.thread->run_on([&]() -> std::unique_ptr<VirtioDevice> {
-    return std::make_unique<VirtioNet>(options, backend, loop, order.context.memory);
+    auto card = std::make_unique<VirtioNet>(options, backend, loop, order.context.memory);
+    made.set_link = [net = card.get()](bool up) { net->set_link(up); };
+    return card;
   });
   return made;
 }
@@ -239,7 +240,7 @@ Result<PlugRequest> plug_request(const PropertyReader& p) {
     request.firmware_name = "ethernet";
     request.firmware_tail = "/ethernet-phy@0";
   }
-  if (!request.type.starts_with("virtio-")) return request;
+  if (!request.type.starts_with("virtio-") && !request.type.starts_with("vhost-user-")) return request;
   if (p.text("disable-legacy") == "off") return p.refuse("disable-legacy", "the legacy interface is not implemented");
   if (p.flag("disable-modern")) return p.refuse("disable-modern", "the modern interface is the only one");
   if (auto vectors = p.optional_number("vectors")) request.vectors = static_cast<unsigned>(*vectors);
@@ -275,6 +276,9 @@ constexpr Maker kMakers[] = {{"i6300esb", make_watchdog},
                              {"ahci", make_ahci},
                              {"ich9-ahci", make_ahci},
                              {"virtio-net", make_net},
+                             {"vhost-user-fs", make_vhost_user_fs},
+                             {"virtio-vsock", make_vsock},
+                             {"vhost-vsock", refuse_kernel_vsock},
                              {"virtio-rng", make_rng},
                              {"virtio-balloon", make_balloon},
                              {"virtio-serial", make_serial},

@@ -52,6 +52,7 @@ struct MadeDevice {
   PlugRequest plug;
   devices::VirtioBalloon* balloon = nullptr;      // if it is one
   std::shared_ptr<devices::usb::Bus> usb_bus;     // if it has one of its own
+  std::function<void(bool up)> set_link = {};     // of a network card
 };
 
 /// `user` names the device in back ends' error texts; `ports` are the virtconsole and virtserialport devices of a
@@ -92,6 +93,8 @@ struct Order {
 Result<MadeDevice> make_watchdog(const Order& order);
 Result<MadeDevice> make_pvpanic(const Order& order);
 Result<MadeDevice> make_pci_bridge(const Order& order);
+/// What virtio queues may have: the error names the property.
+Result<u16> queue_size(const PropertyReader& properties, std::string_view name);
 /// Withholds the ring features that properties switch off.
 void hide_ring_features(const PropertyReader& properties, devices::VirtioDevice& device);
 

@@ -92,6 +92,11 @@ using enum PropertyType;
 #define GPU_PROPERTIES                                                                       \
   {"max_hostmem", Size, "268435456", "bytes of all pictures together"},                      \
   {"max_outputs", U32, "1", "screens"}
+#define FS_PROPERTIES                                                                        \
+  {"chardev", Chardev, "", "a socket on which the back end is found, such as virtiofsd"},    \
+  {"num-request-queues", U16, "1", "request queues"},                                        \
+  {"queue-size", U16, "128", "entries"},                                                     \
+  {"tag", String, "", "name that the guest mounts"}
 #define SERIAL_PROPERTIES {"max_ports", U32, "31", "ports on the controller"}
 
 constexpr PropertySpec kBlkPci[] = {BLK_PROPERTIES, VIRTIO_PROPERTIES, PCI_PROPERTIES};
@@ -138,6 +143,11 @@ constexpr PropertySpec kBalloonPci[] = {BALLOON_PROPERTIES, VIRTIO_PROPERTIES, P
 constexpr PropertySpec kBalloonMmio[] = {BALLOON_PROPERTIES, VIRTIO_PROPERTIES};
 constexpr PropertySpec kSerialPci[] = {SERIAL_PROPERTIES, VIRTIO_PROPERTIES, PCI_PROPERTIES};
 constexpr PropertySpec kSerialMmio[] = {SERIAL_PROPERTIES, VIRTIO_PROPERTIES};
+constexpr PropertySpec kFsPci[] = {FS_PROPERTIES, VIRTIO_PROPERTIES, PCI_PROPERTIES};
+constexpr PropertySpec kVsockPci[] = {{"guest-cid", U32, "", "context number of the guest, from 3 on"},
+                                      {"socket", String, "", "Unix socket of the host's programs"},
+                                      VIRTIO_PROPERTIES, PCI_PROPERTIES};
+constexpr PropertySpec kVhostVsock[] = {{"guest-cid", U32, "", "context number of the guest, from 3 on"}, VIRTIO_PROPERTIES, PCI_PROPERTIES};
 constexpr PropertySpec kPort[] = {{"bus", String, "", "a virtio-serial controller's bus: its id and .0"},
                                   {"chardev", Chardev, "", "id of a character back end"},
                                   {"name", String, "", "name that the guest finds the port by"},
@@ -157,6 +167,17 @@ constexpr PropertySpec kXhci[] = {PCI_PLACE, {"p2", U32, "4", "USB 2 ports"}, {"
   {"port", String, "", "port, with hubs on the way: 1 or 2.4"}
 constexpr PropertySpec kHid[] = {USB_PLACE, {"serial", String, "", "of the device"},
                                  {"usb_version", U32, "2", "1: full speed only"}};
+constexpr PropertySpec kUsbDisk[] = {USB_PLACE,
+                                     {"bootindex", U32, "", "place in firmware's boot order"},
+                                     {"drive", Drive, "", "id of a drive or block node"},
+                                     {"logical_block_size", Size, "512", "bytes"},
+                                     {"physical_block_size", Size, "512", "bytes"},
+                                     {"removable", Bool, "off", "the guest can eject the medium"},
+                                     {"rerror", String, "auto", "report, ignore, stop, auto"},
+                                     {"serial", String, "", "of the device"},
+                                     {"share-rw", Bool, "off", "other writers may open the disk"},
+                                     {"werror", String, "auto", "report, ignore, stop, enospc, auto"},
+                                     {"write-cache", OnOffAuto, "auto", "whether the disk has a volatile cache"}};
 constexpr PropertySpec kHub[] = {USB_PLACE, {"ports", U32, "8", "1 to 8"}};
 constexpr PropertySpec kRootPort[] = {PCI_PLACE,
                                       {"chassis", U16, "0", "number of the chassis that the slot is in"},
@@ -171,6 +192,7 @@ constexpr PropertySpec kPvpanic[] = {{"events", U32, "3", "events that are repor
                                      {"ioport", U32, "0x505", "port"}};
 constexpr PropertySpec kPvpanicPci[] = {PCI_PLACE, {"events", U32, "3", "events that are reported: 1 panicked, 2 crash kernel loaded"}};
 constexpr PropertySpec kTpm[] = {{"tpmdev", String, "", "id of a -tpmdev"}};
+constexpr PropertySpec kGeneration[] = {{"guid", String, "auto", "the ID; auto: a new one"}};
 constexpr PropertySpec kI6300esb[] = {PCI_PLACE};
 constexpr PropertySpec kDebugExit[] = {{"iobase", U32, "0x501", "port"}, {"iosize", U32, "2", "ports"}};
 constexpr PropertySpec kDebugCon[] = {{"chardev", Chardev, "", "id of a character back end"},
@@ -207,6 +229,7 @@ constexpr DeviceSpec kSpecs[] = {
     {"usb-hub", kControllers, "usb-bus", "USB hub", true, kHub},
     {"virtio-blk-device", kStorage, "virtio-bus", "Virtio disk over MMIO", false, kBlkMmio},
     {"virtio-blk-pci", kStorage, "PCI", "Virtio disk", true, kBlkPci},
+    {"vhost-user-fs-pci", kStorage, "PCI", "Shared file system of a vhost-user back end", true, kFsPci},
     {"virtio-scsi-device", kStorage, "virtio-bus", "Virtio SCSI controller over MMIO", false, kScsiMmio},
     {"virtio-scsi-pci", kStorage, "PCI", "Virtio SCSI controller", true, kScsiPci},
     {"e1000", kNetwork, "PCI", "Intel Gigabit Ethernet (82540EM)", true, kCard},
@@ -217,6 +240,7 @@ constexpr DeviceSpec kSpecs[] = {
     {"usb-kbd", kInput, "usb-bus", "USB keyboard", true, kHid},
     {"usb-mouse", kInput, "usb-bus", "USB mouse", true, kHid},
     {"usb-tablet", kInput, "usb-bus", "USB tablet", true, kHid},
+    {"usb-storage", kStorage, "usb-bus", "USB disk", true, kUsbDisk},
     {"virtconsole", kInput, "virtio-serial-bus", "Console port", false, kPort},
     {"virtio-serial-device", kInput, "virtio-bus", "Virtio console controller over MMIO", false, kSerialMmio},
     {"virtio-serial-pci", kInput, "PCI", "Virtio console controller", true, kSerialPci},
@@ -233,11 +257,15 @@ constexpr DeviceSpec kSpecs[] = {
     {"pvpanic", kMisc, "ISA", "Reports the crash of a guest's kernel", false, kPvpanic},
     {"pvpanic-pci", kMisc, "PCI", "Reports the crash of a guest's kernel", true, kPvpanicPci},
     {"tpm-crb", kMisc, "ISA", "TPM 2.0 with a command response buffer", false, kTpm},
+    {"tpm-tis", kMisc, "ISA", "TPM 2.0 with a FIFO", false, kTpm},
+    {"vmgenid", kMisc, "ISA", "VM generation ID", false, kGeneration},
     {"isa-debug-exit", kMisc, "ISA", "Ends the program with a status", false, kDebugExit},
     {"isa-debugcon", kMisc, "ISA", "Debug console", false, kDebugCon},
     {"pc-testdev", kMisc, "ISA", "Registers for bare-metal test suites", false, {}},
     {"virtio-balloon-device", kMisc, "virtio-bus", "Memory balloon over MMIO", false, kBalloonMmio},
     {"virtio-balloon-pci", kMisc, "PCI", "Memory balloon", true, kBalloonPci},
+    {"vhost-vsock-pci", kMisc, "PCI", "Sockets by the host's kernel; refused, see virtio-vsock-pci", false, kVhostVsock},
+    {"virtio-vsock-pci", kMisc, "PCI", "Sockets between guest and host, through a Unix socket", true, kVsockPci},
     {"virtio-rng-device", kMisc, "virtio-bus", "Entropy source over MMIO", false, kRngMmio},
     {"virtio-rng-pci", kMisc, "PCI", "Entropy source", true, kRngPci},
 };

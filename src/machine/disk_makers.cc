@@ -125,6 +125,28 @@ Result<MadeDisk> make_scsi(const DiskOrder& order) {
   return made;
 }
 
+Result<MadeDisk> make_usb_disk(const DiskOrder& order) {
+  const PropertyReader& p = order.properties;
+  TRY(check_medium(order));
+  ScsiUnitOptions o;
+  o.removable = p.flag("removable");
+  o.vendor = "QEMU";
+  o.product = "QEMU HARDDISK";
+  o.version = "2.5+";
+  o.serial = p.given("serial") ? std::string(p.text("serial")) : order.drive.config->serial;
+  o.block_bytes = static_cast<u32>(p.size("logical_block_size"));
+  o.physical_block_bytes = std::max(static_cast<u32>(p.size("physical_block_size")), o.block_bytes);
+  if (!is_power_of_two(o.block_bytes) || o.block_bytes < 512 || o.block_bytes > 4096)
+    return p.refuse("logical_block_size", "must be a power of 2 between 512 and 4096");
+  o.readonly = order.drive.config->mode.readonly && !order.drive.config->snapshot;
+  o.io = TRY(io_options(order));
+  MadeDisk made;
+  made.scsi = std::make_unique<ScsiUnit>(order.thread.loop(), std::move(o));
+  made.scsi->io().set_node(order.drive.root);
+  if (p.flag("removable")) made.removable = made.scsi.get();
+  return made;
+}
+
 Result<MadeDisk> make_floppy(const DiskOrder& order) {
   const bool readonly = order.drive.config && order.drive.config->mode.readonly && !order.drive.config->snapshot;
   MadeDisk made;
@@ -139,7 +161,7 @@ struct DiskMaker {
   std::string_view type;
   Result<MadeDisk> (*make)(const DiskOrder&);
 };
-constexpr DiskMaker kMakers[] = {{"floppy", make_floppy}, {"ide-cd", make_ide_cd}, {"ide-hd", make_ide_disk}, {"scsi-cd", make_scsi}, {"scsi-hd", make_scsi}};
+constexpr DiskMaker kMakers[] = {{"floppy", make_floppy}, {"ide-cd", make_ide_cd}, {"ide-hd", make_ide_disk}, {"scsi-cd", make_scsi}, {"scsi-hd", make_scsi}, {"usb-storage", make_usb_disk}};
 
 const DiskMaker* find_maker(std::string_view type) {
   for (const DiskMaker& maker : kMakers)

@@ -200,6 +200,7 @@ void MachineImpl::run_everything(std::optional<u32> only) {
 std::vector<devices::Device*> MachineImpl::all_devices() {
   std::vector<devices::Device*> all = board_->devices();
   for (auto& device : isa_devices_) all.push_back(device.get());
+  for (devices::Device* disk : media_->pausable()) all.push_back(disk);
   return all;
 }
 

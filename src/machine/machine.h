@@ -116,11 +116,15 @@ class Machine {
   virtual void report_write_threshold(std::string node_name, u64 exceeded, u64 threshold) = 0;
   virtual Status add_network(const NetConfig& network) = 0;
   virtual Status remove_network(const std::string& id) = 0;
+  /// Plugs a card's cable in or out; `name` is that of the card or of its network.
+  virtual Status set_link(const std::string& name, bool up) = 0;
   virtual Status add_rng(const RngConfig& rng) = 0;
   virtual Status remove_object(const std::string& id) = 0;
   virtual Status set_balloon(u64 target_bytes) = 0;
   virtual Result<u64> balloon_bytes() const = 0;
 
+  /// Of the vmgenid device; nothing without one.
+  virtual std::optional<std::string> generation_id() const { return std::nullopt; }
   virtual std::vector<CpuInfo> cpus() const = 0;
   virtual std::vector<BlockInfo> block_devices() const = 0;
   virtual std::vector<NetworkInfo> networks() const = 0;

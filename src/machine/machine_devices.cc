@@ -8,6 +8,8 @@
 #include "devices/legacy/pvpanic.h"
 #include "devices/legacy/test_device.h"
 #include "devices/legacy/tpm_crb.h"
+#include "devices/legacy/tpm_tis.h"
+#include "devices/legacy/vm_generation.h"
 #include "machine/boards/chipset.h"
 #include "machine/machine_impl.h"
 #include "machine/property_reader.h"
@@ -78,7 +80,7 @@ Status MachineImpl::plug(const DeviceConfig& device, bool hotplugged) {
     return std::move(placed).error();
   }
   if (made.usb_bus) usb_.add_bus(std::move(made.usb_bus), *placed);
-  plugged_.push_back({device, user, *placed, made.balloon, made.thread, false});
+  plugged_.push_back({device, user, *placed, made.balloon, made.thread, false, std::move(made.set_link)});
   disk_buses_.add(device.id, **placed, made.ata, made.scsi);
   return {};
 }
@@ -87,14 +89,37 @@ Status MachineImpl::plug(const DeviceConfig& device, bool hotplugged) {
 Status MachineImpl::plug_tpm(const DeviceConfig& device) {
   const PropertyReader p(device);
   if (p.text("tpmdev").empty()) return p.refuse("tpmdev", "must be given");
-  auto tpm = std::make_unique<devices::TpmCrb>(TRY(devices::SwtpmBackend::create(std::string(p.text("tpmdev")))));
-  TRY(memory_.add({.name = "tpm-crb", .base = devices::TpmCrb::kBase, .size = devices::TpmCrb::kBytes, .priority = 1, .device = tpm.get()}));
-  isa_devices_.push_back(std::move(tpm));
+  auto back_end = TRY(devices::SwtpmBackend::create(std::string(p.text("tpmdev"))));
+  auto keep = [this](auto tpm) -> Status {
+    using Tpm = std::remove_reference_t<decltype(*tpm)>;
+    TRY(memory_.add({.name = std::string(tpm->type()), .base = Tpm::kBase, .size = Tpm::kBytes, .priority = 1, .device = tpm.get()}));
+    isa_devices_.push_back(std::move(tpm));
+    return {};
+  };
+  if (device.type == "tpm-tis") return keep(std::make_unique<devices::TpmTis>(std::move(back_end)));
+  return keep(std::make_unique<devices::TpmCrb>(std::move(back_end)));
+}
+
+Status MachineImpl::plug_generation(const DeviceConfig& device) {
+  if (config_.board == BoardKind::Microvm) return Error(ErrorKind::Unsupported, "vmgenid: this machine's tables have no place for it");
+  if (generation_id()) return Error(ErrorKind::Exists, "at most one vmgenid device is permitted");
+  const PropertyReader p(device);
+  auto generation = std::make_unique<devices::VmGeneration>(TRY(devices::VmGeneration::parse(p.text("guid")).context("Property 'vmgenid.guid'")));
+  memory::Region region = TRY(generation->memory_region());
+  TRY(memory_.add(std::move(region)));
+  isa_devices_.push_back(std::move(generation));
   return {};
 }
 
+std::optional<std::string> MachineImpl::generation_id() const {
+  for (const auto& device : isa_devices_)
+    if (device->type() == "vmgenid") return static_cast<const devices::VmGeneration&>(*device).text();
+  return std::nullopt;
+}
+
 Status MachineImpl::plug_isa(const DeviceConfig& device) {
-  if (device.type == "tpm-crb") return plug_tpm(device);
+  if (device.type == "tpm-crb" || device.type == "tpm-tis") return plug_tpm(device);
+  if (device.type == "vmgenid") return plug_generation(device);
   const PropertyReader p(device);
   const std::string_view base_name = p.has("ioport") ? "ioport" : "iobase";
   const u64 base = p.number(base_name), size = device.type == "isa-debug-exit" ? p.number("iosize") : 1;
@@ -226,6 +251,15 @@ void MachineImpl::report_write_threshold(std::string node_name, u64 exceeded, u6
   post([this, node_name = std::move(node_name), exceeded, threshold] {
     emit({.kind = Event::Kind::BlockWriteThreshold, .node = node_name, .value = static_cast<i64>(exceeded), .threshold = threshold});
   });
+}
+
+Status MachineImpl::set_link(const std::string& name, bool up) {
+  for (const Plugged& p : plugged_) {
+    if (!p.set_link || (p.config.id != name && PropertyReader(p.config).text("netdev") != name) || name.empty()) continue;
+    p.set_link(up);
+    return {};
+  }
+  return Error(ErrorKind::NotFound, fmt::format("Device '{}' not found", name));
 }
 
 Status MachineImpl::set_balloon(u64 target_bytes) {

@@ -1,6 +1,7 @@
 // Disks and drives on the buses of controllers.
 #include <fmt/format.h>
 
+#include "devices/usb/storage.h"
 #include "machine/machine_impl.h"
 #include "machine/property_reader.h"
 
@@ -78,8 +79,44 @@ Status MachineImpl::plug_floppy(const DeviceConfig& device) {
   return board_->add_boot_device(static_cast<u32>(*boot_index), fmt::format("{}/floppy@{}", path, unit));
 }
 
+/// As firmware calls a device behind hubs: "hub@1/storage@2".
+std::string usb_path(std::string_view port) {
+  std::string out;
+  for (size_t dot = port.find('.'); dot != std::string_view::npos; dot = port.find('.')) {
+    out += fmt::format("hub@{}/", port.substr(0, dot));
+    port.remove_prefix(dot + 1);
+  }
+  return out + fmt::format("storage@{}", port);
+}
+
+Status MachineImpl::plug_usb_disk(const DeviceConfig& device, bool hotplugged) {
+  const PropertyReader p(device);
+  const std::string user = device.id.empty() ? fmt::format("/machine/unattached/disk[{}]", media_->states().size()) : device.id;
+  LoopThread& thread = back_ends_->default_thread();
+  MadeDisk made = TRY(make_disk(device, user, thread, maker_context(), {}));
+  auto disk = std::make_unique<devices::usb::Storage>(std::move(made.scsi), std::string(p.text("serial")));
+  devices::usb::Storage& storage = *disk;
+  std::unique_ptr<devices::usb::UsbDevice> built = std::move(disk);
+  auto place = usb_.attach(device, built);
+  if (!place) {
+    thread.run_on([&] { built.reset(); });
+    back_ends_->release(user);
+    return std::move(place).error();
+  }
+  thread.run_on([&] { made.root->on_resized = [unit = &storage.unit()] { unit->size_changed(); }; });
+  media_->add({.user = user, .home = made.drive, .node = made.node, .drive = made.removable, .thread = &thread, .controller = place->controller,
+               .pausable = &storage.pausable(), .io = &storage.unit().io(),
+               .detach = [bus = place->bus, &storage] { bus->unplug(storage); }});
+  const auto boot_index = p.optional_number("bootindex");
+  if (!boot_index || hotplugged) return {};
+  const std::string path = TRY(board_->firmware_path(*place->controller, "usb"));
+  return board_->add_boot_device(static_cast<u32>(*boot_index),
+                                 fmt::format("{}/{}/channel@0/disk@0,0", path, usb_path(place->bus->path_of(storage))));
+}
+
 Status MachineImpl::plug_disk(const DeviceConfig& device, bool hotplugged) {
   const PropertyReader p(device);
+  if (device.type == "usb-storage") return plug_usb_disk(device, hotplugged);
   if (device.type == "floppy") return plug_floppy(device);
   DiskPlace place;
   if (is_scsi_disk(device.type)) std::tie(place.bus, place.address) = TRY(scsi_place(p, disk_buses_));

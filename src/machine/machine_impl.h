@@ -50,6 +50,8 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   void report_write_threshold(std::string node_name, u64 exceeded, u64 threshold) override;
   Status add_network(const NetConfig& network) override { return back_ends_->add_network(network); }
   Status remove_network(const std::string& id) override { return back_ends_->remove_network(id); }
+  std::optional<std::string> generation_id() const override;
+  Status set_link(const std::string& name, bool up) override;
   Status add_rng(const RngConfig& rng) override { return back_ends_->add_rng(rng); }
   Status remove_object(const std::string& id) override { return back_ends_->remove_object(id); }
   Status set_balloon(u64 target_bytes) override;
@@ -85,6 +87,7 @@ class MachineImpl final : public Machine, public devices::SystemControl {
     devices::VirtioBalloon* balloon = nullptr;
     LoopThread* thread = nullptr;
     bool leaving = false;                   // the guest was asked to let go
+    std::function<void(bool up)> set_link = {};
   };
 
   MachineImpl(const Config& config, Loop& control, const std::map<CharId, CharBackend*>& chars)
@@ -130,11 +133,13 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   Status plug(const DeviceConfig& device, bool hotplugged);
   Status plug_isa(const DeviceConfig& device);
   Status plug_tpm(const DeviceConfig& device);
+  Status plug_generation(const DeviceConfig& device);
   /// Those of the board and those that -device put on the ISA bus.
   std::vector<devices::Device*> all_devices();
   Status plug_test_device();
   Status plug_disk(const DeviceConfig& device, bool hotplugged);
   Status plug_floppy(const DeviceConfig& device);
+  Status plug_usb_disk(const DeviceConfig& device, bool hotplugged);
   struct DiskPlace {
     const DiskBuses::Bus* bus = nullptr;
     unsigned unit = 0;             // ATA

@@ -15,6 +15,13 @@ std::vector<std::string> Media::remove_all_of(const devices::Device& controller)
   return users;
 }
 
+std::vector<devices::Device*> Media::pausable() const {
+  std::vector<devices::Device*> list;
+  for (const Slot& slot : slots_)
+    if (slot.pausable) list.push_back(slot.pausable);
+  return list;
+}
+
 namespace {
 
 /// Requests that are under way end first; new ones find no medium.

@@ -30,6 +30,7 @@ class Media {
     devices::RemovableDrive* drive = nullptr;  // nullptr: the medium stays
     LoopThread* thread = nullptr;
     const devices::Device* controller = nullptr;
+    devices::Device* pausable = nullptr;  // a disk that pauses by itself, not with its controller
     devices::DiskIo* io = nullptr;
     std::function<void()> detach;         // takes it off its bus, on the loop; null: it cannot leave while the machine runs
   };
@@ -42,6 +43,8 @@ class Media {
   bool has(const std::string& user) const {
     return std::ranges::find(slots_, user, &Slot::user) != slots_.end();
   }
+  /// Those that pause by themselves.
+  std::vector<devices::Device*> pausable() const;
   /// Takes a disk off its bus.
   Status remove(const std::string& user);
   /// Every disk, in the order of plugging.

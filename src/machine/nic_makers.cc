@@ -31,12 +31,21 @@ std::string find_rom(const std::string& name) {
   return {};
 }
 
-Result<std::unique_ptr<PciDevice>> build(std::string_view type, const MacAddress& mac, net::Backend* backend, Loop& loop, const MakerContext& context) {
+template <class Card>
+void keep(MadeDevice& made, std::unique_ptr<Card> card) {
+  made.set_link = [port = &card->port()](bool up) { port->set_link(up); };
+  made.pci = std::move(card);
+}
+
+Status build(std::string_view type, const MacAddress& mac, net::Backend* backend, const MakerContext& context, MadeDevice& made) {
+  Loop& loop = made.thread->loop();
   if (type == "rtl8139") {
-    return std::make_unique<Rtl8139>(mac, Rtl8139::Wiring{.memory = context.memory, .clock = context.clock, .backend = backend, .loop = loop});
+    keep(made, std::make_unique<Rtl8139>(mac, Rtl8139::Wiring{.memory = context.memory, .clock = context.clock, .backend = backend, .loop = loop}));
+    return {};
   }
   const E1000Model model = type == "e1000e" ? E1000Model::I82574 : E1000Model::I82540;
-  return TRY(E1000::create(model, mac, {.vm = context.vm, .memory = context.memory, .backend = backend, .loop = loop}));
+  keep(made, TRY(E1000::create(model, mac, {.vm = context.vm, .memory = context.memory, .backend = backend, .loop = loop})));
+  return {};
 }
 
 }  // namespace
@@ -77,7 +86,7 @@ Result<MadeDevice> make_emulated_card(const PropertyReader& p, const std::string
   net::Backend* backend = nullptr;
   if (!p.text("netdev").empty()) backend = TRY(context.back_ends.claim_network(std::string(p.text("netdev")), user));
   const MacAddress mac = TRY(card_address(p, user, context));
-  made.pci = TRY(made.thread->run_on([&] { return build(p.device().type, mac, backend, made.thread->loop(), context); }));
+  TRY(made.thread->run_on([&] { return build(p.device().type, mac, backend, context, made); }));
   return made;
 }
 

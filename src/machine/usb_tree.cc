@@ -55,6 +55,15 @@ void UsbTree::remove_bus(const Device* controller) {
 }
 
 Status UsbTree::plug(const DeviceConfig& device, display::InputRouter& router) {
+  auto built = TRY(build(PropertyReader(device), router));
+  usb::UsbDevice& plugged = *built;
+  auto place = attach(device, built);
+  if (place) return {};
+  plugged.leaving();
+  return std::move(place).error();
+}
+
+Result<UsbTree::Place> UsbTree::attach(const DeviceConfig& device, std::unique_ptr<usb::UsbDevice>& built) {
   const PropertyReader p(device);
   const std::string name(p.text("bus")), port(p.text("port"));
   if (buses_.empty()) return Error(ErrorKind::NotFound, fmt::format("No 'usb-bus' bus found for device '{}'", device.type));
@@ -64,11 +73,9 @@ Status UsbTree::plug(const DeviceConfig& device, display::InputRouter& router) {
     auto roomy = std::ranges::find_if(buses_, [](const Entry& e) { return e.bus->has_room(); });
     bus = roomy == buses_.end() ? buses_.front().bus : roomy->bus;
   }
-  auto built = TRY(build(p, router));
-  usb::UsbDevice& plugged = *built;
-  auto status = bus->plug(built, device.id, port);
-  if (!status) plugged.leaving();
-  return status;
+  TRY(bus->plug(built, device.id, port));
+  auto entry = std::ranges::find_if(buses_, [&](const Entry& e) { return e.bus == bus; });
+  return Place{std::move(bus), entry->controller};
 }
 
 std::pair<usb::Bus*, usb::UsbDevice*> UsbTree::find_device(const std::string& id) const {

@@ -29,6 +29,12 @@ class UsbTree {
 
   /// Builds the device and plugs it into bus= and port=, or where there is room. `router` outlives it.
   Status plug(const DeviceConfig& device, display::InputRouter& router);
+  /// The same for a device that has been built; it is left alone on an error.
+  struct Place {
+    std::shared_ptr<devices::usb::Bus> bus;
+    const devices::Device* controller = nullptr;
+  };
+  Result<Place> attach(const DeviceConfig& device, std::unique_ptr<devices::usb::UsbDevice>& built);
   /// Takes the device with this id out at once. False: there is none.
   bool unplug(const std::string& id);
   bool has(const std::string& id) const { return !id.empty() && find_device(id).first; }

@@ -1,5 +1,6 @@
 """Booting the stock guests: one command line in, what the guest said out."""
 
+import gzip
 import os
 import shlex
 import subprocess
@@ -18,6 +19,15 @@ def kernel_args(command, suffix="", append=""):
             raise unittest.SkipTest(f"no {name}{suffix}: scripts/make-guest could not make it")
     line = f'console=ttyS0 quiet panic=-1 {append} atoll.run="{command}"'
     return ["-kernel", f"{GUESTS}/vmlinuz{suffix}", "-initrd", f"{GUESTS}/initrd{suffix}", "-append", line]
+
+
+def has_module(suffix, name):
+    """Whether the stock guest brings a kernel module; guests made earlier may lack newer ones."""
+    path = f"{GUESTS}/initrd{suffix}"
+    if not os.path.exists(path):
+        return False
+    with gzip.open(path) as archive:
+        return f"lib/modules/{name}.ko\0".encode() in archive.read()
 
 
 def run(args, timeout=240, status=0, wrapper=()):

@@ -22,6 +22,29 @@ class Tables(unittest.TestCase):
             self.assertIn(wanted, text)
 
 
+    CLOCKS = "cat /sys/devices/system/clocksource/clocksource0/available_clocksource; grep -c hpet /proc/timer_list"
+
+    def test_the_kernel_finds_the_event_timers_and_the_generation_id(self):
+        guid = "324e6eaf-d1d1-4bf6-bf41-b9bb6c91fb87"
+        text = boot(self.CLOCKS + "; grep -a -o HPET /sys/firmware/acpi/tables/HPET; cd /sys/bus/acpi/drivers/vmgenid && ls | grep ^ATOL0001",
+                    "-device", f"vmgenid,guid={guid}", suffix="-drivers", append="clocksource=hpet")
+        self.assertRegex(text, r"(?m)^.*\bhpet\b.*acpi_pm")
+        self.assertRegex(text, r"(?m)^HPET")
+        self.assertRegex(text, r"(?m)^ATOL0001:00")
+
+    def test_the_event_timers_can_be_left_out(self):
+        for options in (("-M", "hpet=off"), ("-no-hpet",)):
+            with self.subTest(options):
+                text = boot(self.CLOCKS.replace("grep -c", "! grep -q"), *options)
+                self.assertNotIn("hpet", text)
+
+    def test_a_kernel_without_a_local_timer_ticks_by_the_event_timers(self):
+        text = boot("for i in 1 2 3; do usleep 300000; done; grep timer /proc/interrupts; grep 'Clock Event Device: hpet' /proc/timer_list",
+                    append="nolapic_timer clocksource=hpet")
+        self.assertIn("Clock Event Device: hpet", text)
+        self.assertRegex(text, r"(?m)^ *0: +[1-9][0-9]+ ")
+
+
 @unittest.skipUnless(shutil.which("swtpm"), "package swtpm is missing")
 class Tpm(unittest.TestCase):
     def setUp(self):
@@ -38,13 +61,12 @@ class Tpm(unittest.TestCase):
             time.sleep(0.05)
 
     def test_the_kernel_drives_swtpm(self):
-        for board in ("pc", "q35"):
-            with self.subTest(board=board):
-                if board == "q35":
-                    self.doCleanups()
-                    self.setUp()
+        for board, device in (("pc", "tpm-crb"), ("q35", "tpm-crb"), ("pc", "tpm-tis")):
+            with self.subTest(board=board, device=device):
+                self.doCleanups()
+                self.setUp()
                 text = boot("cat /sys/class/tpm/tpm0/tpm_version_major /sys/class/tpm/tpm0/pcr-sha256/0", "-chardev", f"socket,id=c,path={self.socket}",
-                            "-tpmdev", "emulator,id=t,chardev=c", "-device", "tpm-crb,tpmdev=t", machine=board)
+                            "-tpmdev", "emulator,id=t,chardev=c", "-device", f"{device},tpmdev=t", machine=board)
                 self.assertRegex(text, r"(?m)^2\s")
                 self.assertIn("0" * 64, text)
 

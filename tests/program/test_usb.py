@@ -5,7 +5,7 @@ import subprocess
 import tempfile
 import unittest
 
-from guest import VMM, kernel_args
+from guest import VMM, boot, kernel_args
 from qmp_client import Qmp
 
 # x, y and left button of a tablet, in the order in which Linux tells them: type, code, value of each event.
@@ -52,6 +52,46 @@ class Usb(unittest.TestCase):
         for event in EXPECTED:
             self.assertIn(event, text)
 
+    def disk(self, name, text, blocks=8192):
+        path = os.path.join(self.enterContext(tempfile.TemporaryDirectory()), name)
+        with open(path, "wb") as file:
+            file.write(text.encode().ljust(512, b"\0") + bytes(512 * (blocks - 1)))
+        return path
+
+    def check_disk(self, *options):
+        """The guest reads the disk's start, writes its end, and reads that back."""
+        path = self.disk("disk", "on a stick")
+        text = boot("until [ -b /dev/sda ]; do sleep 1; done; head -c 10 /dev/sda; echo; cat /sys/block/sda/device/vendor /sys/block/sda/size; "
+                    "dd if=/dev/urandom of=/tmp/x bs=1M count=1 2>/dev/null; dd if=/tmp/x of=/dev/sda bs=1M seek=3 conv=fsync 2>/dev/null; "
+                    "echo 3 >/proc/sys/vm/drop_caches; dd if=/dev/sda bs=1M skip=3 2>/dev/null | cmp - /tmp/x && echo same",
+                    "-drive", f"if=none,id=d,file={path},format=raw", *options, suffix="-drivers")
+        self.assertIn("on a stick", text)
+        self.assertRegex(text, r"(?m)^QEMU")
+        self.assertRegex(text, r"(?m)^8192\s")
+        self.assertRegex(text, r"(?m)^same")
+        with open(path, "rb") as file:
+            file.seek(3 << 20)
+            self.assertNotEqual(file.read(1 << 20), bytes(1 << 20))
+
+    def test_disk_on_uhci(self):
+        self.check_disk("-usb", "-device", "usb-storage,drive=d")
+
+    def test_disk_on_ehci(self):
+        self.check_disk("-device", "usb-ehci,id=usb", "-device", "usb-storage,drive=d,bus=usb.0")
+
+    def test_disk_on_xhci(self):
+        self.check_disk("-device", "qemu-xhci,id=usb", "-device", "usb-storage,drive=d,bus=usb.0,serial=STICK-1")
+
+    def test_a_disk_comes_and_goes(self):
+        qmp = self.start("until [ -e /sys/bus/usb/drivers/hub/*:1.0 ]; do sleep 1; done; echo booted; "
+                         "until [ -b /dev/sda ]; do sleep 1; done; head -c 10 /dev/sda; echo; while [ -b /dev/sda ]; do sleep 1; done; echo disk went",
+                         "-device", "qemu-xhci,id=usb", "-drive", f"if=none,id=d,file={self.disk('disk', 'hot stick')},format=raw")
+        self.read_until("booted")
+        qmp.command("device_add", driver="usb-storage", id="stick", drive="d")
+        self.read_until("hot stick")
+        qmp.command("device_del", id="stick")
+        self.read_until("disk went")
+
     def test_tablet_on_uhci(self):
         self.check_tablet("-usb", "-device", "usb-tablet,id=input0")
 
@@ -72,8 +112,8 @@ class Usb(unittest.TestCase):
         self.assertIn("Port 1, Speed 12 Mb/s", qmp.command("human-monitor-command", command_line="info usb"))
 
     def test_devices_come_and_go_behind_a_hub(self):
-        # Not on xHCI: Linux suspends an idle hub there, and remote wake-up is missing.
-        for controller, bus in (("piix3-usb-uhci,id=u", "u.0"),):
+        # On xHCI, Linux lets an idle hub sleep: the hub wakes it.
+        for controller, bus in (("piix3-usb-uhci,id=u", "u.0"), ("qemu-xhci,id=u", "u.0")):
             with self.subTest(controller):
                 qmp = self.start("until [ -e /sys/bus/usb/drivers/hub/*:1.0 ]; do sleep 1; done; echo booted; "
                                  "until grep -q USB.Keyboard /proc/bus/input/devices; do sleep 1; done; echo keyboard came; "

@@ -99,12 +99,22 @@ class SocketChardev final : public Chardev {
   void detach() override { channel_->set_frontend({}); }
   size_t write(std::span<const u8> data) override { return channel_->write(data); }
   void accept_input() override { channel_->accept_input(); }
+  Result<Fd> take_connection() override {
+    auto refuse = [&](std::string_view why) { return Error(ErrorKind::Unsupported, fmt::format("chardev '{}': {}", config_.id, why)); };
+    if (config_.path.empty() && config_.fd < 0) return refuse("descriptors cannot be passed over TCP");
+    if (config_.reconnect_seconds) return refuse("reconnect= is not supported for a vhost-user connection");
+    if (config_.server && !connection_) TRY(wait_for_client());
+    if (!connection_) return refuse("is not connected, or in use");
+    channel_->close();
+    taken_ = true;
+    return std::move(connection_);
+  }
   const std::string& id() const override { return config_.id; }
   std::string describe() const override {
     std::string text = address_text(config_) + (config_.server ? ",server=on" : "");
-    return channel_->is_open() ? text : "disconnected:" + text;
+    return channel_->is_open() || taken_ ? text : "disconnected:" + text;
   }
-  bool frontend_open() const override { return channel_->has_frontend(); }
+  bool frontend_open() const override { return channel_->has_frontend() || taken_; }
   void drain(u64 timeout_ns) override { channel_->drain(timeout_ns); }
   bool is_waiting() const override { return config_.server && config_.wait && !had_client_; }
   Fd take_received_fd() override { return channel_->take_received_fd(); }
@@ -122,6 +132,14 @@ class SocketChardev final : public Chardev {
 
   void listen() {
     listen_watch_ = std::make_unique<Loop::Watch>(channel_->loop(), listener_.get(), POLLIN, [this](u32) { accept_client(); });
+  }
+
+  Status wait_for_client() {
+    constexpr int kPatience_ms = 60'000;
+    pollfd ready{listener_.get(), POLLIN, 0};
+    if (::poll(&ready, 1, kPatience_ms) > 0) accept_client();
+    if (connection_) return {};
+    return Error(ErrorKind::Io, fmt::format("chardev '{}': nobody has connected to {}", config_.id, address_text(config_)));
   }
 
   void accept_client() {
@@ -160,6 +178,7 @@ class SocketChardev final : public Chardev {
   Fd listener_, connection_;
   bool owns_path_ = false;
   bool had_client_ = false;
+  bool taken_ = false;  // another one speaks over the connection
   std::unique_ptr<Loop::Watch> listen_watch_;
   std::unique_ptr<Channel> channel_;
   Loop::Timer retry_;

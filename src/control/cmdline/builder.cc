@@ -35,7 +35,7 @@ struct FixedSwitch {
   bool pc, microvm;
 };
 constexpr FixedSwitch kFixedSwitches[] = {
-    {"usb", false, false}, {"vmport", false, false}, {"hpet", false, false}, {"smm", false, false},
+    {"usb", false, false}, {"vmport", false, false}, {"smm", false, false},
     {"graphics", false, false}, {"nvdimm", false, false}, {"sata", false, false}, {"pcie", false, false},
     {"igd-passthru", false, false}, {"suppress-vmdesc", false, false}, {"i8042", true, true},
     {"pit", true, false}, {"pic", true, false}, {"x-option-roms", false, false},
@@ -89,6 +89,10 @@ Status read_machine_properties(KeyValues& values, Builder& b) {
   }
   b.usb = TRY(values.take_bool("usb", b.usb));
   config.acpi = TRY(values.take_bool("acpi", config.acpi));
+  if (config.board == machine::BoardKind::Microvm) config.hpet = false;
+  const bool hpet = TRY(values.take_bool("hpet", config.hpet));
+  if (hpet && config.board == machine::BoardKind::Microvm) return invalid_option("'hpet=on' is not supported by this machine");
+  config.hpet = hpet;
   config.ram.merge = TRY(values.take_bool("mem-merge", config.ram.merge));
   config.ram.dump = TRY(values.take_bool("dump-guest-core", config.ram.dump));
   TRY(use_memory_backend(values, b));

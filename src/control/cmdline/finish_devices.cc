@@ -39,6 +39,10 @@ Status Builder::finish_networks() {
   std::set<std::string> ids;
   for (const auto& network : config().networks)
     if (!ids.insert(network.id).second) return invalid_option(fmt::format("Duplicate ID '{}' for netdev", network.id));
+  for (auto& network : config().networks) {
+    if (auto* peer = std::get_if<machine::VhostUserNetOptions>(&network.options))
+      peer->chardev = TRY(use_chardev(peer->chardev).context(fmt::format("-netdev {}", network.id)));
+  }
   for (const auto& nic : nics) {
     DeviceConfig device{.type = machine_device(nic.model.empty() || nic.model == "virtio" ? "virtio-net" : nic.model), .id = nic.id};
     device.properties.emplace_back("netdev", nic.backend);

@@ -17,6 +17,7 @@ Status option_enable_kvm(Builder&, const OptionUse&);
 Status option_cpu(Builder&, const OptionUse&);
 Status option_smp(Builder&, const OptionUse&);
 Status option_no_acpi(Builder&, const OptionUse&);
+Status option_no_hpet(Builder&, const OptionUse&);
 /// The accelerators of "kvm:tcg", tried in order.
 Result<std::vector<machine::AcceleratorChoice>> accelerators_from_list(std::string_view list);
 

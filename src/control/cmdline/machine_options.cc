@@ -181,4 +181,9 @@ Status option_no_acpi(Builder& b, const OptionUse&) {
   return {};
 }
 
+Status option_no_hpet(Builder& b, const OptionUse&) {
+  b.config().hpet = false;
+  return {};
+}
+
 }  // namespace atl::control

@@ -24,7 +24,10 @@ Result<std::string> add_backend(Builder& b, KeyValues values, std::string id) {
   values.set("id", generated ? "generated" : id);
   auto config = TRY(net_from_values(std::move(values)));
   config.id = id;
-  std::visit([&](auto& options) { options.id = id; }, config.options);
+  auto name = [&](auto& options) {
+    if constexpr (requires { options.id; }) options.id = id;
+  };
+  std::visit(name, config.options);
   b.config().networks.push_back(std::move(config));
   return id;
 }
@@ -34,7 +37,7 @@ Result<std::string> add_backend(Builder& b, KeyValues values, std::string id) {
 Status option_netdev(Builder& b, const OptionUse& use) {
   KeyValues values = TRY(parse_option_value(use.value, "type"));
   if (values.asks_help()) {
-    b.line.text = "Available netdev backend types:\nuser\ntap\n";
+    b.line.text = "Available netdev backend types:\nuser\ntap\nvhost-user\n";
     return {};
   }
   b.config().networks.push_back(TRY(net_from_values(std::move(values))));

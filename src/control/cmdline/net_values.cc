@@ -91,6 +91,13 @@ Result<net::TapOptions> tap_from_values(KeyValues& values, const std::string& id
   return tap;
 }
 
+Result<machine::VhostUserNetOptions> vhost_user_from_values(KeyValues& values) {
+  machine::VhostUserNetOptions options{.chardev = TRY(values.take_required("chardev"))};
+  values.take_bool("vhostforce", true).value_or(true);  // QEMU took it and had no choice either
+  if (TRY(values.take_u64("queues", 1)) != 1) return invalid("queues= supports 1 only");
+  return options;
+}
+
 }  // namespace
 
 Result<machine::NetConfig> net_from_values(KeyValues values) {
@@ -100,6 +107,7 @@ Result<machine::NetConfig> net_from_values(KeyValues values) {
   TRY(check_id(config.id));
   if (type == "user") config.options = TRY(user_from_values(values, config.id));
   else if (type == "tap") config.options = TRY(tap_from_values(values, config.id));
+  else if (type == "vhost-user") config.options = TRY(vhost_user_from_values(values));
   else return invalid(fmt::format("Parameter 'type' does not accept value '{}'", type));
   TRY(values.expect_empty());
   return config;

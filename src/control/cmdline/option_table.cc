@@ -84,7 +84,7 @@ constexpr Option kOptions[] = {
     {"action", "[reboot=...][,shutdown=...][,panic=...][,watchdog=...]", option_action, "what reboots, power-offs, crashes and watchdogs lead to"},
     {"watchdog-action", "reset|shutdown|poweroff|pause|debug|none|inject-nmi", option_watchdog_action, "what a watchdog leads to"},
     {"no-acpi", "", option_no_acpi, "no ACPI tables"},
-    {"no-hpet", "", option_nothing, "there is no HPET anyway"},
+    {"no-hpet", "", option_no_hpet, "no high precision event timer"},
     {"pidfile", "file", option_pidfile, "write the process id there"},
     {"daemonize", "", option_daemonize, "go to the background once the VM is ready"},
     {"sandbox", "on[,obsolete=allow|deny][,spawn=allow|deny]...", option_sandbox, "a filter of system calls"},

@@ -80,6 +80,15 @@ Status netdev_add(HmpContext& c, Arguments arguments) {
 
 Status netdev_del(HmpContext& c, Arguments arguments) { return c.vm.machine().remove_network(std::string(arguments.text)); }
 
+/// set_link NAME on|off
+Status set_link(HmpContext& c, Arguments arguments) {
+  const size_t space = arguments.text.find_last_of(' ');
+  if (space == std::string_view::npos) return invalid("set_link: a name and on or off are expected");
+  const auto up = parse_bool(trim(arguments.text.substr(space + 1)));
+  if (!up) return invalid("Error: invalid option, on or off are expected");
+  return c.vm.machine().set_link(std::string(trim(arguments.text.substr(0, space))), *up);
+}
+
 Status object_add(HmpContext& c, Arguments arguments) {
   KeyValues values = TRY(KeyValues::parse(arguments.text, "qom-type"));
   return c.vm.add_object(std::move(values));
@@ -139,6 +148,7 @@ constexpr HmpCommand kCommands[] = {
     {"quit|q", "", "quit the emulator", quit},
     {"screendump", "filename [-f format]", "save the screen into a PPM or PNG file", hmp_screendump},
     {"sendkey", "keys [hold_ms]", "send keys to the VM (e.g. 'sendkey ctrl-alt-f1', default hold time=100 ms)", hmp_sendkey},
+    {"set_link", "name on|off", "change the link status of a network adapter", set_link},
     {"set_password", "vnc password", "set the password of new viewers", hmp_set_password},
     {"stop|s", "", "stop emulation", stop},
     {"system_powerdown", "", "send system power down event", system_powerdown},

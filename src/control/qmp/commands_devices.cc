@@ -25,6 +25,12 @@ Reply query_chardev(QmpContext& c, const Json&) {
   return list;
 }
 
+Reply query_vm_generation_id(QmpContext& c, const Json&) {
+  const auto id = c.vm.machine().generation_id();
+  if (!id) return Error(ErrorKind::NotFound, "VM Generation ID device not found");
+  return Json{{"guid", *id}};
+}
+
 Reply ringbuf_read(QmpContext& c, const Json& arguments) {
   const auto& name = arguments["device"].get_ref<const std::string&>();
   if (text_argument(arguments, "format", "utf8") != "utf8") return Error(ErrorKind::Invalid, "Parameter 'format' supports 'utf8' only");
@@ -50,6 +56,10 @@ Reply netdev_add(QmpContext& c, const Json& arguments) { return done(c.vm.add_ne
 
 Reply netdev_del(QmpContext& c, const Json& arguments) {
   return done(c.vm.machine().remove_network(arguments["id"].get_ref<const std::string&>()));
+}
+
+Reply set_link(QmpContext& c, const Json& arguments) {
+  return done(c.vm.machine().set_link(arguments["name"].get_ref<const std::string&>(), arguments["up"].get<bool>()));
 }
 
 Reply object_add(QmpContext& c, const Json& arguments) { return done(c.vm.add_object(key_values_from_json(arguments))); }
@@ -108,6 +118,7 @@ Reply add_fd(QmpContext& c, const Json& arguments) {
 
 constexpr QmpCommand kCommands[] = {
     {"query-chardev", "", query_chardev},
+    {"query-vm-generation-id", "", query_vm_generation_id},
     {"query-iothreads", "", query_iothreads},
     {"ringbuf-read", "device:s size:i format?:s", ringbuf_read, "DeviceNotFound"},
     {"device_add", "*", device_add},
@@ -115,6 +126,7 @@ constexpr QmpCommand kCommands[] = {
     {"device-list-properties", "typename:s", device_list_properties, "DeviceNotFound"},
     {"netdev_add", "*", netdev_add},
     {"netdev_del", "id:s", netdev_del, "DeviceNotFound"},
+    {"set_link", "name:s up:b", set_link, "DeviceNotFound"},
     {"object-add", "*", object_add},
     {"object-del", "id:s", object_del},
     {"getfd", "fdname:s", getfd},

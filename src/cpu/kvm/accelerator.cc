@@ -54,6 +54,7 @@ class KvmMachine final : public Vm {
   CpuidLimits cpuid_limits() const override { return {.supported = supported_, .accelerator = "kvm"}; }
   Result<std::unique_ptr<Vcpu>> create_vcpu(u32 index, const CpuidTable& cpuid) override;
   IrqLine& gsi(u32 number) override { return irqchip_->gsi(number); }
+  void connect_pit(bool connected) override { irqchip_->connect_pit(connected); }
   void send_msi(const MsiMessage& message) override { (void)shared_.fd.signal_msi(message.address, message.data); }
   Result<std::unique_ptr<MsiRoute>> create_msi_route() override { return std::make_unique<KvmMsiRoute>(shared_.fd); }
   void pause_clock() override;

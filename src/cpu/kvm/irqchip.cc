@@ -58,7 +58,6 @@ Status KernelIrqchip::route() {
       u32 chip = gsi < 8 ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE;
       routes.push_back(chip_route(gsi, chip, gsi % 8));
     }
-    if (full && gsi == kTimerPin) continue;  // that pin belongs to the timer
     routes.push_back(chip_route(gsi, KVM_IRQCHIP_IOAPIC, full && gsi == kTimerGsi ? kTimerPin : gsi));
   }
   return vm_.set_gsi_routing(routes);
@@ -80,6 +79,14 @@ Status KernelIrqchip::write(const State& state) {
   }
   if (kind_ == IrqChip::Full) TRY(vm_.set_pit(state.pit));
   return {};
+}
+
+/// Only fails where the kernel has no PIT.
+void KernelIrqchip::connect_pit(bool connected) {
+  auto pit = vm_.pit();
+  if (kind_ != IrqChip::Full || !pit) return;
+  pit->flags = connected ? pit->flags & ~KVM_PIT_FLAGS_HPET_LEGACY : pit->flags | KVM_PIT_FLAGS_HPET_LEGACY;
+  (void)vm_.set_pit(*pit);
 }
 
 Status KernelIrqchip::reset() { return write(power_on_); }

@@ -20,6 +20,7 @@ class KernelIrqchip {
   static Result<std::unique_ptr<KernelIrqchip>> create(VmFd& vm, IrqChip kind);
 
   IrqLine& gsi(u32 number) { return lines_[number]; }
+  void connect_pit(bool connected);  // any thread
   Status reset();
   Status pause_clock();
   Status resume_clock();

@@ -74,6 +74,7 @@ class SoftMachine final : public Vm {
   CpuidLimits cpuid_limits() const override { return {.supported = soft_supported_cpuid(), .accelerator = "soft"}; }
   Result<std::unique_ptr<Vcpu>> create_vcpu(u32 index, const CpuidTable& cpuid) override;
   IrqLine& gsi(u32 number) override { return chips_->gsi(number); }
+  void connect_pit(bool connected) override { chips_->connect_pit(connected); }
   void send_msi(const MsiMessage& message) override { route_msi(vm_, message); }
   Result<std::unique_ptr<MsiRoute>> create_msi_route() override { return std::make_unique<SoftMsiRoute>(vm_); }
   void pause_clock() override;

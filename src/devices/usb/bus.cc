@@ -44,6 +44,11 @@ UsbDevice* Bus::find_id(const std::string& id) const {
   return found == plugged_.end() || id.empty() ? nullptr : found->device.get();
 }
 
+std::string Bus::path_of(const UsbDevice& device) const {
+  auto found = std::ranges::find_if(plugged_, [&](const Plugged& p) { return p.device.get() == &device; });
+  return found == plugged_.end() ? std::string() : found->path;
+}
+
 std::string Bus::free_path() const {
   for (unsigned port = 1; port <= ports(); ++port)
     if (std::string path = std::to_string(port); !find_path(path)) return path;

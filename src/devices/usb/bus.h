@@ -60,6 +60,8 @@ class Bus {
   bool unplug(const UsbDevice& device);
   bool has_room();
   UsbDevice* find_id(const std::string& id) const;
+  /// Where a device is plugged in: "1.4". "" if it is not here.
+  std::string path_of(const UsbDevice& device) const;
   /// The lines of `info usb`.
   std::string describe(unsigned bus_number);
   /// All devices by path, for saved state.

@@ -27,7 +27,7 @@ void UsbDevice::set_speed(Speed speed) {
 
 void UsbDevice::bus_reset() {
   address_ = configuration_ = new_address_ = 0;
-  remote_wakeup_ = false;
+  remote_wakeup_ = news_ = false;
   halted_ = 0;
   stage_ = Stage::Idle;
   data_.clear();
@@ -65,7 +65,9 @@ Answer UsbDevice::perform() {
 Outcome UsbDevice::in(u8 number, std::span<u8> buffer) {
   if (number == 0) return control_in(buffer);
   if (!configured() || (halted_ >> halt_bit(number | u16{kDirectionIn}) & 1)) return {Answer::Stall, 0};
-  return data_in(number, buffer);
+  const Outcome outcome = data_in(number, buffer);
+  if (outcome.status == Answer::Nak) news_ = false;
+  return outcome;
 }
 
 Outcome UsbDevice::out(u8 number, std::span<const u8> data) {

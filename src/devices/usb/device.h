@@ -7,6 +7,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <span>
@@ -70,6 +71,8 @@ class UsbDevice {
   /// The device on port `number` (from 1) of a hub, or nullptr.
   virtual UsbDevice* child(unsigned) { return nullptr; }
   virtual unsigned ports() const { return 0; }  // of a hub
+  /// Whether its sleeping port is to wake up: it may ask for that, and has something to tell (9.1.1.6).
+  virtual bool asks_to_wake() { return remote_wakeup_ && news_; }
   /// Plugs into a hub's port; nullptr takes out.
   virtual void set_child(unsigned, UsbDevice*) {}
   /// Not touched by a thread of its own any more. Called before it is taken off the bus, without the bus's mutex.
@@ -94,6 +97,7 @@ class UsbDevice {
   bool configured() const { return configuration_ != 0; }
   bool remote_wakeup() const { return remote_wakeup_; }
   void wake() {
+    news_ = true;
     if (on_wake) on_wake();
   }
 
@@ -113,6 +117,7 @@ class UsbDevice {
   u8 address_ = 0, configuration_ = 0;
   u8 new_address_ = 0;            // takes effect with the status stage
   bool remote_wakeup_ = false;
+  std::atomic<bool> news_ = false;  // since an endpoint last had nothing
   u32 halted_ = 0;                // endpoints: OUT 0 to 15, IN from bit 16
   Setup setup_;
   Stage stage_ = Stage::Idle;

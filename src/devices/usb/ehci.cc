@@ -230,8 +230,20 @@ void Ehci::update_interrupt() { function_.set_intx((status_ & enable_ & kStatusM
 
 // Schedules (4.4 to 4.8).
 
+/// A sleeping device that asks for it: the driver ends the resume (4.3.1).
+void Ehci::wake_ports() {
+  for (unsigned i = 0; i < kPorts; ++i) {
+    UsbDevice* device = bus_->controller(i) == this ? bus_->at(i) : nullptr;
+    if (!device || !(port_[i] & kSuspend) || port_[i] & kResume || !device->asks_to_wake()) continue;
+    port_[i] |= kResume;
+    status_ |= kPortChange;
+    update_interrupt();
+  }
+}
+
 void Ehci::frame() {
   Lock lock(bus_->mutex());
+  if (!paused_) wake_ports();
   if (!(command_ & kRun) || paused_) return;
   const u64 frames = frames_.passed(kMaxLateFrames);
   for (u64 i = 0; i < std::max<u64>(frames, 1); ++i) {

@@ -66,6 +66,7 @@ class Ehci final : public PciDevice, private memory::BusDevice, private Controll
   void update_interrupt();
 
   void frame();
+  void wake_ports();
   void run_periodic();
   void run_async();
   Step run_queue(u32 at);

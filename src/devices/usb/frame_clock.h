@@ -29,10 +29,8 @@ class FrameClock {
     alarm_->cancel();
   }
   bool running() const { return running_; }
-  /// The next call soon.
-  void poke() {
-    if (running_) alarm_->arm_at(clock_.now_ns());
-  }
+  /// One call soon, running or not.
+  void poke() { alarm_->arm_at(clock_.now_ns()); }
   /// Frames that have passed since the last call of this; at least `least`, at most `most`.
   u64 passed(u64 most) {
     const u64 now = clock_.now_ns();
@@ -44,7 +42,6 @@ class FrameClock {
 
  private:
   void fired() {
-    if (!running_) return;
     frame_();
     if (running_) alarm_->arm_at(next_ns_);
   }

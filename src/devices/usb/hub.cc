@@ -63,6 +63,23 @@ void Hub::show_connection(Port& port) {
   if (connected) port.status |= kConnection | (port.device->speed() == Speed::Low ? kLowSpeed : 0);
 }
 
+/// A port that sleeps, and whose device asks for it, runs again (11.9). Whether there was one.
+bool Hub::wake_ports() {
+  bool any = false;
+  for (Port& port : ports_) {
+    if (!port.device || !(port.status & kSuspend) || !port.device->asks_to_wake()) continue;
+    port.status = static_cast<u16>(port.status & ~kSuspend);
+    port.change |= kSuspend;
+    any = true;
+  }
+  return any;
+}
+
+bool Hub::asks_to_wake() {
+  if (wake_ports()) wake();
+  return UsbDevice::asks_to_wake();
+}
+
 void Hub::reset_state() {
   for (Port& port : ports_) {
     port.status = port.change = 0;
@@ -130,6 +147,7 @@ Outcome Hub::clear_feature(Port& port, u16 feature) {
 /// One bit a port that changed, from bit 1.
 Outcome Hub::data_in(u8 endpoint, std::span<u8> buffer) {
   if (endpoint != kChangeEndpoint) return {Answer::Stall, 0};
+  wake_ports();
   std::array<u8, 2> bits{};
   for (unsigned i = 0; i < count_; ++i)
     if (ports_[i].change & kChanges) bits[(i + 1) / 8] = static_cast<u8>(bits[(i + 1) / 8] | 1u << ((i + 1) % 8));

@@ -1,5 +1,5 @@
 // A USB hub. Universal Serial Bus Specification 2.0, chapter 11. A full-speed hub of 1 to 8 ports: devices behind it are
-// full- or low-speed ones. Supported: port power, connection, reset, enable, suspend and their changes. Missing: over-current,
+// full- or low-speed ones. Supported: port power, connection, reset, enable, suspend, remote wake-up and their changes. Missing: over-current,
 // indicators, transaction translators (high-speed hubs).
 //
 // Threads: as UsbDevice.
@@ -24,6 +24,7 @@ class Hub final : public UsbDevice {
   UsbDevice* child(unsigned number) override { return number >= 1 && number <= count_ ? ports_[number - 1].device : nullptr; }
   unsigned ports() const override { return count_; }
   void set_child(unsigned number, UsbDevice* device) override;
+  bool asks_to_wake() override;
 
  private:
   struct Port {
@@ -42,6 +43,7 @@ class Hub final : public UsbDevice {
   Outcome set_feature(Port& port, u16 feature);
   Outcome clear_feature(Port& port, u16 feature);
   void show_connection(Port& port);
+  bool wake_ports();
 
   const unsigned count_;
   std::array<Port, kMaxPorts> ports_{};

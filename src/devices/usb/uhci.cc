@@ -242,8 +242,20 @@ void Uhci::fail(u16 status) {
 
 // The schedule (3.4).
 
+/// A sleeping device that asks for it: the driver ends the resume (2.1.7, "resume detect").
+void Uhci::wake_ports() {
+  for (unsigned i = 0; i < kPorts; ++i) {
+    UsbDevice* device = port_[i] & kConnected ? bus_->at(first_port_ + i) : nullptr;
+    if (!device || !(port_[i] & kSuspend) || port_[i] & kResumePort || !device->asks_to_wake()) continue;
+    port_[i] |= kResumePort;
+    status_ |= kResumeDetect;
+    update_interrupt();
+  }
+}
+
 void Uhci::frame() {
   Lock lock(bus_->mutex());
+  if (!paused_) wake_ports();
   if (!(command_ & kRun) || paused_) return;
   u64 frames = frames_.passed(kMaxLateFrames);
   if (frames == 0) frames = 1, frame_number_ = static_cast<u16>((frame_number_ - 1) & 0x7ff);  // woken early: the same one again

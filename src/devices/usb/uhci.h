@@ -1,6 +1,6 @@
 // Universal Host Controller Interface, Revision 1.1: the full- and low-speed controllers of PIIX3, PIIX4 and ICH9.
 // Supported: both ports, control, bulk and interrupt queues, bandwidth reclamation within a budget a frame, companion of an
-// EHCI. Missing: isochronous transfers, resume signalling of ports, legacy keyboard emulation (LEGSUP is stored).
+// EHCI. Missing: isochronous transfers, legacy keyboard emulation (LEGSUP is stored).
 //
 // Threads: registers on vCPU threads, frames on the clock's loop, both under the bus's mutex.
 #pragma once
@@ -59,6 +59,7 @@ class Uhci final : public PciDevice, private memory::BusDevice, private Controll
   /// Stops with a host system or process error.
   void fail(u16 status);
   void frame();
+  void wake_ports();
   void run_schedule();
 
   struct Descriptor {

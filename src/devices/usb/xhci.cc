@@ -139,12 +139,23 @@ void Xhci::write_port(unsigned index, u32 value) {
   if (value & kEnabled) port &= ~kEnabled;  // writing one disables
   if (value & kLinkWrite) {
     const u32 link = value & kLinkMask;
-    const bool resumes = (port & kLinkMask) == kLinkU3 << kLinkShift && link != kLinkU3 << kLinkShift;
+    const u32 before = port & kLinkMask;
+    const bool slept = before == kLinkU3 << kLinkShift || before == kLinkResume << kLinkShift;
+    const bool resumes = slept && link != kLinkU3 << kLinkShift;
     port = (port & ~kLinkMask) | (link == kLinkResume << kLinkShift ? kLinkU0 << kLinkShift : link);
     if (resumes) tell_port(index, kLinkChange);
   }
   port = (port & ~(kPower | kWakeBits)) | (value & (kPower | kWakeBits));
   if (value & (kPortReset | kWarmReset)) reset_port(index);
+}
+
+/// A sleeping device that asks for it: the driver ends the resume (4.15.2.1).
+void Xhci::wake_ports() {
+  for (u32 i = 0; i < port_count() && i < bus_->ports(); ++i) {
+    if ((ports_[i] & kLinkMask) != kLinkU3 << kLinkShift || !bus_->at(i) || !bus_->at(i)->asks_to_wake()) continue;
+    ports_[i] = (ports_[i] & ~kLinkMask) | kLinkResume << kLinkShift;
+    tell_port(i, kLinkChange);
+  }
 }
 
 void Xhci::device_woke() { alarm_->arm_at(clock_.now_ns()); }

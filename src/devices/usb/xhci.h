@@ -116,6 +116,7 @@ class Xhci final : public PciDevice, private memory::BusDevice, private Controll
   void reset_port(unsigned index);
   unsigned port_count() const { return options_.usb2_ports + options_.usb3_ports; }
   void tell_port(unsigned index, u32 changes);
+  void wake_ports();
 
   void send_event(const Event& event, unsigned interrupter);
   bool load_segment(Interrupter& r, u32 number);

@@ -47,6 +47,7 @@ bool Xhci::fetch(Cursor& cursor, Trb& trb) {
 void Xhci::work() {
   Lock lock(bus_->mutex());
   if (paused_) return;
+  wake_ports();
   if (!(command_ & kRun)) return deliver_signals();
   run_commands();
   for (unsigned slot = 1; slot <= kSlots; ++slot) {

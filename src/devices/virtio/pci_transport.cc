@@ -76,6 +76,8 @@ u32 class_of(u16 device_id) {
     case kIdBlock:
     case kIdScsi: return 0x010000;
     case kIdConsole: return 0x078000;
+    case kIdFileSystem: return 0x018000;
+    case kIdVsock: return 0x078000;
     case kIdGpu: return 0x038000;
     case kIdInput: return 0x098000;
     default: return 0x00ff00;

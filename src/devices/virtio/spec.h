@@ -31,6 +31,8 @@ inline constexpr u16 kIdBalloon = 5;
 inline constexpr u16 kIdScsi = 8;
 inline constexpr u16 kIdGpu = 16;
 inline constexpr u16 kIdInput = 18;
+inline constexpr u16 kIdVsock = 19;
+inline constexpr u16 kIdFileSystem = 26;
 
 inline constexpr u16 kNoVector = 0xffff;  // VIRTIO_MSI_NO_VECTOR
 

@@ -25,8 +25,8 @@ class TestGuest {
  public:
   static constexpr GuestAddr kFirst = 0x1000;
 
-  explicit TestGuest(u64 ram_bytes = 4 * kMiB) : space_("test memory", u64{1} << 40) {
-    auto block = memory::RamBlock::create("ram", ram_bytes, {});
+  explicit TestGuest(u64 ram_bytes = 4 * kMiB, const memory::RamOptions& options = {}) : space_("test memory", u64{1} << 40) {
+    auto block = memory::RamBlock::create("ram", ram_bytes, options);
     CHECK(block);
     block_ = *block;
     CHECK(space_.add({.name = "ram", .base = 0, .size = ram_bytes, .ram = block_}));

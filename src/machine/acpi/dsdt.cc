@@ -51,6 +51,19 @@ Code panic_device(u16 port) {
   return device("PEVT", {name("_HID", text("QEMU0001")), name("_CRS", resources({io(port, 1)})), name("_STA", integer(0x0f))});
 }
 
+Code hpet_device(const MmioDevice& hpet) {
+  if (!hpet.size) return {};
+  return device("HPET", {name("_HID", eisa_id("PNP0103")), name("_UID", integer(0)), name("_CRS", resources({memory_fixed(hpet.base, hpet.size)}))});
+}
+
+/// "Virtual Machine Generation ID" (Microsoft, 2012): ADDR gives the address's halves.
+Code generation_device(GuestAddr at) {
+  if (!at) return {};
+  return device("VGEN", {name("_HID", text("ATOL0001")), name("_CID", package({text("VM_Gen_Counter"), text("VMGENCTR")})),
+                         name("_DDN", text("VM_Gen_Counter")), name("ADDR", package({integer(at & 0xffffffff), integer(at >> 32)})),
+                         name("_STA", integer(0x0f))});
+}
+
 /// TCG ACPI Specification 1.3, 8: the TPM2 table has the rest.
 Code tpm_device(const MmioDevice& tpm) {
   if (!tpm.size) return {};
@@ -272,14 +285,14 @@ Code virtio_devices(std::span<const MmioDevice> devices) {
 
 Code pc_dsdt(const PcAcpi& board) {
   const Code links = concat({link_device(0), link_device(1), link_device(2), link_device(3)});
-  return concat({processors(board.cpus), scope("\\_SB", {pci_root(board), links}), hotplug_event(), sleep_states()});
+  return concat({processors(board.cpus), scope("\\_SB", {pci_root(board), hpet_device(board.hpet), generation_device(board.generation), links}), hotplug_event(), sleep_states()});
 }
 
 Code q35_dsdt(const PcAcpi& board) {
   std::vector<Code> links;
   for (unsigned i = 0; i < kPirqs; ++i) links.push_back(concat({link_device(i), gsi_device(i)}));
   const Code pic = concat({name("PICF", integer(0)), method("_PIC", 1, Serialized::No, {store(arg(0), path("\\PICF"))})});
-  return concat({pic, processors(board.cpus), scope("\\_SB", {express_root(board), configuration_window(board), concat(links)}), sleep_states()});
+  return concat({pic, processors(board.cpus), scope("\\_SB", {express_root(board), configuration_window(board), hpet_device(board.hpet), generation_device(board.generation), concat(links)}), sleep_states()});
 }
 
 Code microvm_dsdt(const MicrovmAcpi& board) {

@@ -21,7 +21,9 @@ struct PcAcpi {
   u64 hole64_first = 0, hole64_last = 0;  // above RAM; first == last: none
   unsigned serial_ports = 0;
   u16 panic_port = 0;                     // of pvpanic; 0: none
+  MmioDevice hpet = {};                   // size 0: none
   MmioDevice tpm = {};                    // size 0: none
+  GuestAddr generation = 0;               // of the VM generation ID; 0: none
   u16 pm_base = acpi::kPm1EventPort;
   u64 ecam_base = 0, ecam_size = 0;       // q35
 };

@@ -8,6 +8,7 @@
 #include "base/endian.h"
 #include "base/math.h"
 #include "devices/legacy/acpi_pm.h"
+#include "devices/legacy/hpet.h"
 #include "machine/acpi/spec.h"
 
 namespace atl::machine {
@@ -195,6 +196,18 @@ u32 add_mcfg(Builder& b, const AcpiBoard& board) {
   return b.end();
 }
 
+/// High precision event timer (IA-PC HPET Specification 1.0a, 3.2.4).
+u32 add_hpet(Builder& b) {
+  b.begin("HPET", 1);
+  b.u32_(devices::Hpet::kBlockId);
+  b.zeroes(4);                                // address space 0: memory
+  b.u64_(devices::Hpet::kBase);
+  b.u8_(0);                                   // number
+  b.u16_(0);                                  // shortest period in ticks: not told
+  b.u8_(0);                                   // page protection: none
+  return b.end();
+}
+
 u32 add_root(Builder& b, std::string_view signature, u8 width, std::span<const u32> tables) {
   b.begin(signature, 1);
   for (u32 table : tables) b.pointer(width, table);
@@ -226,6 +239,7 @@ AcpiBlob build_acpi(const AcpiBoard& board) {
   const u32 dsdt = add_dsdt(b, board.dsdt);
   std::vector<u32> tables = {add_fadt(b, board, facs, dsdt), add_madt(b, board)};
   if (board.ecam_size) tables.push_back(add_mcfg(b, board));
+  if (board.has_hpet) tables.push_back(add_hpet(b));
   for (const auto& table : board.more) {
     b.align(16);
     tables.push_back(b.size());

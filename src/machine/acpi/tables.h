@@ -1,6 +1,6 @@
-// ACPI tables of our boards (ACPI 6.4, chapter 5): RSDP, XSDT, RSDT, FADT, FACS, MADT, MCFG, DSDT.
+// ACPI tables of our boards (ACPI 6.4, chapter 5): RSDP, XSDT, RSDT, FADT, FACS, MADT, MCFG, HPET, DSDT.
 // They are built as one blob with open references, which are resolved here for a direct kernel boot and by the firmware
-// (through fw_cfg's table loader) otherwise. No HPET: the boards have none.
+// (through fw_cfg's table loader) otherwise.
 #pragma once
 
 #include <string>
@@ -24,6 +24,7 @@ struct AcpiBoard {
   u16 gpe_port = acpi::kGpe0Port;
   u8 gpe_bytes = 4;
   u64 ecam_base = 0, ecam_size = 0;  // the window to PCI configuration space; size 0: none
+  bool has_hpet = false;
   std::vector<std::vector<u8>> more = {};  // whole tables, checksums right
 };
 
@@ -49,7 +50,7 @@ AcpiBlob build_acpi(const AcpiBoard& board);
 /// Reads what -acpitable names. Errors name the file or the field.
 Result<std::vector<std::vector<u8>>> load_acpi_tables(const std::vector<AcpiTableConfig>& tables);
 
-/// The TPM2 table (TCG ACPI Specification 1.3, 7.3) of a command response buffer interface, without a log.
+/// The TPM2 table (TCG ACPI Specification 1.3, 7.3) of a command response buffer interface, or with 0 of a FIFO, without a log.
 std::vector<u8> tpm2_table(u64 control_area);
 
 /// Puts the tables at `base`, the RSDP first; gives the RSDP's address. For a boot without firmware.

@@ -73,13 +73,13 @@ Result<std::vector<u8>> load(const AcpiTableConfig& config) {
 }  // namespace
 
 std::vector<u8> tpm2_table(u64 control_area) {
-  constexpr u32 kStartByCrb = 7;
+  const u32 start_method = control_area ? 7 : 6;  // CRB, or the FIFO's registers
   std::vector<u8> table(52);
   std::ranges::copy(std::string_view("TPM2"), table.begin());
   table[8] = 4;
   std::ranges::copy(std::string_view("ATOLL ATOLLVM "), table.begin() + 10);
   store_le(&table[40], control_area);
-  store_le(&table[48], kStartByCrb);
+  store_le(&table[48], start_method);
   finish(table);
   return table;
 }

@@ -73,6 +73,7 @@ Status map_ports(memory::AddressSpace& ports, std::span<const PortBlock> blocks)
 Result<std::unique_ptr<Chipset>> Chipset::create(const BoardContext& context) {
   std::unique_ptr<Chipset> chipset(new Chipset());
   TRY(chipset->add_clock(context));
+  TRY(chipset->add_hpet(context));
   TRY(chipset->add_power_management(context));
   TRY(chipset->add_serial(context));
   TRY(chipset->add_debug_ports(context));
@@ -80,9 +81,29 @@ Result<std::unique_ptr<Chipset>> Chipset::create(const BoardContext& context) {
 }
 
 Status Chipset::add_clock(const BoardContext& context) {
-  rtc_ = std::make_unique<Rtc>(context.vm.gsi(kRtcIrq), context.clock, rtc_options(context));
+  rtc_line_ = std::make_unique<GatedLine>(context.vm.gsi(kRtcIrq));
+  rtc_ = std::make_unique<Rtc>(*rtc_line_, context.clock, rtc_options(context));
   const PortBlock block = {"rtc", kRtcPort, Rtc::kPorts, rtc_.get()};
   return map_ports(context.ports, {&block, 1});
+}
+
+/// Where it takes the lines of the PIT and the clock over, these do not reach them.
+Status Chipset::add_hpet(const BoardContext& context) {
+  if (!context.config.hpet || context.config.board == BoardKind::Microvm) return {};
+  hpet_ = std::make_unique<Hpet>(context.clock, Hpet::Wiring{.irq0 = context.vm.gsi(0),
+                                                             .irq8 = context.vm.gsi(kRtcIrq),
+                                                             .input2 = context.vm.gsi(2),
+                                                             .legacy_replacement = [&vm = context.vm, line = rtc_line_.get()](bool on) {
+                                                               vm.connect_pit(!on);
+                                                               line->connect(!on);
+                                                             }});
+  memory::Region region;
+  region.name = "hpet";
+  region.base = Hpet::kBase;
+  region.size = Hpet::kBytes;
+  region.device = hpet_.get();
+  TRY(context.memory.add(std::move(region)));
+  return {};
 }
 
 Status Chipset::add_power_management(const BoardContext& context) {
@@ -131,6 +152,7 @@ Status Chipset::add_debug_ports(const BoardContext& context) {
 
 std::vector<Device*> Chipset::devices() {
   std::vector<Device*> all = {rtc_.get(), pm_.get()};
+  if (hpet_) all.push_back(hpet_.get());
   for (auto& port : serial_) all.push_back(port.get());
   for (auto& other : others_) all.push_back(other.get());
   return all;

@@ -9,6 +9,8 @@
 
 #include "devices/legacy/acpi_pm.h"
 #include "devices/legacy/debug_ports.h"
+#include "devices/legacy/gated_line.h"
+#include "devices/legacy/hpet.h"
 #include "devices/legacy/rtc.h"
 #include "devices/legacy/serial_16550.h"
 #include "machine/acpi/tables.h"
@@ -48,10 +50,13 @@ class Chipset {
   Chipset() = default;
   Status add_serial(const BoardContext& context);
   Status add_clock(const BoardContext& context);
+  Status add_hpet(const BoardContext& context);
   Status add_power_management(const BoardContext& context);
   Status add_debug_ports(const BoardContext& context);
 
+  std::unique_ptr<devices::GatedLine> rtc_line_;
   std::unique_ptr<devices::Rtc> rtc_;
+  std::unique_ptr<devices::Hpet> hpet_;
   std::unique_ptr<devices::AcpiPm> pm_;
   std::unique_ptr<Ich9PmPorts> ich9_;  // q35
   memory::RegionId pm_region_ = 0;

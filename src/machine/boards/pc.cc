@@ -6,7 +6,7 @@
 //          0x510 fw_cfg (with firmware)   0x600 power management   0xae00 PCI hotplug   0xafe0 GPE0   0xcf8 PCI
 //   memory RAM, PCI devices up to 0xfec00000, I/O APIC, local APICs, firmware at the top of 4 GiB, RAM above 4 GiB
 // On "q35" the LPC bridge is at 1f.0, AHCI at 1f.2, GPE0 in the power management block, and hotplug a matter of root ports.
-// Missing: parallel port, HPET, SMBus; PAM registers are stored but 0xc0000 to 0xfffff is
+// Missing: parallel port, SMBus; PAM registers are stored but 0xc0000 to 0xfffff is
 // always writable RAM.
 #include <algorithm>
 #include <array>
@@ -18,6 +18,8 @@
 #include "devices/legacy/pci_hotplug.h"
 #include "devices/legacy/reset_ports.h"
 #include "devices/legacy/tpm_crb.h"
+#include "devices/legacy/tpm_tis.h"
+#include "devices/legacy/vm_generation.h"
 #include "devices/pci/bridge.h"
 #include "devices/pci/bus.h"
 #include "devices/pci/option_rom.h"
@@ -51,9 +53,14 @@ u16 panic_port(const Config& config) {
   return 0;
 }
 
+bool has_device(const Config& config, std::string_view type) {
+  return std::ranges::any_of(config.devices, [type](const DeviceConfig& device) { return device.type == type; });
+}
+
 MmioDevice tpm_of(const Config& config) {
-  const bool found = std::ranges::any_of(config.devices, [](const DeviceConfig& device) { return device.type == "tpm-crb"; });
-  return found ? MmioDevice{.base = static_cast<u32>(TpmCrb::kBase), .size = static_cast<u32>(TpmCrb::kBytes)} : MmioDevice{};
+  if (has_device(config, "tpm-crb")) return {.base = static_cast<u32>(TpmCrb::kBase), .size = static_cast<u32>(TpmCrb::kBytes)};
+  if (has_device(config, "tpm-tis")) return {.base = static_cast<u32>(TpmTis::kBase), .size = static_cast<u32>(TpmTis::kBytes)};
+  return {};
 }
 
 bool is_bridge(const PciFunction& function) { return (function.byte(pci::kHeaderType) & ~pci::kMultiFunction) == pci::kHeaderBridge; }
@@ -403,7 +410,9 @@ AcpiBlob Pc::acpi_tables() const {
   const EcamWindow window = chips_->window();
   std::vector<std::vector<u8>> more = more_tables_;
   const MmioDevice tpm = tpm_of(context_.config);
-  if (tpm.size) more.push_back(tpm2_table(tpm.base + TpmCrb::kControlArea));
+  if (tpm.size) more.push_back(tpm2_table(tpm.size == TpmCrb::kBytes ? tpm.base + TpmCrb::kControlArea : 0));
+  const bool has_hpet = context_.config.hpet;
+  const MmioDevice hpet = {.base = static_cast<u32>(Hpet::kBase), .size = has_hpet ? static_cast<u32>(Hpet::kBytes) : 0};
   const PcAcpi board = {.cpus = cpus,
                         .hole_first = ram_.low_bytes,
                         .hole_last = kPciHoleEnd - 1,
@@ -411,7 +420,9 @@ AcpiBlob Pc::acpi_tables() const {
                         .hole64_last = firmware_ ? kHighPciEnd - 1 : 0,
                         .serial_ports = chipset_->serial_ports(),
                         .panic_port = panic_port(context_.config),
+                        .hpet = hpet,
                         .tpm = tpm,
+                        .generation = has_device(context_.config, "vmgenid") ? VmGeneration::kBase : 0,
                         .pm_base = chipset_->pm_base(),
                         .ecam_base = window.base,
                         .ecam_size = window.size};
@@ -423,6 +434,7 @@ AcpiBlob Pc::acpi_tables() const {
                      .gpe_bytes = chipset_->gpe_bytes(),
                      .ecam_base = window.base,
                      .ecam_size = window.size,
+                     .has_hpet = has_hpet,
                      .more = std::move(more)});
 }
 

@@ -23,8 +23,8 @@ InterruptChips::InterruptChips(SoftVm& vm, cpu::IrqChip kind)
     lines_[i].number = i;
   }
   if (kind == cpu::IrqChip::Full) {
-    pit_ = std::make_unique<Pit>(vm.clock, timers_, [this](bool level) { set_gsi(kTimerGsi, level); },
-                                 [this] { return timer_waits(); });
+    pit_ = std::make_unique<Pit>(vm.clock, timers_, [this](bool level) { if (pit_connected_) set_gsi(kTimerGsi, level); },
+                                 [this] { return pit_connected_ && timer_waits(); });
   }
 }
 
@@ -63,6 +63,10 @@ void InterruptChips::set_gsi(u32 number, bool level) {
   io_apic_.set_pin(override ? kTimerPin : number, level);
 }
 
+void InterruptChips::connect_pit(bool connected) {
+  if (pit_connected_.exchange(connected) != connected) set_gsi(kTimerGsi, false);
+}
+
 bool InterruptChips::timer_waits() const {
   return io_apic_.enabled(kTimerPin) ? io_apic_.edge_waits(kTimerPin) : pic_.waits(kTimerGsi);
 }
@@ -72,6 +76,7 @@ int InterruptChips::acknowledge_pic() { return kind_ == cpu::IrqChip::Full ? pic
 void InterruptChips::reset() {
   pic_.reset();
   io_apic_.reset();
+  pit_connected_ = true;
   if (pit_) pit_->reset();
 }
 
@@ -80,6 +85,9 @@ void InterruptChips::visit(Archive& archive) {
   if (kind_ != cpu::IrqChip::Full) return;
   archive.part(2, "pic", [&](Archive& a) { pic_.visit(a); });
   archive.part(3, "pit", [&](Archive& a) { pit_->visit(a); });
+  bool connected = pit_connected_;
+  archive.field(4, "pit_connected", connected);
+  pit_connected_ = connected;
 }
 
 std::string InterruptChips::describe_pic() const { return kind_ == cpu::IrqChip::Full ? pic_.describe() : std::string(); }

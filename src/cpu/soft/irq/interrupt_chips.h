@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -25,6 +26,7 @@ class InterruptChips {
   ~InterruptChips();
 
   cpu::IrqLine& gsi(u32 number) { return lines_[number]; }
+  void connect_pit(bool connected);  // any thread
   /// INTA cycle of the bootstrap processor's LINT0, -1 without a PIC. vCPU thread.
   int acknowledge_pic();
   bool pic_output() const { return pic_.output(); }
@@ -64,6 +66,7 @@ class InterruptChips {
   IoApic io_apic_;
   PicPair pic_;
   std::unique_ptr<Pit> pit_;
+  std::atomic<bool> pit_connected_ = true;
   std::array<Line, IoApic::kPins> lines_;
   std::vector<std::pair<memory::AddressSpace*, memory::RegionId>> regions_;
 };
