@@ -83,7 +83,7 @@ class Usb(unittest.TestCase):
         self.check_disk("-device", "qemu-xhci,id=usb", "-device", "usb-storage,drive=d,bus=usb.0,serial=STICK-1")
 
     def test_a_disk_comes_and_goes(self):
-        qmp = self.start("until [ -e /sys/bus/usb/drivers/hub/*:1.0 ]; do sleep 1; done; echo booted; "
+        qmp = self.start("until ls /sys/bus/usb/drivers/hub/*:1.0 >/dev/null 2>&1; do sleep 1; done; echo booted; "
                          "until [ -b /dev/sda ]; do sleep 1; done; head -c 10 /dev/sda; echo; while [ -b /dev/sda ]; do sleep 1; done; echo disk went",
                          "-device", "qemu-xhci,id=usb", "-drive", f"if=none,id=d,file={self.disk('disk', 'hot stick')},format=raw")
         self.read_until("booted")
@@ -115,7 +115,7 @@ class Usb(unittest.TestCase):
         # On xHCI, Linux lets an idle hub sleep: the hub wakes it.
         for controller, bus in (("piix3-usb-uhci,id=u", "u.0"), ("qemu-xhci,id=u", "u.0")):
             with self.subTest(controller):
-                qmp = self.start("until [ -e /sys/bus/usb/drivers/hub/*:1.0 ]; do sleep 1; done; echo booted; "
+                qmp = self.start("until ls /sys/bus/usb/drivers/hub/*:1.0 >/dev/null 2>&1; do sleep 1; done; echo booted; "
                                  "until grep -q USB.Keyboard /proc/bus/input/devices; do sleep 1; done; echo keyboard came; "
                                  "while grep -q USB.Keyboard /proc/bus/input/devices; do sleep 1; done; echo keyboard went",
                                  "-device", controller, "-device", f"usb-hub,bus={bus},port=1")

@@ -1,8 +1,10 @@
 """Devices that other processes serve: a shared folder through the real virtiofsd, a NIC, and sockets of the guest."""
 
 import os
+import socket
 import subprocess
 import tempfile
+import threading
 import time
 import unittest
 
@@ -48,7 +50,7 @@ class SharedFolder(Vhost):
         with open(os.path.join(self.source, "data"), "wb") as file:
             file.write(data)
         text = boot("mount -t virtiofs share /mnt && cat /mnt/from-host && cp /mnt/data /mnt/copy && mkdir /mnt/d && echo of the guest >/mnt/d/f && "
-                    "cp /bin/busybox /mnt/prog && sync && echo 3 >/proc/sys/vm/drop_caches && /mnt/prog echo ran from the share && umount /mnt",
+                    "cp /bin/busybox /mnt/busybox && sync && echo 3 >/proc/sys/vm/drop_caches && /mnt/busybox echo ran from the share && umount /mnt",
                     *SHARED, "-chardev", f"socket,id=c,path={self.socket}", "-device", "vhost-user-fs-pci,chardev=c,tag=share",
                     suffix="-drivers")
         self.assertIn("written by the host", text)
@@ -88,6 +90,59 @@ class Switched(Vhost):
                 os.unlink(path)
                 self.assertEqual(result.returncode, 1)
                 self.assertRegex(result.stdout.decode(), why)
+
+
+@unittest.skipUnless(has_module("-drivers", "vmw_vsock_virtio_transport"), "the guest has no sockets of this kind")
+class GuestSockets(Vhost):
+    def answer(self, listener):
+        peer, _ = listener.accept()
+        with peer:
+            if peer.recv(64) == b"question":
+                peer.sendall(b"answer")
+
+    def visit(self, path, result):
+        """Until the guest listens, connections end without an answer."""
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            with socket.socket(socket.AF_UNIX) as host:
+                try:
+                    host.connect(path)
+                    host.sendall(b"CONNECT 1234\n")
+                    greeting = host.recv(64)
+                    if greeting.startswith(b"OK "):
+                        host.sendall(b"a visit")
+                        result.append(host.recv(64))
+                        return
+                except OSError:
+                    pass
+            time.sleep(0.2)
+
+    def test_guest_and_host_reach_each_other(self):
+        program = os.path.join(self.folder, "program")
+        source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "guest_vsock.c")
+        subprocess.run(["gcc", "-static", "-Os", "-o", program, source], check=True, timeout=120)
+        os.truncate(program, (os.path.getsize(program) + 511) // 512 * 512)
+        path, result = os.path.join(self.folder, "vsock"), []
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path + "_80")
+            listener.listen(1)
+            threads = [threading.Thread(target=self.answer, args=(listener,), daemon=True),
+                       threading.Thread(target=self.visit, args=(path, result), daemon=True)]
+            for thread in threads:
+                thread.start()
+            text = boot("cat /dev/vda >/tmp/program; chmod +x /tmp/program; /tmp/program", "-drive", f"if=virtio,file={program},format=raw,readonly=on",
+                        "-device", f"virtio-vsock-pci,guest-cid=7,socket={path}", suffix="-drivers")
+            threads[1].join(timeout=60)
+        self.assertIn("host said: answer", text)
+        self.assertIn("nobody at port 81", text)
+        self.assertEqual(result, [b"guest got a visit"])
+        self.assertFalse(os.path.exists(path))
+
+    def test_the_kernels_sockets_are_refused_with_the_way_out(self):
+        result = subprocess.run([VMM, "-accel", "soft", "-nodefaults", "-display", "none", "-device", "vhost-vsock-pci,guest-cid=3"],
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn(b"virtio-vsock-pci,guest-cid=N,socket=PATH", result.stdout)
 
 
 if __name__ == "__main__":
