@@ -2,19 +2,12 @@
 
 #include <fmt/format.h>
 
+#include "base/machine_types.h"
 #include "cpu/cpuid.h"
 #include "machine/device_table.h"
 
 namespace atl::control {
 namespace {
-
-using machine::BoardKind;
-
-constexpr BoardName kBoards[] = {
-    {"pc-i440fx-7.2", "pc", "Standard PC (i440FX + PIIX, 1996)", BoardKind::Pc, true},
-    {"pc-q35-7.2", "q35", "Standard PC (Q35 + ICH9, 2009)", BoardKind::Q35},
-    {"microvm", "", "microvm (i386)", BoardKind::Microvm},
-};
 
 constexpr std::string_view kObjects[] = {
     "iothread", "memory-backend-file", "memory-backend-memfd", "memory-backend-ram", "rng-builtin", "rng-random",
@@ -57,12 +50,11 @@ std::string_view property_type_name(machine::PropertyType type) {
   }
 }
 
-std::span<const BoardName> board_names() { return kBoards; }
 std::span<const std::string_view> user_creatable_objects() { return kObjects; }
 
 std::string machine_help() {
   std::string text = "Supported machines are:\n";
-  for (const auto& board : kBoards) {
+  for (const MachineType& board : machine_types()) {
     if (!board.alias.empty()) text += fmt::format("{:<20} {} (alias of {})\n", board.alias, board.description, board.name);
     text += fmt::format("{:<20} {}{}\n", board.name, board.description, board.is_default ? " (default)" : "");
   }

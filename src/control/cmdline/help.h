@@ -11,15 +11,6 @@
 
 namespace atl::control {
 
-/// The boards by name, as query-machines and -machine help list them.
-struct BoardName {
-  std::string_view name;
-  std::string_view alias;        // "" = none
-  std::string_view description;
-  machine::BoardKind kind;
-  bool is_default = false;
-};
-std::span<const BoardName> board_names();
 /// The types that -object takes.
 std::span<const std::string_view> user_creatable_objects();
 

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "base/machine_types.h"
 #include "control/cmdline/help.h"
 #include "control/qmp/command.h"
 #include "control/qmp/object_tree.h"
@@ -72,7 +73,7 @@ Json concrete_types() {
   Json list = Json::array();
   for (const auto& spec : machine::device_specs())
     list.push_back(type_entry(std::string(spec.type), spec.bus == "PCI" ? "pci-device" : "device"));
-  for (const auto& board : board_names()) list.push_back(type_entry(fmt::format("{}-machine", board.name), "machine"));
+  for (const MachineType& board : machine_types()) list.push_back(type_entry(fmt::format("{}-machine", board.name), "machine"));
   for (const auto& model : cpu::cpu_model_names()) list.push_back(type_entry(model + "-x86_64-cpu", "x86_64-cpu"));
   for (auto object : user_creatable_objects()) list.push_back(type_entry(std::string(object), "object"));
   return list;

@@ -2,8 +2,8 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "base/machine_types.h"
 #include "control/cmdline/handlers.h"
-#include "control/cmdline/help.h"
 #include "control/hmp/execute.h"
 #include "control/qmp/command.h"
 #include "control/version.h"
@@ -68,7 +68,7 @@ Reply query_target(QmpContext&, const Json&) { return Json{{"arch", "x86_64"}}; 
 
 Reply query_machines(QmpContext&, const Json&) {
   Json list = Json::array();
-  for (const auto& board : board_names()) {
+  for (const MachineType& board : machine_types()) {
     Json entry = {{"name", board.name}, {"cpu-max", 255}, {"hotpluggable-cpus", false}, {"numa-mem-supported", false},
                   {"deprecated", false}, {"default-cpu-type", "max-x86_64-cpu"}};
     if (!board.alias.empty()) entry["alias"] = board.alias;

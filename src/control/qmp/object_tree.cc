@@ -90,16 +90,9 @@ Json guest_time(const machine::RtcConfig& rtc) {
           {"tm_hour", parts.tm_hour}, {"tm_min", parts.tm_min}, {"tm_sec", parts.tm_sec}};
 }
 
-/// The name that an alias such as "pc" stands for.
-std::string_view full_board_name(std::string_view name) {
-  for (const auto& board : board_names())
-    if (board.alias == name) return board.name;
-  return name;
-}
-
 ObjectNode machine_node(VmControl& vm) {
   const machine::Config& config = vm.config();
-  ObjectNode node{.name = "machine", .type = fmt::format("{}-machine", full_board_name(config.board_name))};
+  ObjectNode node{.name = "machine", .type = fmt::format("{}-machine", config.board_name)};
   node.properties = {text("kernel", config.boot.kernel), text("initrd", config.boot.initrd), text("append", config.boot.append),
                      text("firmware", config.boot.firmware), {"acpi", "OnOffAuto", config.acpi ? "on" : "off"},
                      flag("graphics", config.vga != machine::VgaKind::None), {"rtc-time", "struct tm", guest_time(config.rtc)}};
