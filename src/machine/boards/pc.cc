@@ -289,8 +289,11 @@ Result<PciAddress> Pc::choose_address(const PciBus& bus, u8 first, const PlugReq
 }
 
 Result<Device*> Pc::plug(std::unique_ptr<VirtioDevice> device, const PlugRequest& request) {
-  TRY(choose_place(request));
-  auto transport = TRY(VirtioPci::create(context_.vm, std::move(device), {.type = request.type, .vectors = request.vectors}));
+  const Plugged place = TRY(choose_place(request));
+  // Slots of PCI Express are for devices without I/O ports.
+  const bool conventional = !place.parent || !place.parent->is_express();
+  const bool legacy = request.legacy.value_or(!request.modern || (conventional && transitional_pci_id(device->device_id())));
+  auto transport = TRY(VirtioPci::create(context_.vm, std::move(device), {.type = request.type, .legacy = legacy, .modern = request.modern, .vectors = request.vectors}));
   return plug_pci(std::move(transport), request);
 }
 
