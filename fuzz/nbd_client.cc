@@ -2,6 +2,7 @@
 #include <sys/socket.h>
 
 #include "block/nbd/client_connection.h"
+#include "shared_loop.h"
 
 namespace {
 
@@ -32,7 +33,7 @@ Task<Status> talk(Channel& channel, std::unique_ptr<Channel>& owner) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   constexpr size_t kMaxInput = 32 * kKiB;  // fits the socket's buffer
   if (size > kMaxInput) return 0;
-  static Loop& loop = *MUST(Loop::create()).release();  // an io_uring an input is too slow
+  Loop& loop = fuzz::loop();
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) return 0;
   Fd server(ends[0]);

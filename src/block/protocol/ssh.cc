@@ -106,6 +106,8 @@ Status SshConnection::connect(const SshOptions& options) {
   ssh_options_set(session_.get(), SSH_OPTIONS_HOST, options.host.c_str());
   ssh_options_set(session_.get(), SSH_OPTIONS_PORT, &port);
   ssh_options_set(session_.get(), SSH_OPTIONS_TIMEOUT, &timeout);
+  int nodelay = 1;  // requests are answered one by one: each would wait for the other side's delayed acknowledgement
+  ssh_options_set(session_.get(), SSH_OPTIONS_NODELAY, &nodelay);
   if (!options.user.empty()) ssh_options_set(session_.get(), SSH_OPTIONS_USER, options.user.c_str());
   ssh_options_parse_config(session_.get(), nullptr);
   if (ssh_connect(session_.get()) != SSH_OK) return failed("failed to connect");
