@@ -144,6 +144,12 @@ Result<KeyValues> values_of_compat(std::string_view spec) {
 
 }  // namespace
 
+std::vector<std::string_view> chardev_backends() {
+  std::vector<std::string_view> names;
+  for (const Driver& driver : kDrivers) names.push_back(driver.name);
+  return names;
+}
+
 Result<ChardevConfig> chardev_from_values(KeyValues values) {
   ChardevConfig c;
   std::string backend = values.take("backend").value_or("");

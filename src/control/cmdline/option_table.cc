@@ -117,6 +117,12 @@ Status read_option(Builder& builder, std::span<const std::string> arguments, siz
 
 }  // namespace
 
+std::vector<std::string_view> option_names() {
+  std::vector<std::string_view> names;
+  for (const auto& option : kOptions) names.push_back(option.name);
+  return names;
+}
+
 std::string option_table_help() {
   std::string text = fmt::format("{}: runs a virtual machine\nusage: atoll-vmm [options]\n\n", kPackage);
   for (const auto& option : kOptions) {
