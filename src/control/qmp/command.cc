@@ -39,14 +39,6 @@ std::string_view type_name(char type) {
   }
 }
 
-QmpParameter parse_parameter(std::string_view text) {
-  size_t colon = text.rfind(':');
-  std::string_view name = text.substr(0, colon);
-  bool optional = name.ends_with('?');
-  if (optional) name.remove_suffix(1);
-  return {name, optional, text[colon + 1]};
-}
-
 Error invalid(std::string text) { return Error(ErrorKind::Invalid, std::move(text)); }
 
 Status check_parameter(const QmpParameter& parameter, const Json& arguments, size_t& known) {
@@ -90,10 +82,18 @@ std::vector<std::string_view> qmp_command_names() {
   return names;
 }
 
+QmpParameter parse_qmp_parameter(std::string_view text) {
+  size_t colon = text.rfind(':');
+  std::string_view name = text.substr(0, colon);
+  bool optional = name.ends_with('?');
+  if (optional) name.remove_suffix(1);
+  return {name, optional, text[colon + 1]};
+}
+
 std::vector<QmpParameter> parameters_of(const QmpCommand& command) {
   std::vector<QmpParameter> list;
   for (auto text : split(command.arguments, ' '))
-    if (!text.empty()) list.push_back(parse_parameter(text));
+    if (!text.empty()) list.push_back(parse_qmp_parameter(text));
   return list;
 }
 

@@ -55,6 +55,7 @@ struct QmpParameter {
   bool optional;
   char type;
 };
+QmpParameter parse_qmp_parameter(std::string_view text);
 std::vector<QmpParameter> parameters_of(const QmpCommand& command);
 
 /// Whether the arguments fit the command's list; the error's text is QEMU's.
