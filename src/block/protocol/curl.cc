@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "block/driver.h"
+#include "block/protocol/late_library.h"
 #include "block/protocol/missing.h"
 #include "block/protocol/remote_node.h"
 
@@ -177,6 +178,7 @@ Result<CurlOptions> read_curl_options(Graph& graph, OptionReader& reader, const 
 }
 
 Task<Result<NodePtr>> open_curl(Graph& graph, Json tree, OpenMode mode, std::string node_name, const char* scheme) {
+  CO_TRY(load_library(LateLibrary::Curl));
   if (!mode.readonly && !mode.auto_readonly)
     co_return Error(ErrorKind::Permission, "curl block device does not support writes", EROFS);
   OptionReader reader(std::move(tree), scheme);

@@ -6,6 +6,7 @@
 
 #include "base/strings.h"
 #include "block/driver.h"
+#include "block/protocol/late_library.h"
 #include "block/protocol/missing.h"
 #include "block/protocol/remote_node.h"
 
@@ -217,6 +218,7 @@ Result<IscsiOptions> read_iscsi_options(Graph& graph, OptionReader& reader) {
 }
 
 Task<Result<NodePtr>> open_iscsi(Graph& graph, Json tree, OpenMode mode, std::string node_name) {
+  CO_TRY(load_library(LateLibrary::Iscsi));
   OptionReader reader(std::move(tree), "iscsi");
   IscsiOptions options = CO_TRY(read_iscsi_options(graph, reader));
   RemoteOptions remote;

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "block/driver.h"
+#include "block/protocol/late_library.h"
 #include "block/protocol/missing.h"
 #include "block/protocol/remote_node.h"
 
@@ -109,6 +110,7 @@ Result<NfsOptions> read_nfs_options(OptionReader& reader) {
 }
 
 Task<Result<NodePtr>> open_nfs(Graph& graph, Json tree, OpenMode mode, std::string node_name) {
+  CO_TRY(load_library(LateLibrary::Nfs));
   OptionReader reader(std::move(tree), "nfs");
   NfsOptions options = CO_TRY(read_nfs_options(reader));
   options.readonly = mode.readonly;
@@ -145,6 +147,7 @@ Result<Json> parse_nfs_name(std::string_view name) {
 }
 
 Task<Status> create_nfs(Graph& graph, NodePtr, std::string filename, Json create_options) {
+  CO_TRY(load_library(LateLibrary::Nfs));
   OptionReader sizes(std::move(create_options), "nfs");
   u64 size = CO_TRY(sizes.size("size", 0));
   Json tree = CO_TRY(parse_nfs_name(filename));
