@@ -228,6 +228,8 @@ Status Pc::add_boot() {
     const std::string name = boot.firmware.empty() ? "bios-256k.bin" : boot.firmware;
     firmware_ = TRY(Firmware::create(context_, ram_, name, kernel_));
   }
+  if (!firmware_ && !(boot.files.empty() && boot.option_roms.empty()))
+    return Error(ErrorKind::Invalid, "-fw_cfg and -option-rom need firmware: a kernel that starts without it looks for neither; -bios adds it");
   chipset_->pm().start_in_acpi_mode(!firmware_);
   chipset_->pm().reset();
   set_cmos(boot.once.empty() ? boot.order : boot.once);
