@@ -1,6 +1,8 @@
 // What a stranger sends to the NBD server, from its first byte on.
 #include <sys/socket.h>
 
+#include <csignal>
+
 #include "block/nbd/server.h"
 #include "block/node.h"
 #include "shared_loop.h"
@@ -10,6 +12,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   constexpr size_t kMaxInput = 32 * kKiB;  // fits the socket's buffer
   if (size > kMaxInput) return 0;
   Loop& loop = fuzz::loop();
+  std::signal(SIGPIPE, SIG_IGN);  // as channels want it
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) return 0;
   Fd stranger(ends[0]);
