@@ -1,5 +1,5 @@
-"""Real servers of remote disks from Debian's packages, on loopback: OpenSSH, vsftpd, nginx, tgt. Each is one unprivileged process
-tree (tgt keeps the tests' own rights) that serves the folder `data` and ends with stop()."""
+"""Real servers of remote disks from Debian's packages, on loopback: OpenSSH, vsftpd, nginx, tgt, NFS-Ganesha. Each is one
+unprivileged process tree (tgt and Ganesha keep the tests' own rights) that serves the folder `data` and ends with stop()."""
 
 import os
 import shutil
@@ -62,6 +62,7 @@ class Server:
         os.mkdir(self.data)
         self.port = free_port()
         self.process = None
+        self.wrapper = []  # words before a client's command
         self.as_nobody = os.geteuid() == 0
 
     def write(self, name, text):
@@ -207,6 +208,42 @@ class Nginx(Server):
 
     def url(self, name, place="open"):
         return f"{self.scheme}://127.0.0.1:{self.port}/{place}/{name}"
+
+
+class Nfsd(Server):
+    """NFS-Ganesha and rpcbind, in namespaces of their own, as the port mapper's number is fixed: clients run with `wrapper` before them."""
+
+    SCRIPT = """
+        ip link set lo up; mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /var/lib/nfs; mkdir -p /run/rpcbind /run/ganesha
+        rpcbind -f -w & ganesha.nfsd -F -f {config} -L /dev/stderr -p /run/ganesha/pid & wait"""
+
+    def __init__(self):
+        super().__init__()
+        if os.geteuid() != 0:
+            raise unittest.SkipTest("namespaces want root")
+        need("rpcbind", "ganesha.nfsd", "rpcinfo", "unshare", "nsenter")
+        self.as_nobody = False
+        self.wrapper = []
+        config = self.write("config", f"""
+            NFS_CORE_PARAM {{ Protocols = 3; Enable_NLM = false; Enable_RQUOTA = false; mount_path_pseudo = false; }}
+            NFSv4 {{ RecoveryBackend = fs; RecoveryRoot = {self.top}/recovery; }}
+            EXPORT {{ Export_Id = 1; Path = {self.data}; Pseudo = /data; Protocols = 3; Access_Type = RW; Squash = none; SecType = sys;
+                      FSAL {{ Name = VFS; }} }}
+            LOG {{ Default_Log_Level = WARN; }}""")
+        self.start("unshare", "-n", "-m", "-p", "-f", "--kill-child", "--mount-proc", "bash", "-c", self.SCRIPT.format(config=config))
+
+    def is_listening(self):
+        if self.process.poll() is not None:
+            raise unittest.SkipTest(f"no namespaces here: {self.said()}")
+        inside = children_of(self.process.pid)
+        if not inside:
+            return False
+        self.wrapper = ["nsenter", "-t", str(inside[0]), "-n", "--"]
+        done = subprocess.run([*self.wrapper, "rpcinfo", "-p", "127.0.0.1"], capture_output=True, text=True, timeout=60)
+        return " 100003 " in done.stdout and " 100005 " in done.stdout
+
+    def url(self, name):
+        return f"nfs://127.0.0.1{self.data}/{name}"
 
 
 class Tgtd(Server):

@@ -1,4 +1,4 @@
-"""Disks on other hosts, with the servers that people run: OpenSSH, nginx, vsftpd, tgt."""
+"""Disks on other hosts, with the servers that people run: OpenSSH, nginx, vsftpd, tgt, NFS-Ganesha."""
 
 import os
 import subprocess
@@ -6,7 +6,7 @@ import time
 import unittest
 
 from img_pair import IMG, MIB, call, pattern, read, write_raw
-from remote_servers import Ftpd, Nginx, Sshd, Tgtd
+from remote_servers import Ftpd, Nfsd, Nginx, Sshd, Tgtd
 
 SIZE = 24 * MIB
 
@@ -26,7 +26,7 @@ class RemoteTest(unittest.TestCase):
         cls.environment = getattr(cls.server, "environment", None)
 
     def img(self, *words, status=0, cwd=None):
-        done = subprocess.run([IMG, *words], capture_output=True, timeout=120, env=self.environment, stdin=subprocess.DEVNULL,
+        done = subprocess.run([*self.server.wrapper, IMG, *words], capture_output=True, timeout=120, env=self.environment, stdin=subprocess.DEVNULL,
                               cwd=cwd or self.server.data)
         self.assertEqual(done.returncode, status, (words, done.stdout[-1000:], done.stderr[-1000:], self.server.said()))
         return (done.stdout if status == 0 else done.stderr).decode(errors="replace")
@@ -173,9 +173,37 @@ class Ftps(RemoteTest):
     make_server = lambda: Ftpd(tls=True)
 
     def test_is_read(self):
-        options = f"driver=raw,file.driver=ftps,file.url={self.server.url('a.raw')},file.sslverify=off"
+        options = f"driver=raw,file.driver=ftps,file.url={self.server.url('a.raw')},file.sslverify=off,file.timeout=60"
         self.copy_is_equal("--image-opts", options)
         self.refused(["info", self.server.url("a.raw")], "certificate")
+
+
+class Nfs(RemoteTest):
+    make_server = Nfsd
+
+    def test_is_read_and_written(self):
+        url = self.server.url
+        self.img("compare", "-f", "raw", "-F", "raw", url("a.raw"), "a.raw")
+        self.img("convert", "-f", "raw", "-O", "qcow2", "a.raw", url("c.qcow2"))
+        self.img("bench", "-w", "-c", "64", "-d", "8", "-s", "64k", "-S", "130k", "--pattern=7", "-f", "qcow2", url("c.qcow2"))
+        self.img("check", url("c.qcow2"))
+        call("qemu-img", "check", "-q", self.server.data + "/c.qcow2")
+        self.img("compare", "-f", "qcow2", "-F", "qcow2", url("c.qcow2"), "c.qcow2")
+        self.img("create", "-q", "-f", "raw", url("b.raw"), "1M")
+        self.img("resize", "-q", "-f", "raw", url("b.raw"), "3M")
+        self.assertEqual(os.path.getsize(self.server.data + "/b.raw"), 3 * MIB)
+        self.img("create", "-q", "-f", "raw", url("d.raw") + "?uid=12345&gid=54321", "1M", status=1)  # whose folder this is not
+        os.chmod(self.server.data, 0o777)
+        self.img("create", "-q", "-f", "raw", url("d.raw") + "?uid=12345&gid=54321", "1M")
+        self.assertEqual(os.stat(self.server.data + "/d.raw").st_uid, 12345)
+
+    def test_what_fails_says_why(self):
+        self.refused(["info", self.server.url("nosuch")], "nosuch", "Failed to open file")
+        self.refused(["info", "nfs://127.0.0.1/nosuch/a.raw"], "Failed to mount")
+        self.refused(["info", "nfs://127.0.0.1/a.raw?nosuch=1"], "nosuch")
+        done = subprocess.run([IMG, "info", "nfs://127.0.0.1/share/a.raw"], capture_output=True, timeout=60)  # where no server is
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"Failed to mount", done.stderr)
 
 
 class Iscsi(RemoteTest):
