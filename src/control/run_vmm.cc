@@ -1,5 +1,6 @@
 #include "control/run_vmm.h"
 
+#include <grp.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -116,8 +117,19 @@ Status VmProcess::create_machine() {
   return {};
 }
 
+/// What is open stays open; what is opened later is opened as the other user, below the other root.
+Status leave_privileges(const ProgramOptions& options) {
+  if (!options.chroot.empty() && (::chroot(options.chroot.c_str()) < 0 || ::chdir("/") < 0)) return os_error("-chroot " + options.chroot);
+  if (!options.run_as) return {};
+  const auto [user, group] = *options.run_as;
+  const gid_t groups[] = {group};
+  if (::setgroups(1, groups) < 0 || ::setresgid(group, group, group) < 0 || ::setresuid(user, user, user) < 0) return os_error("-runas");
+  return {};
+}
+
 Status VmProcess::harden() {
   if (line_.program.lock_memory && ::mlockall(MCL_CURRENT | MCL_FUTURE) < 0) return os_error("locking memory failed");
+  TRY(leave_privileges(line_.program));
   return install_sandbox(line_.program.sandbox);
 }
 

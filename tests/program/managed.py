@@ -44,9 +44,14 @@ def wait_until(condition, what, patience=PATIENCE):
 class Managed:
     """A daemon with its folders; VMs are killed at the end."""
 
-    def __init__(self):
+    def __init__(self, prefix=(), config=""):
+        """`prefix`: what comes before the daemon's command line (unshare, nsenter); `config`: the text of atolld.conf."""
         self.root = tempfile.mkdtemp(prefix="atolld-")
         os.chmod(self.root, 0o711)  # the VMs' users pass through
+        os.makedirs(self.root + "/etc")
+        with open(self.root + "/etc/atolld.conf", "w") as file:
+            file.write(config)
+        self.prefix = list(prefix)
         self.process = None
         self.start()
 
@@ -56,7 +61,7 @@ class Managed:
 
     def start(self):
         self.log = open(f"{self.root}/daemon.log", "a")
-        self.process = subprocess.Popen([ATOLLD, "--root", self.root], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen([*self.prefix, ATOLLD, "--root", self.root], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         wait_until(lambda: os.path.exists(f"{self.root}/run/libvirt-sock") or self.process.poll() is not None, "the daemon listens")
         if self.process.poll() is not None:
             raise AssertionError(self.said())

@@ -108,7 +108,7 @@ bool VhostUserDevice::start_rings() {
 
 /// Both sides call memory by our addresses of it.
 Status VhostUserDevice::start_all() {
-  TRY(back_end_->set_features((chosen_features() & shape_.passed_features) | virtio::kFeatureVersion1));
+  TRY(back_end_->set_features(chosen_features() & (shape_.passed_features | virtio::kFeatureVersion1)));
   const std::array<VhostUser::Region, 2> regions = {
       {{.address = reinterpret_cast<u64>(ram_->data()), .size = ram_->size(), .fd = ram_->fd().get()},
        {.address = reinterpret_cast<u64>(ring_memory_.data()), .size = ring_memory_.size(), .fd = ring_file_.get()}}};
@@ -177,7 +177,7 @@ void VhostUserDevice::lose(const std::string& why) {
     rings_[i]->clear();
     if (queue_at(i).running()) queue_at(i).notify();
   }
-  if (chosen_features()) fail("the vhost-user back end is gone");
+  if (running()) fail("the vhost-user back end is gone");
 }
 
 void VhostUserDevice::stopping() {

@@ -1,5 +1,6 @@
 // Keyboard, screen and console of a domain.
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -32,12 +33,24 @@ Status open_with(Call& call, bool channel) {
 Status open_console(Call& call) { return open_with(call, false); }
 Status open_channel(Call& call) { return open_with(call, true); }
 
+/// Sockets of ours do not block: the connection is made when it can be written to.
+Status connect_now(const Fd& fd, const sockaddr* address, socklen_t size) {
+  constexpr int kPatience_ms = 10'000;
+  if (::connect(fd.get(), address, size) == 0) return {};
+  if (errno != EINPROGRESS) return os_error("connect to the screen");
+  pollfd ready{.fd = fd.get(), .events = POLLOUT, .revents = 0};
+  if (::poll(&ready, 1, kPatience_ms) <= 0) return Error(Code::OperationTimeout, "connect to the screen");
+  socklen_t length = sizeof errno;
+  if (::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &errno, &length) < 0 || errno != 0) return os_error("connect to the screen");
+  return {};
+}
+
 /// The host connects for the client, which may not reach the screen's port itself.
 Result<Fd> connect_screen(const Element& graphics) {
   if (at(graphics, "listen", "type") == "socket") {
     const sockaddr_un address = TRY(unix_address(at(graphics, "listen", "socket")));
     Fd fd = TRY(make_socket(AF_UNIX));
-    if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) < 0) return os_error("connect to the screen");
+    TRY(connect_now(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address));
     return fd;
   }
   std::string host = at(graphics, "listen", "address");
@@ -45,7 +58,7 @@ Result<Fd> connect_screen(const Element& graphics) {
   if (host == "::") host = "::1";
   const AddressList addresses = TRY(resolve_tcp(host, graphics.attribute("port"), false));
   Fd fd = TRY(make_socket(addresses->ai_family));
-  if (::connect(fd.get(), addresses->ai_addr, addresses->ai_addrlen) < 0) return os_error("connect to the screen");
+  TRY(connect_now(fd, addresses->ai_addr, addresses->ai_addrlen));
   return fd;
 }
 
@@ -67,7 +80,7 @@ Status screenshot(Call& call) {
   u32 screen = 0, flags = 0;
   auto domain = TRY(read_domain(call, screen, flags));
   TRY(check_flags(flags, 0, "virDomainScreenshot"));
-  if (screen != 0) return invalid_arg("currently is supported only taking screenshots of screen ID 0");
+  if (screen != 0) return operation_invalid("no such screen ID");
   auto job = TRY(domain->begin_job());
   auto vm = domain->running();
   if (!vm) return operation_invalid("domain is not running");
