@@ -14,6 +14,7 @@
 #include "control/sandbox.h"
 #include "control/signals.h"
 #include "control/vm_control.h"
+#include "machine/block_store.h"
 
 namespace atl::control {
 namespace {
@@ -107,6 +108,11 @@ Status VmProcess::create_monitors() {
 Status VmProcess::create_machine() {
   machine_ = TRY(machine::Machine::create(line_.machine, *loop_, chars_->users()));
   control_->set_machine(machine_.get());
+  // For NBD: servers of monitors, and clients that they add.
+  for (machine::BlockStore::Place* place : machine_->blocks().places())
+    place->thread.run_on([&] {
+      for (const auto& [id, credentials] : line_.program.tls_credentials) place->graph.add_tls_credentials(id, credentials);
+    });
   if (line_.program.vnc) {
     remote_screen_ = TRY(RemoteScreen::create(*loop_, *line_.program.vnc, *control_).context("-vnc"));
     control_->set_remote_screen(remote_screen_.get());

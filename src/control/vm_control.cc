@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/strings.h"
+#include "base/tls.h"
 #include "control/cmdline/translate.h"
 #include "machine/block_store.h"
 #include "machine/device_table.h"
@@ -76,6 +77,15 @@ Status VmControl::add_object(KeyValues values) {
   if (type == "throttle-group") {
     auto group = TRY(throttle_group_from_values(std::move(values)));
     return machine_->blocks().add_throttle_group(group);
+  }
+  if (type.starts_with("tls-creds-")) {
+    values.take("qom-type");
+    const std::string id = TRY(values.take_required("id"));
+    const TlsOptions options = TRY(read_tls_options(type, std::move(values)));
+    auto credentials = TRY(TlsCredentials::load(options));
+    for (machine::BlockStore::Place* place : machine_->blocks().places())
+      place->thread.run_on([&] { place->graph.add_tls_credentials(id, credentials); });
+    return {};
   }
   auto rng = TRY(rng_from_values(std::move(values)));
   return machine_->add_rng(rng);

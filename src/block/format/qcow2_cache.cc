@@ -16,6 +16,7 @@ constexpr u64 kMinSlices = 8;
 constexpr unsigned kWritesAtOnce = 8;
 constexpr size_t kSlicesPerWrite = 256;
 constexpr u64 kReadAheadBytes = 64 * kKiB;
+constexpr u64 kMinPaged = 32 * kKiB;
 
 }  // namespace
 
@@ -25,9 +26,11 @@ Bytes::Bytes(u64 size) {
 }
 
 Bytes Bytes::for_overwrite(u64 size) {
+  // Small ones on pages of their own would take twice their size.
+  const u64 alignment = size < kMinPaged ? kSectorBytes : kPageSize;
   Bytes bytes;
   bytes.size_ = size;
-  bytes.data_.reset(static_cast<u8*>(std::aligned_alloc(kPageSize, align_up(std::max<u64>(size, 1), kPageSize))));
+  bytes.data_.reset(static_cast<u8*>(std::aligned_alloc(alignment, align_up(std::max<u64>(size, 1), alignment))));
   CHECK(bytes.data_ != nullptr);
   return bytes;
 }

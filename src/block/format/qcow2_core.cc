@@ -8,7 +8,7 @@
 namespace atl::block::qcow2 {
 namespace {
 
-constexpr u64 kMaxDefaultCache = 16 * kMiB, kDefaultRefcountCache = 2 * kMiB;
+constexpr u64 kMaxDefaultCache = 12 * kMiB, kDefaultRefcountCache = 2 * kMiB;
 constexpr u64 kDefaultSlice = 4 * kKiB;
 
 u64 slice_bytes(const Header& header, const Options& options) {
