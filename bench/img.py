@@ -92,6 +92,10 @@ class Bench:
         for at in range(0, self.size // 2, 8 * MIB):
             subprocess.run(["qemu-io", "-f", "qcow2", "-c", f"write -q -P {at >> 23 & 255 | 1} {at} 1M", self.path("top0.qcow2")], check=True)
 
+        # As large as guests' disks get, and nearly empty: what counts is memory.
+        self.call("qemu", ["create", "-q", "-f", "qcow2", "-o", "cluster_size=2M", "huge.qcow2", "64T"])
+        subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -q 1T 10M", "-c", "write -q 63T 10M", self.path("huge.qcow2")], check=True)
+
     def rows(self):
         convert = ["convert", "-f"]
         cases = {
@@ -109,6 +113,11 @@ class Bench:
             yield self.row(f"img {name}, warm", words, prepare)
             if self.can_drop:
                 yield self.row(f"img {name}, cold", words, prepare, cold=True)
+        huge = ["-f", "qcow2", "huge.qcow2"]
+        yield self.row("img 64 TiB, check", ["check", "-q", *huge])
+        yield self.row("img 64 TiB, map", ["map", "--output=json", *huge])
+        yield self.row("img 64 TiB, convert -c", ["convert", "-c", "-O", "qcow2", "-o", "cluster_size=2M", *huge, "huge-out"])
+        yield self.row("img 64 TiB, compare", ["compare", "-q", "-F", "qcow2", *huge, "huge-out"])
         for name in ("raw -> qcow2", "qcow2 -> raw"):
             yield self.row(f"img {name}, -t none", [*cases[name][:-2], "-t", "none", "-T", "none", *cases[name][-2:]])
 

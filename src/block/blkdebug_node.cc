@@ -17,10 +17,14 @@ namespace {
 
 class DebugNode final : public FilterNode {
  public:
-  DebugNode(NodePtr file, std::string node_name, std::vector<DebugRule> rules)
-      : FilterNode(std::move(file)), node_name_(std::move(node_name)), rules_(std::move(rules)) {}
+  DebugNode(NodePtr file, std::string node_name, std::optional<std::string> config, std::vector<DebugRule> rules)
+      : FilterNode(std::move(file)), node_name_(std::move(node_name)), config_(std::move(config)), rules_(std::move(rules)) {}
 
-  NodeInfo info() const override { return named_info(node_name_, "blkdebug"); }
+  NodeInfo info() const override {
+    NodeInfo info = named_info(node_name_, "blkdebug");
+    if (config_) info.filename = fmt::format("blkdebug:{}:{}", *config_, info.filename);
+    return info;
+  }
   Task<Status> read(u64 offset, std::span<const iovec> out) override {
     raise("read_aio");
     int error = check(DebugIo::Read, offset, iovec_bytes(out));
@@ -91,6 +95,7 @@ class DebugNode final : public FilterNode {
   }
 
   const std::string node_name_;
+  const std::optional<std::string> config_;   // "" if there are no rules at all: then a name can say what this is
   std::vector<DebugRule> rules_;
   std::vector<DebugRule*> armed_;
   u64 state_ = 1;
@@ -99,7 +104,10 @@ class DebugNode final : public FilterNode {
 constexpr std::string_view kEvents[] = {"none", "read_aio", "write_aio", "flush_to_os", "flush_to_disk", "pwritev", "pwritev_zero"};
 
 Task<Result<NodePtr>> open_blkdebug(Graph& graph, Json options, OpenMode mode, std::string node_name) {
+  const bool has_rules = options.contains("inject-error") || options.contains("set-state");
   OptionReader reader(std::move(options), "blkdebug");
+  std::optional<std::string> config;
+  if (!has_rules && !reader.has("config")) config = "";
   std::vector<DebugRule> rules = CO_TRY(read_debug_rules(reader));
   for (const DebugRule& rule : rules) {
     if (std::ranges::find(kEvents, rule.event) == std::end(kEvents))
@@ -110,7 +118,7 @@ Task<Result<NodePtr>> open_blkdebug(Graph& graph, Json options, OpenMode mode, s
   CO_TRY(reader.finish());
   Result<NodePtr> opened = co_await graph.open(std::move(child), std::move(mode));
   NodePtr file = CO_TRY(std::move(opened));
-  co_return NodePtr(std::make_shared<DebugNode>(std::move(file), std::move(node_name), std::move(rules)));
+  co_return NodePtr(std::make_shared<DebugNode>(std::move(file), std::move(node_name), std::move(config), std::move(rules)));
 }
 
 /// "blkdebug:config-file:image-name"; the file may be left out.

@@ -31,7 +31,7 @@ const char* driver_of_path(const std::string& path) {
 
 Result<Json> parse_json_name(std::string_view text) {
   Json tree = Json::parse(text, nullptr, false);
-  if (tree.is_object()) return tree;
+  if (tree.is_object()) return nest_options(std::move(tree));   // flat keys ("file.filename") may stand there, too
   return Error(ErrorKind::Invalid, tree.is_discarded() ? "Could not parse the JSON options" : "Invalid JSON object given", EINVAL);
 }
 
@@ -54,6 +54,9 @@ Result<Json> parse_image_name(std::string_view name) {
 
 std::string resolve_backing_name(std::string_view name, std::string_view image_filename) {
   if (name.starts_with('/') || has_protocol(name)) return std::string(name);
+  // blkdebug:CONFIG:IMAGE stands in the folder of its image.
+  if (size_t colon = image_filename.find(':', 9); image_filename.starts_with("blkdebug:") && colon != image_filename.npos)
+    return resolve_backing_name(name, image_filename.substr(colon + 1));
   // The folder of a URL may be its host alone: "http://host/a" and "b" make "http://host/b".
   size_t slash = image_filename.rfind('/');
   size_t start = 0;

@@ -7,7 +7,7 @@
 namespace atl::img {
 namespace {
 
-constexpr u64 kChunkBytes = kMiB;   // of all workers together: less than the processor's cache
+constexpr u64 kMostChunkBytes = 2 * kMiB, kChunkBytes = kMiB;   // of all workers together: less than the processor's cache
 
 Error invalid(std::string text) { return Error(ErrorKind::Invalid, std::move(text)); }
 
@@ -142,7 +142,9 @@ block::CopyOptions Conversion::copy_options(Node& source, u64 target_offset) {
   options.target_is_zero = created_zero_;
   options.compressed = plan_.compressed;
   if (block::Image* image = target_->image()) options.cluster_bytes = image->cluster_bytes();
-  options.chunk_bytes = std::max(options.chunk_bytes, options.cluster_bytes);
+  // A compressed cluster is unpacked as a whole for every request that touches it.
+  const u64 source_cluster = source.image() ? source.image()->cluster_bytes() : 0;
+  options.chunk_bytes = std::max({options.chunk_bytes, options.cluster_bytes, std::min(source_cluster, kMostChunkBytes)});
   options.detect_zero_bytes = plan_.sparse_bytes;
   options.fill = plan_.sparse_bytes == 0;
   options.top_only = has_backing_;

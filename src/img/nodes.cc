@@ -23,6 +23,9 @@ std::string short_reason(const Error& error) {
 std::string format_of(const Node& node) { return node.info().driver; }
 
 std::optional<u64> allocated_file_bytes(const Node& node) {
+  const std::string driver = format_of(node);
+  if (driver == "null-co" || driver == "null-aio") return 0;
+  if (driver == "blkdebug" || driver == "blkverify") return std::nullopt;   // protocols that do not say
   u64 sum = 0;
   bool leaf = true, known = true;
   for (const block::Child& child : node.children()) {

@@ -1,4 +1,5 @@
 // compare: whether two images read alike; with -s, whether they also store alike. Exit status 0: yes, 1: no, more: trouble.
+#include <algorithm>
 #include <cstring>
 
 #include "base/mapping.h"
@@ -9,8 +10,8 @@
 namespace atl::img {
 namespace {
 
-constexpr unsigned kWidth = 6;
-constexpr u64 kPieceBytes = 512 * kKiB;
+constexpr unsigned kWidth = 4;
+constexpr u64 kPieceBytes = 512 * kKiB, kMostPieceBytes = 2 * kMiB;
 constexpr u64 kNowhere = ~u64{0};
 
 enum Outcome { kSame = 0, kDifferent = 1, kCannotOpen = 2, kCannotMap = 3, kCannotRead = 4 };
@@ -22,11 +23,18 @@ struct Run {
   bool a_ended = false, b_ended = false;
 };
 
+/// A compressed cluster is unpacked as a whole for every request that touches it.
+u64 piece_of(Node& node) {
+  const u64 cluster = node.image() ? node.image()->cluster_bytes() : 0;
+  return std::clamp(cluster, kPieceBytes, kMostPieceBytes);
+}
+
 bool reads_zero(const ChainStatus& s) { return s.zero || !s.present; }
 
 class Comparison {
  public:
-  Comparison(Tool& tool, Node& a, Node& b, bool strict) : tool_(tool), a_(a), b_(b), strict_(strict), group_(kWidth) {}
+  Comparison(Tool& tool, Node& a, Node& b, bool strict)
+      : tool_(tool), a_(a), b_(b), strict_(strict), piece_bytes_(std::max(piece_of(a), piece_of(b))), group_(kWidth) {}
 
   Task<int> run();
 
@@ -47,6 +55,7 @@ class Comparison {
   Tool& tool_;
   Node &a_, &b_;
   const bool strict_;
+  const u64 piece_bytes_;
   TaskGroup group_;
   std::vector<Buffers> free_;
   u64 total_ = 0;
@@ -74,7 +83,7 @@ Task<Result<Run>> Comparison::next_run(u64 at) {
 }
 
 Result<Comparison::Buffers> Comparison::take_buffers() {
-  if (free_.empty()) return Buffers{TRY(Mapping::anonymous(kPieceBytes)), TRY(Mapping::anonymous(kPieceBytes))};
+  if (free_.empty()) return Buffers{TRY(Mapping::anonymous(piece_bytes_)), TRY(Mapping::anonymous(piece_bytes_))};
   Buffers buffers = std::move(free_.back());
   free_.pop_back();
   return buffers;
@@ -117,10 +126,10 @@ Task<Status> Comparison::compare_piece(u64 offset, u64 bytes, bool read_a, bool 
 Task<Status> Comparison::compare_run(Run run) {
   bool read_a = !run.a_ended && !reads_zero(run.a), read_b = !run.b_ended && !reads_zero(run.b);
   if (!read_a && !read_b) co_return Status{};
-  for (u64 done = 0; done < run.bytes && mismatch_ == kNowhere; done += kPieceBytes) {
+  for (u64 done = 0; done < run.bytes && mismatch_ == kNowhere; done += piece_bytes_) {
     Status room = co_await group_.room();
     if (!room || tool_.interrupted()) break;
-    group_.add(compare_piece(run.start + done, std::min(kPieceBytes, run.bytes - done), read_a, read_b));
+    group_.add(compare_piece(run.start + done, std::min(piece_bytes_, run.bytes - done), read_a, read_b));
   }
   co_return Status{};
 }
