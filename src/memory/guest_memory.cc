@@ -48,6 +48,7 @@ const RamRange* GuestMemory::find(GuestAddr at) const {
 }
 
 bool GuestMemory::read(GuestAddr at, std::span<u8> out) const {
+  if (out.empty()) return true;  // memcpy wants an address even for no bytes
   if (u8* from = host(at, out.size(), false)) {
     std::memcpy(out.data(), from, out.size());
     return true;

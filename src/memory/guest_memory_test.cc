@@ -37,6 +37,11 @@ TEST_F(GuestMemoryTest, AccessOutsideRamFailsAndChangesNothing) {
   EXPECT_EQ(memory.host(0, ~u64{0}, false), nullptr);
 }
 
+TEST_F(GuestMemoryTest, ReadingNothingNeedsNoPlaceForIt) {
+  EXPECT_TRUE(memory.read(4096, {}));
+  EXPECT_TRUE(memory.read(20'000, {}));
+}
+
 TEST_F(GuestMemoryTest, RomIsForLoadersOnly) {
   std::vector<u8> data(4, 1);
   EXPECT_FALSE(memory.write(65536, data));
