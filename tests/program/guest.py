@@ -49,9 +49,9 @@ def run(args, timeout=240, status=0, wrapper=()):
     return text
 
 
-def boot(command, *options, suffix="", append="", machine="pc", cpu="max", memory="256", timeout=240, wrapper=()):
+def boot(command, *options, suffix="", append="", machine="pc", cpu="max", memory="256", timeout=240, wrapper=(), accelerator="soft"):
     """Boots, runs `command`, and returns what came out of the serial port; the command must have succeeded."""
-    text = run(["-accel", "soft", "-M", machine, "-cpu", cpu, "-m", memory, "-nodefaults", "-display", "none", "-serial", "stdio",
+    text = run(["-accel", accelerator, "-M", machine, "-cpu", cpu, "-m", memory, "-nodefaults", "-display", "none", "-serial", "stdio",
                 "-no-reboot", *kernel_args(command, suffix, append), *options], timeout=timeout, wrapper=wrapper)
     if "guest command ended with status 0" not in text:
         raise AssertionError(f"the guest's command failed or never ran:\n{text[-6000:]}")

@@ -17,6 +17,9 @@ class Boot(unittest.TestCase):
     def test_32_bit_kernel_reaches_user_space_and_powers_off(self):
         self.assertIn("i686", boot("uname -m", suffix="32"))
 
+    def test_translations_that_do_not_fit_into_their_memory(self):
+        self.assertIn("x86_64", boot("uname -m", accelerator="soft,tb-size=1"))
+
     def test_microvm(self):
         self.assertIn("x86_64", boot("uname -m", machine="microvm"))
 
@@ -41,6 +44,13 @@ class Boot(unittest.TestCase):
         self.assertIn(" ssse3", text)
         self.assertNotIn(" pni", text)
         self.assertNotIn(" avx", text)
+
+    def test_avx512_is_the_hosts_and_can_be_switched_off(self):
+        with open("/proc/cpuinfo", encoding="ascii") as info:
+            if " avx512vl" not in info.read():
+                self.skipTest("the host has no AVX-512")
+        self.assertIn(" avx512vl", boot("cat /proc/cpuinfo"))
+        self.assertNotIn(" avx512", boot("cat /proc/cpuinfo", cpu="max,-avx512f"))
 
     def test_firmware_tables_of_the_pc(self):
         text = boot("ls /sys/firmware/acpi/tables; for d in /sys/bus/pci/devices/*; do cat $d/vendor $d/device; done")

@@ -72,7 +72,7 @@ class Stress(unittest.TestCase):
 
     def test_32_bit_kernel_on_two_processors_with_everything_translated(self):
         text = boot("i=0; while [ $i -lt 3000 ]; do i=$((i+1)); done; gzip -c /init | md5sum; dmesg | grep -c WARNING; true", "-smp", "2",
-                    "-accel", "soft,translate=always", suffix="32")
+                    suffix="32", accelerator="soft,translate=always")
         self.assertNotIn("Call Trace", text)
 
 

@@ -52,9 +52,16 @@ enum Attention : u32 {
 /// What the decoder's result depends on, besides the bytes.
 enum class CodeSize : u8 { k16, k32, k64 };
 
-/// AVX state as the host's XSAVE lays it out in standard format; guest SIMD and x87 run on this as the host's own.
+/// The state that XSAVE knows, in standard format (native/image.h); guest SIMD and x87 run on this as the host's own.
 struct alignas(64) ExtendedState {
-  std::array<u8, 1088> xsave{};  // legacy region 512, header 64, AVX 256, padding
+  std::array<u8, 2688> xsave{};  // legacy region 512, header 64, AVX 256, a gap, masks 64, upper halves of ZMM 512, ZMM16 to 31 1024
+};
+
+/// How many of the vector registers code may use, or are in the host's registers.
+enum VectorLevel : u8 {
+  kNoVectors,
+  kNarrowVectors,  // XMM and YMM. All that AVX-512 adds is zero, or not the guest's
+  kWideVectors,    // ZMM0 to ZMM31 and the opmask registers too
 };
 
 inline constexpr u64 kNoShadow = u64{1} << 62;  // no RIP
@@ -115,10 +122,11 @@ struct Core {
   // -- translated code (translate/abi.h, thunks.h) ------------------------------------------------------------------------
   u64 page_rip = 0;            // linear address of the guest page in which the running translation lies
   std::array<u64, 8> slots{};  // translated code's own, for values that outlive a scratch register
-  u8 vectors_live = 0;         // the guest's vector registers and MXCSR are in the host's
-  u8 want_vectors = 0;         // the thunk that goes back makes them live
-  u8 vectors_allowed = 0;      // no control register makes SSE or AVX instructions fault; update_translate_mode() keeps it
+  u8 vectors_live = kNoVectors;     // which of the guest's vector registers, with MXCSR, are in the host's
+  u8 want_vectors = kNoVectors;     // the thunk that goes back makes them live
+  u8 vectors_allowed = kNoVectors;  // which no control register makes fault; update_translate_mode() keeps it
   u8 host_avx = 0;             // save and load YMM registers, too
+  u8 wide_vectors = 0;         // clear: all of the state that AVX-512 adds is zero (image.h)
   u8 translate_mode = translate::kNoMode;  // translate::mode_of() the core; update_translate_mode() keeps it
   bool shutdown = false;       // a triple fault while translated code was running
   u16 host_cc = 0;             // the host's flags at a thunk's call, in cc's form

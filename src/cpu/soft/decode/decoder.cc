@@ -76,12 +76,20 @@ void clear_vector_index(const ZydisDecodedOperand* operands, unsigned count, Op&
   }
 }
 
+/// EVEX counts displacements of one byte in units that depend on the operand (SDM vol. 2, 2.7.5).
+void scale_displacement(const ZydisDecodedInstruction& in, const ZydisDecodedOperand* operands, Op& op) {
+  if (in.encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX || in.raw.disp.size != 8) return;
+  for (unsigned i = 0; i < in.operand_count; ++i)
+    if (operands[i].type == ZYDIS_OPERAND_TYPE_MEMORY) op.disp = operands[i].mem.disp.value;
+}
+
 bool decode_native(const ZydisDecoder& full, std::span<const u8> bytes, Build& build) {
   ZydisDecodedInstruction in;
   ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
   if (ZYAN_FAILED(ZydisDecoderDecodeFull(&full, bytes.data(), bytes.size(), &in, operands))) return false;
-  if (!build.features.has(feature_of(in.meta.isa_set))) return false;
+  if (!build.features.offers(in.meta.isa_set)) return false;
   set_hidden_operand(build);
+  scale_displacement(in, operands, build.op);
   clear_vector_index(operands, in.operand_count, build.op);
   build.op.stub = find_stub(in, operands, bytes.first(in.length));
   if (!build.op.stub) return false;

@@ -4,7 +4,7 @@
 // rules.cc says by that name which handler runs it; operands.cc fills in the operands. What is not in the table is left to
 // native/. Instructions of extensions that CPUID does not show are #UD, as are those that no rule takes.
 //
-// Supported: all of x86-64-v3 in 16, 32 and 64-bit code. Missing: what native/stub.h says, MPX (its opcodes are NOPs, as on
+// Supported: all of x86-64-v4 in 16, 32 and 64-bit code. Missing: what native/stub.h says, MPX (its opcodes are NOPs, as on
 // processors without it), CET (the same), TSX, VMX, SVM, SGX (#UD).
 #pragma once
 

@@ -28,12 +28,18 @@ constexpr Name kNames[] = {
     {Feature::Sse3, "sse3"},       {Feature::Ssse3, "ssse3"},       {Feature::Sse41, "sse4.1"},
     {Feature::Sse42, "sse4.2"},    {Feature::Syscall, "syscall"},   {Feature::Tsc, "tsc"},
     {Feature::Xsave, "xsave"},     {Feature::Xsaveopt, "xsaveopt"}, {Feature::Xsavec, "xsavec"},
-    {Feature::Xsaves, "xsaves"},
+    {Feature::Xsaves, "xsaves"},   {Feature::Avx512f, "avx512f"},   {Feature::Avx512bw, "avx512bw"},
+    {Feature::Avx512cd, "avx512cd"}, {Feature::Avx512dq, "avx512dq"}, {Feature::Avx512vl, "avx512vl"},
+    {Feature::Avx512ifma, "avx512ifma"}, {Feature::Avx512vbmi, "avx512vbmi"}, {Feature::Avx512vbmi2, "avx512vbmi2"},
+    {Feature::Avx512vnni, "avx512vnni"}, {Feature::Avx512bitalg, "avx512bitalg"},
+    {Feature::Avx512vpopcntdq, "avx512-vpopcntdq"}, {Feature::Avx512bf16, "avx512-bf16"}, {Feature::Gfni, "gfni"},
+    {Feature::Vaes, "vaes"},       {Feature::Vpclmulqdq, "vpclmulqdq"},
 };
 
 struct Set {
   ZydisISASet set;
   Feature feature;
+  Feature also = Feature::None;
 };
 
 constexpr Set kSets[] = {
@@ -60,28 +66,81 @@ constexpr Set kSets[] = {
     {ZYDIS_ISA_SET_AVXAES, Feature::Avx},
     {ZYDIS_ISA_SET_AVX2, Feature::Avx2},
     {ZYDIS_ISA_SET_AVX2GATHER, Feature::Avx2},
-    {ZYDIS_ISA_SET_AVX_GFNI, Feature::Never},
+    {ZYDIS_ISA_SET_GFNI, Feature::Gfni},
+    {ZYDIS_ISA_SET_AVX_GFNI, Feature::Gfni, Feature::Avx},
+    {ZYDIS_ISA_SET_VAES, Feature::Vaes, Feature::Avx},
+    {ZYDIS_ISA_SET_VPCLMULQDQ, Feature::Vpclmulqdq, Feature::Avx},
     {ZYDIS_ISA_SET_FMA, Feature::Fma},
     {ZYDIS_ISA_SET_F16C, Feature::F16c},
     {ZYDIS_ISA_SET_XSAVE, Feature::Xsave},
     {ZYDIS_ISA_SET_XSAVEOPT, Feature::Xsaveopt},
     {ZYDIS_ISA_SET_XSAVEC, Feature::Xsavec},
     {ZYDIS_ISA_SET_XSAVES, Feature::Xsaves},
+    {ZYDIS_ISA_SET_AVX512F_512, Feature::Avx512f},
+    {ZYDIS_ISA_SET_AVX512F_256, Feature::Avx512f, Feature::Avx512vl},
+    {ZYDIS_ISA_SET_AVX512F_128, Feature::Avx512f, Feature::Avx512vl},
+    {ZYDIS_ISA_SET_AVX512F_128N, Feature::Avx512f},
+    {ZYDIS_ISA_SET_AVX512F_SCALAR, Feature::Avx512f},
+    {ZYDIS_ISA_SET_AVX512F_KOP, Feature::Avx512f},
+    {ZYDIS_ISA_SET_AVX512BW_512, Feature::Avx512bw},
+    {ZYDIS_ISA_SET_AVX512BW_256, Feature::Avx512bw, Feature::Avx512vl},
+    {ZYDIS_ISA_SET_AVX512BW_128, Feature::Avx512bw, Feature::Avx512vl},
+    {ZYDIS_ISA_SET_AVX512BW_128N, Feature::Avx512bw},
+    {ZYDIS_ISA_SET_AVX512BW_KOP, Feature::Avx512bw},
+    {ZYDIS_ISA_SET_AVX512DQ_512, Feature::Avx512dq},
+    {ZYDIS_ISA_SET_AVX512DQ_256, Feature::Avx512dq, Feature::Avx512vl},
+    {ZYDIS_ISA_SET_AVX512DQ_128, Feature::Avx512dq, Feature::Avx512vl},
+    {ZYDIS_ISA_SET_AVX512DQ_128N, Feature::Avx512dq},
+    {ZYDIS_ISA_SET_AVX512DQ_SCALAR, Feature::Avx512dq},
+    {ZYDIS_ISA_SET_AVX512DQ_KOP, Feature::Avx512dq},
+    {ZYDIS_ISA_SET_AVX512CD_512, Feature::Avx512cd},
+    {ZYDIS_ISA_SET_AVX512CD_256, Feature::Avx512cd, Feature::Avx512vl},
+    {ZYDIS_ISA_SET_AVX512CD_128, Feature::Avx512cd, Feature::Avx512vl},
+    {ZYDIS_ISA_SET_AVX512_IFMA_512, Feature::Avx512ifma},
+    {ZYDIS_ISA_SET_AVX512_IFMA_256, Feature::Avx512ifma, Feature::Avx512vl},
+    {ZYDIS_ISA_SET_AVX512_IFMA_128, Feature::Avx512ifma, Feature::Avx512vl},
+    {ZYDIS_ISA_SET_AVX512_VBMI_512, Feature::Avx512vbmi},
+    {ZYDIS_ISA_SET_AVX512_VBMI_256, Feature::Avx512vbmi, Feature::Avx512vl},
+    {ZYDIS_ISA_SET_AVX512_VBMI_128, Feature::Avx512vbmi, Feature::Avx512vl},
+    {ZYDIS_ISA_SET_AVX512_VBMI2_512, Feature::Avx512vbmi2},
+    {ZYDIS_ISA_SET_AVX512_VBMI2_256, Feature::Avx512vbmi2, Feature::Avx512vl},
+    {ZYDIS_ISA_SET_AVX512_VBMI2_128, Feature::Avx512vbmi2, Feature::Avx512vl},
+    {ZYDIS_ISA_SET_AVX512_VNNI_512, Feature::Avx512vnni},
+    {ZYDIS_ISA_SET_AVX512_VNNI_256, Feature::Avx512vnni, Feature::Avx512vl},
+    {ZYDIS_ISA_SET_AVX512_VNNI_128, Feature::Avx512vnni, Feature::Avx512vl},
+    {ZYDIS_ISA_SET_AVX512_BITALG_512, Feature::Avx512bitalg},
+    {ZYDIS_ISA_SET_AVX512_BITALG_256, Feature::Avx512bitalg, Feature::Avx512vl},
+    {ZYDIS_ISA_SET_AVX512_BITALG_128, Feature::Avx512bitalg, Feature::Avx512vl},
+    {ZYDIS_ISA_SET_AVX512_VPOPCNTDQ_512, Feature::Avx512vpopcntdq},
+    {ZYDIS_ISA_SET_AVX512_VPOPCNTDQ_256, Feature::Avx512vpopcntdq, Feature::Avx512vl},
+    {ZYDIS_ISA_SET_AVX512_VPOPCNTDQ_128, Feature::Avx512vpopcntdq, Feature::Avx512vl},
+    {ZYDIS_ISA_SET_AVX512_BF16_512, Feature::Avx512bf16},
+    {ZYDIS_ISA_SET_AVX512_BF16_256, Feature::Avx512bf16, Feature::Avx512vl},
+    {ZYDIS_ISA_SET_AVX512_BF16_128, Feature::Avx512bf16, Feature::Avx512vl},
+    {ZYDIS_ISA_SET_AVX512_GFNI_512, Feature::Gfni, Feature::Avx512f},
+    {ZYDIS_ISA_SET_AVX512_GFNI_256, Feature::Gfni, Feature::Avx512vl},
+    {ZYDIS_ISA_SET_AVX512_GFNI_128, Feature::Gfni, Feature::Avx512vl},
+    {ZYDIS_ISA_SET_AVX512_VAES_512, Feature::Vaes, Feature::Avx512f},
+    {ZYDIS_ISA_SET_AVX512_VAES_256, Feature::Vaes, Feature::Avx512vl},
+    {ZYDIS_ISA_SET_AVX512_VAES_128, Feature::Vaes, Feature::Avx512vl},
+    {ZYDIS_ISA_SET_AVX512_VPCLMULQDQ_512, Feature::Vpclmulqdq, Feature::Avx512f},
+    {ZYDIS_ISA_SET_AVX512_VPCLMULQDQ_256, Feature::Vpclmulqdq, Feature::Avx512vl},
+    {ZYDIS_ISA_SET_AVX512_VPCLMULQDQ_128, Feature::Vpclmulqdq, Feature::Avx512vl},
 };
 
 }  // namespace
 
 FeatureSet::FeatureSet(const cpu::CpuidTable& cpuid) {
   for (const Name& n : kNames) {
-    if (cpuid.has(n.name)) bits_ |= u64{1} << static_cast<unsigned>(n.feature);
+    if (cpuid.has(n.name)) bits_.set(static_cast<size_t>(n.feature));
   }
 }
 
-Feature feature_of(ZydisISASet set) {
+bool FeatureSet::offers(ZydisISASet set) const {
   for (const Set& s : kSets) {
-    if (s.set == set) return s.feature;
+    if (s.set == set) return has(s.feature) && has(s.also);
   }
-  return Feature::Never;
+  return false;
 }
 
 }  // namespace atl::soft

@@ -3,6 +3,8 @@
 
 #include <Zydis/Zydis.h>
 
+#include <bitset>
+
 #include "base/types.h"
 #include "cpu/cpuid.h"
 
@@ -11,21 +13,21 @@ namespace atl::soft {
 enum class Feature : u8 {
   None, Adx, Aes, Avx, Avx2, Bmi1, Bmi2, Cldemote, Clflush, Clflushopt, Clwb, Cmov, Cx8, Cx16, F16c, Fma, Fpu, Fsgsbase, Fxsr,
   Invpcid, LahfLm, Abm, Lm, Mmx, Monitor, Movbe, Msr, Nx, Pclmulqdq, Popcnt, Prefetchw, Rdpid, Rdrand, Rdseed, Rdtscp, Sep,
-  Sha, Smap, Sse, Sse2, Sse3, Ssse3, Sse41, Sse42, Syscall, Tsc, Xsave, Xsaveopt, Xsavec, Xsaves, Never,
+  Sha, Smap, Sse, Sse2, Sse3, Ssse3, Sse41, Sse42, Syscall, Tsc, Xsave, Xsaveopt, Xsavec, Xsaves,
+  Avx512f, Avx512bw, Avx512cd, Avx512dq, Avx512vl, Avx512ifma, Avx512vbmi, Avx512vbmi2, Avx512vnni, Avx512bitalg, Avx512vpopcntdq,
+  Avx512bf16, Gfni, Vaes, Vpclmulqdq, Never,
 };
 
 class FeatureSet {
  public:
   FeatureSet() = default;
   explicit FeatureSet(const cpu::CpuidTable& cpuid);
-  bool has(Feature feature) const { return bits_ >> static_cast<unsigned>(feature) & 1; }
+  bool has(Feature feature) const { return bits_[static_cast<size_t>(feature)]; }
+  /// Whether instructions of a Zydis instruction set are offered.
+  bool offers(ZydisISASet set) const;
 
  private:
-  u64 bits_ = 1;
+  std::bitset<static_cast<size_t>(Feature::Never) + 1> bits_{1};
 };
-static_assert(static_cast<unsigned>(Feature::Never) < 64);
-
-/// The feature that an instruction of a Zydis instruction set needs; Never for sets that no guest is offered.
-Feature feature_of(ZydisISASet set);
 
 }  // namespace atl::soft

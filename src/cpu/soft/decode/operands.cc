@@ -9,11 +9,12 @@ struct Extension {
   bool r = false, x = false, b = false;
 };
 
-/// VEX holds them inverted; outside 64-bit mode neither prefix extends anything.
+/// VEX and EVEX hold them inverted; outside 64-bit mode no prefix extends anything.
 Extension extension_of(const Build& build) {
   const auto& raw = build.in.raw;
   if (!build.long_code()) return {};
   if (build.in.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) return {!raw.vex.R, !raw.vex.X, !raw.vex.B};
+  if (build.in.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX) return {!raw.evex.R, !raw.evex.X, !raw.evex.B};
   return {raw.rex.R != 0, raw.rex.X != 0, raw.rex.B != 0};
 }
 

@@ -25,12 +25,11 @@ inline constexpr u64 kWindowBytes = kWindowPages * kPage, kWritableBytes = kWrit
 
 enum class Mode : u8 { Long, Compatibility };
 
-/// Register state in the order that the native entry loads it.
 struct Registers {
   std::array<u64, 16> gpr{};
   u64 rip = 0;
   u64 rflags = cpu::kIF | 2;
-  alignas(64) std::array<u8, 832> xsave{};  // standard format, header with all of x87, SSE and AVX
+  alignas(64) std::array<u8, 2688> xsave{};  // standard format as native/image.h has it, header with all that the host has
 };
 
 inline constexpr unsigned kNoFault = 0xff;

@@ -111,6 +111,19 @@ void compare_general(Report& report, const Case& c, const Registers& native, con
   report.value("rflags", c.before.rflags, native.rflags & flags, soft.rflags & flags);
 }
 
+void compare_wide(Report& report, const u8* b, const u8* n, const u8* s) {
+  if (std::equal(n + image::kOpmask, n + image::kEnd, s + image::kOpmask)) return;
+  for (unsigned i = 0; i < 8; ++i) {
+    unsigned at = image::kOpmask + 8 * i;
+    report.value(fmt::format("k{}", i), load_le<u64>(b + at), load_le<u64>(n + at), load_le<u64>(s + at));
+  }
+  for (unsigned i = 0; i < 16; ++i) {
+    unsigned high = image::kZmmHigh + 32 * i, all = image::kZmm16 + 64 * i;
+    compare_bytes(report, fmt::format("zmm{} high", i), b + high, n + high, s + high, 32);
+    compare_bytes(report, fmt::format("zmm{}", i + 16), b + all, n + all, s + all, 64);
+  }
+}
+
 void compare_extended(Report& report, const Registers& before, const Registers& native, const Registers& soft) {
   const u8 *b = before.xsave.data(), *n = native.xsave.data(), *s = soft.xsave.data();
   auto word = [](const u8* image, unsigned at) { return load_le<u16>(image + at); };
@@ -127,6 +140,7 @@ void compare_extended(Report& report, const Registers& before, const Registers& 
     compare_bytes(report, fmt::format("xmm{}", i), b + low, n + low, s + low, 16);
     compare_bytes(report, fmt::format("ymm{} high", i), b + high, n + high, s + high, 16);
   }
+  compare_wide(report, b, n, s);
 }
 
 void compare_memory(Report& report, const Outcome& native, const Outcome& soft) {

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "cpu/cpuid.h"
+#include "cpu/soft/decode/features.h"
+#include "cpu/soft/native/supported.h"
 
 namespace atl::soft::differential {
 namespace {
@@ -62,6 +64,12 @@ bool has_repeat(const ZydisDecodedInstruction& in) {
                      [](const auto& prefix) { return prefix.value == 0xf2 || prefix.value == 0xf3; });
 }
 
+/// Sets of which the software CPU offers what the host has.
+bool is_recent(ZydisISASet set) {
+  return (set >= ZYDIS_ISA_SET_AVX512BW_128 && set <= ZYDIS_ISA_SET_AVX512_VPOPCNTDQ_512) || set == ZYDIS_ISA_SET_GFNI ||
+         set == ZYDIS_ISA_SET_AVX_GFNI || set == ZYDIS_ISA_SET_VAES || set == ZYDIS_ISA_SET_VPCLMULQDQ;
+}
+
 }  // namespace
 
 std::span<const Exclusion> exclusions() { return kExclusions; }
@@ -75,11 +83,15 @@ bool is_included(ZydisISASet set) {
     return bits;
   }();
   auto at = std::ranges::find(kSets, set, &Need::set);
-  return at != std::end(kSets) && (included >> (at - kSets) & 1);
+  if (at != std::end(kSets)) return included >> (at - kSets) & 1;
+  static const FeatureSet offered(soft_supported_cpuid());
+  return is_recent(set) && offered.offers(set);
 }
 
 bool is_included(const ZydisDecodedInstruction& in) {
-  if (in.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY && in.encoding != ZYDIS_INSTRUCTION_ENCODING_VEX) return false;
+  if (in.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY && in.encoding != ZYDIS_INSTRUCTION_ENCODING_VEX &&
+      in.encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX)
+    return false;
   if (in.attributes & (ZYDIS_ATTRIB_IS_PRIVILEGED | ZYDIS_ATTRIB_HAS_SEGMENT_FS)) return false;
   if (in.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR) return false;
   bool prefetch_register = in.meta.isa_set == ZYDIS_ISA_SET_PREFETCH_NOP && in.raw.modrm.mod == 3;

@@ -17,7 +17,7 @@ u64 random_target(Random& random, unsigned size, Mode mode) {
   constexpr u64 kMiddle = kWindow + kPage, kEnd = kWindow + kWindowBytes, kReadOnly = kWindow + kWritableBytes;
   u64 kind = random.below(100);
   u64 inside = kWindow + 256 + random.below(kWritableBytes - 1024);
-  if (kind < 45) return inside & ~u64{31};
+  if (kind < 45) return inside & ~u64{63};
   if (kind < 78) return inside;
   if (kind < 88) return kMiddle - random.below(size + 1);       // across two pages
   if (kind < 91) return kReadOnly - random.below(size + 1);     // into the read-only page
@@ -56,12 +56,16 @@ void patch_displacement(Placement& p, u64 target, bool rip_relative) {
 
 /// Small elements, so that most of a gather stays in the window.
 void tame_vector_index(Placement& p, ZydisRegister index) {
-  auto number = static_cast<unsigned>(ZydisRegisterGetId(index)) & 15;
-  for (unsigned half : {image::kXmm, image::kYmmHigh})
-    for (unsigned i = 0; i < 4; ++i) {
-      auto value = static_cast<u32>(static_cast<i32>(p.random.below(64)) - 32);
-      store_le(&p.c.before.xsave[half + 16 * number + 4 * i], p.random.percent(60) ? value : 0);
-    }
+  auto number = static_cast<unsigned>(ZydisRegisterGetId(index)) & 31;
+  bool high = number >= 16;
+  for (unsigned i = 0; i < 16; ++i) {
+    auto value = static_cast<u32>(static_cast<i32>(p.random.below(64)) - 32);
+    unsigned at = high    ? image::kZmm16 + 64 * (number - 16) + 4 * i
+                  : i < 4 ? image::kXmm + 16 * number + 4 * i
+                  : i < 8 ? image::kYmmHigh + 16 * number + 4 * (i - 4)
+                          : image::kZmmHigh + 32 * number + 4 * (i - 8);
+    store_le(&p.c.before.xsave[at], p.random.percent(60) ? value : 0);
+  }
 }
 
 void place_operand(Placement& p, const ZydisDecodedOperand& o) {

@@ -4,6 +4,7 @@
 
 #include "cpu/cpuid.h"
 #include "cpu/soft/differential/exclusions.h"
+#include "cpu/soft/native/supported.h"
 
 namespace atl::soft::differential {
 namespace {
@@ -42,6 +43,20 @@ void add_vex(Random& random, Mode mode, std::vector<u8>& out) {
   out.push_back(random.byte());
 }
 
+void add_evex(Random& random, Mode mode, std::vector<u8>& out) {
+  if (random.percent(5)) out.push_back(0x65);
+  bool wide = mode == Mode::Long;
+  unsigned rxbr = wide ? static_cast<unsigned>(random.next() & 0xf0) : 0xf0;
+  bool no_source = random.percent(40);
+  unsigned vvvv = no_source ? 0x78 : static_cast<unsigned>(random.next() & 0x78), v2 = no_source || !wide || random.percent(50) ? 8 : 0;
+  if (!wide) vvvv |= 0x40;
+  unsigned mask = random.percent(45) ? 0 : static_cast<unsigned>(random.below(8));
+  unsigned length = static_cast<unsigned>(random.below(16) == 0 ? 3 : random.below(3));
+  unsigned zero = mask && random.percent(40) ? 0x80 : 0, broadcast = random.percent(25) ? 0x10 : 0;
+  out.insert(out.end(), {0x62, static_cast<u8>(rxbr | (1 + random.below(3))), static_cast<u8>(random.below(2) << 7 | vvvv | 4 | random.below(4)),
+                         static_cast<u8>(zero | length << 5 | broadcast | v2 | mask), random.byte()});
+}
+
 bool writes_segment(const ZydisDecodedInstruction& in, const ZydisDecodedOperand* operands) {
   return std::any_of(operands, operands + in.operand_count, [](const ZydisDecodedOperand& o) {
     return o.type == ZYDIS_OPERAND_TYPE_REGISTER && ZydisRegisterGetClass(o.reg.value) == ZYDIS_REGCLASS_SEGMENT &&
@@ -53,7 +68,8 @@ bool writes_segment(const ZydisDecodedInstruction& in, const ZydisDecodedOperand
 
 std::vector<u8> random_bytes(Random& random, Mode mode) {
   std::vector<u8> out;
-  if (random.percent(30)) add_vex(random, mode, out);
+  if (host_has_avx512() && random.percent(30)) add_evex(random, mode, out);
+  else if (random.percent(30)) add_vex(random, mode, out);
   else add_legacy(random, mode, out);
   u8 modrm = random.byte();
   out.push_back(random.percent(45) ? modrm | 0xc0 : modrm & 0xbf);

@@ -10,20 +10,45 @@
 
 #include "base/check.h"
 #include "base/endian.h"
+#include "cpu/cpuid.h"
+#include "cpu/soft/native/image.h"
+#include "cpu/soft/native/supported.h"
 
 namespace atl::soft::differential {
 namespace {
 
 /// What the entry code below reads, at fixed offsets.
 struct Entry {
-  Registers registers;
+  alignas(64) std::array<u64, 16> gpr;
   struct Frame {
     u64 rip, cs, rflags, rsp, ss;
   } frame;
   u64 saved_rsp = 0;
+  u64 components = 0;
+  alignas(64) std::array<u8, 4096> xsave{};  // as the host has it
 };
-static_assert(offsetof(Registers, xsave) == 192);
-static_assert(offsetof(Entry, frame) == 1024);
+static_assert(offsetof(Entry, frame) == 128 && offsetof(Entry, saved_rsp) == 168 && offsetof(Entry, components) == 176);
+static_assert(offsetof(Entry, xsave) == 192);
+
+/// A component behind the XSAVE header: where the host has it, and where a case does.
+struct Component {
+  unsigned bit, host, ours, size;
+};
+
+const std::vector<Component>& components() {
+  static const std::vector<Component> all = [] {
+    cpu::CpuidTable host = cpu::host_cpuid();
+    std::vector<Component> found = {{2, image::kYmmHigh, image::kYmmHigh, 256}};
+    if (!host_has_avx512()) return found;
+    constexpr Component kWide[] = {{5, 0, image::kOpmask, 64}, {6, 0, image::kZmmHigh, 512}, {7, 0, image::kZmm16, 1024}};
+    for (Component c : kWide) {
+      c.host = host.query(0xd, c.bit).ebx;
+      found.push_back(c);
+    }
+    return found;
+  }();
+  return all;
+}
 
 constexpr u64 kUserCode64 = 0x33, kUserCode32 = 0x23, kUserData = 0x2b;
 
@@ -54,11 +79,11 @@ atoll_differential_enter:
   push r13
   push r14
   push r15
-  mov [rdi + 1064], rsp
-  mov eax, 7
+  mov [rdi + 168], rsp
+  mov eax, [rdi + 176]
   xor edx, edx
   xrstor64 [rdi + 192]
-  lea rsp, [rdi + 1024]
+  lea rsp, [rdi + 128]
   mov rax, [rdi]
   mov rcx, [rdi + 8]
   mov rdx, [rdi + 16]
@@ -78,7 +103,7 @@ atoll_differential_enter:
   .globl atoll_differential_leave
   .hidden atoll_differential_leave
 atoll_differential_leave:
-  mov rsp, [rdi + 1064]
+  mov rsp, [rdi + 168]
   vzeroupper
   pop r15
   pop r14
@@ -95,18 +120,28 @@ extern "C" void atoll_differential_leave();
 namespace atl::soft::differential {
 namespace {
 
-static_assert(offsetof(Entry, saved_rsp) == 1064);
-
 constexpr int kGprOrder[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
                                REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
 
 /// The signal frame's XSAVE area, in standard format; absent components are in their initial state.
-void copy_extended(const u8* frame, std::array<u8, 832>& out) {
+void copy_extended(const u8* frame, std::array<u8, 2688>& out) {
   u64 present = load_le<u64>(frame + 512);
   std::copy_n(frame, 512, out.data());
   if (!(present & 2)) std::fill_n(&out[160], 256, 0);
-  if (present & 4) std::copy_n(frame + 576, 256, &out[576]);
-  else std::fill_n(&out[576], 256, 0);
+  for (const Component& c : components()) {
+    if (present >> c.bit & 1) std::copy_n(frame + c.host, c.size, &out[c.ours]);
+    else std::fill_n(&out[c.ours], c.size, 0);
+  }
+}
+
+void set_extended(const std::array<u8, 2688>& in, Entry& entry) {
+  std::copy_n(in.data(), image::kYmmHigh, entry.xsave.data());
+  entry.components = 3;
+  for (const Component& c : components()) {
+    entry.components |= u64{1} << c.bit;
+    std::copy_n(&in[c.ours], c.size, &entry.xsave[c.host]);
+  }
+  store_le<u64>(&entry.xsave[image::kHeader], entry.components);
 }
 
 void reset_extended(u8* frame) {
@@ -207,7 +242,8 @@ void NativeRunner::protect_code(bool writable) {
 
 void NativeRunner::run(const Case& c, std::span<const u8> memory, Outcome& out) {
   static Entry entry;
-  entry.registers = c.before;
+  entry.gpr = c.before.gpr;
+  set_extended(c.before.xsave, entry);
   entry.frame = {.rip = c.before.rip, .cs = c.mode == Mode::Long ? kUserCode64 : kUserCode32, .rflags = c.before.rflags,
                  .rsp = c.before.gpr[cpu::kRsp], .ss = kUserData};
   out.vector = kNoFault, out.error = 0, out.address = 0;

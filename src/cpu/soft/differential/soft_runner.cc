@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "cpu/soft/mmu/access.h"
+#include "cpu/soft/native/supported.h"
 #include "cpu/soft/system/debug.h"
 
 namespace atl::soft::differential {
@@ -46,6 +47,7 @@ SoftRunner::SoftRunner(Engine engine)
   c.cr3 = kPml4;
   c.cr0 |= kCr0AM;
   c.cr4 |= kCr4FSGSBASE | kCr4UMIP;
+  if (host_has_avx512()) c.xcr0 |= 0xe0;
   c.gdtr = {.base = kKernelHalf + kGdt, .limit = 0xff};
   c.idtr = {.base = kKernelHalf + kIdt, .limit = 0xfff};
   c.tr = {.selector = kTssSelector, .attributes = 0x8b, .limit = 0x67, .base = kKernelHalf + kTss};
@@ -122,6 +124,7 @@ void SoftRunner::enter(const Case& c) {
   core.rip = c.before.rip;
   core.set_rflags(c.before.rflags);
   std::copy(c.before.xsave.begin(), c.before.xsave.end(), core.ext.xsave.begin());
+  core.wide_vectors = host_has_avx512();
   core.cr2 = 0;
   core.fault_pending = false;
   core.interrupt_shadow = false;

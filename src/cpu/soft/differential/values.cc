@@ -4,6 +4,7 @@
 
 #include "base/endian.h"
 #include "cpu/soft/native/image.h"
+#include "cpu/soft/native/supported.h"
 
 namespace atl::soft::differential {
 namespace {
@@ -56,6 +57,21 @@ u32 random_mxcsr(Random& random) {
   return random.percent(60) ? value | image::kMxcsrMasks : value;
 }
 
+u64 random_opmask(Random& random) {
+  switch (random.below(5)) {
+    case 0: return 0;
+    case 1: return ~u64{0};
+    case 2: return random.next() >> random.below(64);
+    case 3: return u64{1} << random.below(64);
+    default: return random.next();
+  }
+}
+
+void fill_wide(Random& random, u8* bytes) {
+  for (unsigned i = 0; i < 8; ++i) store_le(bytes + image::kOpmask + 8 * i, random_opmask(random));
+  fill_random(random, std::span(bytes + image::kZmmHigh, image::kEnd - image::kZmmHigh));
+}
+
 }  // namespace
 
 u64 random_integer(Random& random) {
@@ -90,7 +106,8 @@ void fill_registers(Random& random, Registers& r) {
   store_le(bytes + image::kMxcsr, random_mxcsr(random));
   fill_random(random, std::span(bytes + image::kXmm, 256));
   fill_random(random, std::span(bytes + image::kYmmHigh, 256));
-  store_le<u64>(bytes + image::kHeader, 7);
+  store_le<u64>(bytes + image::kHeader, host_has_avx512() ? 0xe7 : 7);
+  if (host_has_avx512()) fill_wide(random, bytes);
 }
 
 }  // namespace atl::soft::differential

@@ -33,7 +33,15 @@ bool is_control_register(const ZydisDecodedOperand& o) {
   return of == ZYDIS_REGCLASS_CONTROL || of == ZYDIS_REGCLASS_DEBUG;
 }
 
+/// An EPYC of the fourth generation executes VCVTUSI2SD with RSP behind a POP with the RSP from before it.
+bool reads_stack_pointer(const Decoded& d) {
+  return d.in.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX && std::ranges::any_of(d.all_operands(), [](const ZydisDecodedOperand& o) {
+           return o.type == ZYDIS_OPERAND_TYPE_REGISTER && (o.reg.value == ZYDIS_REGISTER_RSP || o.reg.value == ZYDIS_REGISTER_ESP);
+         });
+}
+
 bool belongs(const Decoded& d) {
+  if (reads_stack_pointer(d)) return false;
   if (std::ranges::any_of(d.all_operands(), is_control_register)) return false;
   return std::ranges::find(kLeftOut, d.in.mnemonic) == std::end(kLeftOut) &&
          std::ranges::find(kBranches, d.in.meta.category) == std::end(kBranches);

@@ -1,9 +1,11 @@
 #include "cpu/soft/native/classify.h"
 
 #include <algorithm>
+#include <bitset>
 
 #include "cpu/cpuid.h"
 #include "cpu/soft/native/special.h"
+#include "cpu/soft/native/supported.h"
 
 namespace atl::soft {
 namespace {
@@ -23,18 +25,49 @@ constexpr HostNeed kSets[] = {
     {ZYDIS_ISA_SET_PCLMULQDQ, "pclmulqdq"}, {ZYDIS_ISA_SET_SHA, "sha-ni"}, {ZYDIS_ISA_SET_AVX, "avx"},
     {ZYDIS_ISA_SET_AVXAES, "aes"}, {ZYDIS_ISA_SET_AVX2, "avx2"}, {ZYDIS_ISA_SET_AVX2GATHER, "avx2"}, {ZYDIS_ISA_SET_FMA, "fma"},
     {ZYDIS_ISA_SET_F16C, "f16c"}, {ZYDIS_ISA_SET_FXSAVE, "fxsr"}, {ZYDIS_ISA_SET_FXSAVE64, "fxsr"}, {ZYDIS_ISA_SET_XSAVE, "fxsr"},
-    {ZYDIS_ISA_SET_XSAVEOPT, "fxsr"}, {ZYDIS_ISA_SET_XSAVEC, "fxsr"},
+    {ZYDIS_ISA_SET_XSAVEOPT, "fxsr"}, {ZYDIS_ISA_SET_XSAVEC, "fxsr"}, {ZYDIS_ISA_SET_GFNI, "gfni"}, {ZYDIS_ISA_SET_AVX_GFNI, "gfni"},
+    {ZYDIS_ISA_SET_VAES, "vaes"}, {ZYDIS_ISA_SET_VPCLMULQDQ, "vpclmulqdq"},
 };
 
+/// The same for what host_has_avx512() says nothing of.
+constexpr HostNeed kWideSets[] = {
+    {ZYDIS_ISA_SET_AVX512_IFMA_128, "avx512ifma"}, {ZYDIS_ISA_SET_AVX512_IFMA_256, "avx512ifma"}, {ZYDIS_ISA_SET_AVX512_IFMA_512, "avx512ifma"},
+    {ZYDIS_ISA_SET_AVX512_VBMI_128, "avx512vbmi"}, {ZYDIS_ISA_SET_AVX512_VBMI_256, "avx512vbmi"}, {ZYDIS_ISA_SET_AVX512_VBMI_512, "avx512vbmi"},
+    {ZYDIS_ISA_SET_AVX512_VBMI2_128, "avx512vbmi2"}, {ZYDIS_ISA_SET_AVX512_VBMI2_256, "avx512vbmi2"},
+    {ZYDIS_ISA_SET_AVX512_VBMI2_512, "avx512vbmi2"}, {ZYDIS_ISA_SET_AVX512_VNNI_128, "avx512vnni"},
+    {ZYDIS_ISA_SET_AVX512_VNNI_256, "avx512vnni"}, {ZYDIS_ISA_SET_AVX512_VNNI_512, "avx512vnni"},
+    {ZYDIS_ISA_SET_AVX512_BITALG_128, "avx512bitalg"}, {ZYDIS_ISA_SET_AVX512_BITALG_256, "avx512bitalg"},
+    {ZYDIS_ISA_SET_AVX512_BITALG_512, "avx512bitalg"}, {ZYDIS_ISA_SET_AVX512_VPOPCNTDQ_128, "avx512-vpopcntdq"},
+    {ZYDIS_ISA_SET_AVX512_VPOPCNTDQ_256, "avx512-vpopcntdq"}, {ZYDIS_ISA_SET_AVX512_VPOPCNTDQ_512, "avx512-vpopcntdq"},
+    {ZYDIS_ISA_SET_AVX512_BF16_128, "avx512-bf16"}, {ZYDIS_ISA_SET_AVX512_BF16_256, "avx512-bf16"},
+    {ZYDIS_ISA_SET_AVX512_BF16_512, "avx512-bf16"}, {ZYDIS_ISA_SET_AVX512_GFNI_128, "gfni"}, {ZYDIS_ISA_SET_AVX512_GFNI_256, "gfni"},
+    {ZYDIS_ISA_SET_AVX512_GFNI_512, "gfni"}, {ZYDIS_ISA_SET_AVX512_VAES_128, "vaes"}, {ZYDIS_ISA_SET_AVX512_VAES_256, "vaes"},
+    {ZYDIS_ISA_SET_AVX512_VAES_512, "vaes"}, {ZYDIS_ISA_SET_AVX512_VPCLMULQDQ_128, "vpclmulqdq"},
+    {ZYDIS_ISA_SET_AVX512_VPCLMULQDQ_256, "vpclmulqdq"}, {ZYDIS_ISA_SET_AVX512_VPCLMULQDQ_512, "vpclmulqdq"},
+};
+constexpr ZydisISASet kBasicWideSets[] = {
+    ZYDIS_ISA_SET_AVX512F_128, ZYDIS_ISA_SET_AVX512F_128N, ZYDIS_ISA_SET_AVX512F_256, ZYDIS_ISA_SET_AVX512F_512, ZYDIS_ISA_SET_AVX512F_SCALAR,
+    ZYDIS_ISA_SET_AVX512F_KOP, ZYDIS_ISA_SET_AVX512BW_128, ZYDIS_ISA_SET_AVX512BW_128N, ZYDIS_ISA_SET_AVX512BW_256, ZYDIS_ISA_SET_AVX512BW_512,
+    ZYDIS_ISA_SET_AVX512BW_KOP, ZYDIS_ISA_SET_AVX512DQ_128, ZYDIS_ISA_SET_AVX512DQ_128N, ZYDIS_ISA_SET_AVX512DQ_256, ZYDIS_ISA_SET_AVX512DQ_512,
+    ZYDIS_ISA_SET_AVX512DQ_SCALAR, ZYDIS_ISA_SET_AVX512DQ_KOP, ZYDIS_ISA_SET_AVX512CD_128, ZYDIS_ISA_SET_AVX512CD_256, ZYDIS_ISA_SET_AVX512CD_512,
+};
+
+/// A bit for each instruction set that the host has.
+using IsaSets = std::bitset<ZYDIS_ISA_SET_MAX_VALUE + 1>;
+
+IsaSets host_sets() {
+  cpu::CpuidTable host = cpu::host_cpuid();
+  IsaSets sets;
+  for (const HostNeed& need : kSets) sets[need.set] = host.has(need.feature);
+  if (!host_has_avx512()) return sets;
+  for (const HostNeed& need : kWideSets) sets[need.set] = host.has(need.feature);
+  for (ZydisISASet set : kBasicWideSets) sets.set(set);
+  return sets;
+}
+
 bool host_has(ZydisISASet set) {
-  static const u64 available = [] {
-    cpu::CpuidTable host = cpu::host_cpuid();
-    u64 bits = 0;
-    for (size_t i = 0; i < std::size(kSets); ++i) bits |= u64{host.has(kSets[i].feature)} << i;
-    return bits;
-  }();
-  auto need = std::ranges::find(kSets, set, &HostNeed::set);
-  return need != std::end(kSets) && (available >> (need - kSets) & 1);
+  static const IsaSets sets = host_sets();
+  return sets[set];
 }
 
 struct Special {
@@ -54,6 +87,10 @@ constexpr Special kSpecials[] = {
     {ZYDIS_MNEMONIC_VGATHERQPS, run_gather, 4, 8}, {ZYDIS_MNEMONIC_VGATHERQPD, run_gather, 8, 8},
     {ZYDIS_MNEMONIC_VPGATHERDD, run_gather, 4, 4}, {ZYDIS_MNEMONIC_VPGATHERDQ, run_gather, 8, 4},
     {ZYDIS_MNEMONIC_VPGATHERQD, run_gather, 4, 8}, {ZYDIS_MNEMONIC_VPGATHERQQ, run_gather, 8, 8},
+    {ZYDIS_MNEMONIC_VSCATTERDPS, run_opmask_scatter, 4, 4}, {ZYDIS_MNEMONIC_VSCATTERDPD, run_opmask_scatter, 8, 4},
+    {ZYDIS_MNEMONIC_VSCATTERQPS, run_opmask_scatter, 4, 8}, {ZYDIS_MNEMONIC_VSCATTERQPD, run_opmask_scatter, 8, 8},
+    {ZYDIS_MNEMONIC_VPSCATTERDD, run_opmask_scatter, 4, 4}, {ZYDIS_MNEMONIC_VPSCATTERDQ, run_opmask_scatter, 8, 4},
+    {ZYDIS_MNEMONIC_VPSCATTERQD, run_opmask_scatter, 4, 8}, {ZYDIS_MNEMONIC_VPSCATTERQQ, run_opmask_scatter, 8, 8},
     {ZYDIS_MNEMONIC_FWAIT, run_fwait}, {ZYDIS_MNEMONIC_FNINIT, run_fninit}, {ZYDIS_MNEMONIC_FNCLEX, run_fnclex},
     {ZYDIS_MNEMONIC_FNSTCW, run_fnstcw}, {ZYDIS_MNEMONIC_FLDCW, run_fldcw}, {ZYDIS_MNEMONIC_FNSTENV, run_fnstenv},
     {ZYDIS_MNEMONIC_FLDENV, run_fldenv}, {ZYDIS_MNEMONIC_FNSAVE, run_fnsave}, {ZYDIS_MNEMONIC_FRSTOR, run_frstor},
@@ -77,8 +114,61 @@ constexpr ZydisMnemonic kAlignedVex[] = {
     ZYDIS_MNEMONIC_VMOVNTDQ, ZYDIS_MNEMONIC_VMOVNTDQA,
 };
 
+bool is_evex(const ZydisDecodedInstruction& in) { return in.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX; }
+
+/// The exception classes of floating-point instructions (SDM vol. 2, table 2-48); approximations and classes raise nothing, but
+/// take denormals as MXCSR says.
+bool wide_uses_mxcsr(const ZydisDecodedInstruction& in) {
+  switch (in.meta.exception_class) {
+    case ZYDIS_EXCEPTION_CLASS_E2: case ZYDIS_EXCEPTION_CLASS_E2NF: case ZYDIS_EXCEPTION_CLASS_E3: case ZYDIS_EXCEPTION_CLASS_E3NF:
+    case ZYDIS_EXCEPTION_CLASS_E11: case ZYDIS_EXCEPTION_CLASS_E11NF: return true;
+    default: break;
+  }
+  switch (in.mnemonic) {
+    case ZYDIS_MNEMONIC_VRCP14PD: case ZYDIS_MNEMONIC_VRCP14PS: case ZYDIS_MNEMONIC_VRCP14SD: case ZYDIS_MNEMONIC_VRCP14SS:
+    case ZYDIS_MNEMONIC_VFPCLASSPD: case ZYDIS_MNEMONIC_VFPCLASSPS: case ZYDIS_MNEMONIC_VFPCLASSSD: case ZYDIS_MNEMONIC_VFPCLASSSS:
+    case ZYDIS_MNEMONIC_VRSQRT14PD: case ZYDIS_MNEMONIC_VRSQRT14PS: case ZYDIS_MNEMONIC_VRSQRT14SD: case ZYDIS_MNEMONIC_VRSQRT14SS: return true;
+    default: return false;
+  }
+}
+
+/// Instructions whose masked-off elements fault all the same ("NF"). Matrices are not what the mask counts.
+bool ignores_mask_for_faults(const ZydisDecodedInstruction& in) {
+  if (in.mnemonic == ZYDIS_MNEMONIC_VGF2P8AFFINEQB || in.mnemonic == ZYDIS_MNEMONIC_VGF2P8AFFINEINVQB) return true;
+  switch (in.meta.exception_class) {
+    case ZYDIS_EXCEPTION_CLASS_E1NF: case ZYDIS_EXCEPTION_CLASS_E2NF: case ZYDIS_EXCEPTION_CLASS_E3NF: case ZYDIS_EXCEPTION_CLASS_E4NF:
+    case ZYDIS_EXCEPTION_CLASS_E5NF: case ZYDIS_EXCEPTION_CLASS_E6NF: case ZYDIS_EXCEPTION_CLASS_E9NF: case ZYDIS_EXCEPTION_CLASS_E10NF:
+    case ZYDIS_EXCEPTION_CLASS_E11NF: return true;
+    default: return false;
+  }
+}
+
+bool packs(ZydisMnemonic mnemonic) {
+  switch (mnemonic) {
+    case ZYDIS_MNEMONIC_VCOMPRESSPD: case ZYDIS_MNEMONIC_VCOMPRESSPS: case ZYDIS_MNEMONIC_VPCOMPRESSB: case ZYDIS_MNEMONIC_VPCOMPRESSW:
+    case ZYDIS_MNEMONIC_VPCOMPRESSD: case ZYDIS_MNEMONIC_VPCOMPRESSQ: case ZYDIS_MNEMONIC_VEXPANDPD: case ZYDIS_MNEMONIC_VEXPANDPS:
+    case ZYDIS_MNEMONIC_VPEXPANDB: case ZYDIS_MNEMONIC_VPEXPANDW: case ZYDIS_MNEMONIC_VPEXPANDD: case ZYDIS_MNEMONIC_VPEXPANDQ: return true;
+    default: return false;
+  }
+}
+
+/// How many elements a broadcast makes of the operand's, by ZydisBroadcastMode.
+constexpr u8 kBroadcastTo[] = {0, 2, 4, 8, 16, 32, 64, 4, 8, 16, 8, 16, 16};
+static_assert(std::size(kBroadcastTo) == ZYDIS_BROADCAST_MODE_MAX_VALUE + 1);
+
+void note_opmask(NativeStub& stub, const ZydisDecodedInstruction& in, const ZydisDecodedOperand& memory) {
+  if (!is_evex(in) || in.raw.evex.aaa == 0 || (!stub.writes_memory && ignores_mask_for_faults(in))) return;
+  stub.run = run_opmasked;
+  stub.masking = packs(in.mnemonic) ? Masking::Packed : Masking::Elements;
+  stub.mask = in.raw.evex.aaa;
+  stub.element = static_cast<u8>(memory.element_size / 8);
+  u8 repeated = kBroadcastTo[in.avx.broadcast.mode];
+  stub.mask_bits = repeated ? repeated : static_cast<u8>(memory.element_count);
+}
+
 /// Opcodes that round or raise exceptions; some integer instructions of other prefixes are among them, which does no harm.
 bool uses_mxcsr(const ZydisDecodedInstruction& in) {
+  if (is_evex(in)) return wide_uses_mxcsr(in);
   u8 op = in.opcode;
   switch (in.opcode_map) {
     case ZYDIS_OPCODE_MAP_0F:
@@ -115,6 +205,10 @@ bool sha_is_unaligned() {
 u8 needed_alignment(const ZydisDecodedInstruction& in, unsigned bytes) {
   if (in.meta.isa_set == ZYDIS_ISA_SET_SHA && sha_is_unaligned()) return 1;
   bool vex = in.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
+  if (is_evex(in)) {
+    bool wants = in.meta.exception_class == ZYDIS_EXCEPTION_CLASS_E1 || in.meta.exception_class == ZYDIS_EXCEPTION_CLASS_E1NF;
+    return wants ? static_cast<u8>(bytes) : u8{1};
+  }
   bool aligned = vex ? std::ranges::find(kAlignedVex, in.mnemonic) != std::end(kAlignedVex)
                      : bytes == 16 && std::ranges::find(kUnaligned, in.mnemonic) == std::end(kUnaligned);
   return aligned ? static_cast<u8>(bytes) : u8{1};
@@ -122,12 +216,23 @@ u8 needed_alignment(const ZydisDecodedInstruction& in, unsigned bytes) {
 
 u8 vector_number(const ZydisDecodedOperand& o) {
   ZydisRegister reg = o.type == ZYDIS_OPERAND_TYPE_MEMORY ? o.mem.index : o.reg.value;
-  return static_cast<u8>(ZydisRegisterGetId(reg) & 15);
+  return static_cast<u8>(ZydisRegisterGetId(reg) & 31);
+}
+
+/// Of EVEX gathers and scatters: the operands are register, opmask, memory, or memory, opmask, register.
+void note_wide_vectors(NativeStub& stub, const ZydisDecodedInstruction& in, const ZydisDecodedOperand* o) {
+  bool scatters = stub.run == run_opmask_scatter;
+  stub.reg = vector_number(o[scatters ? 2 : 0]);
+  stub.index = vector_number(o[scatters ? 0 : 2]);
+  stub.mask = in.raw.evex.aaa;
+  if (!scatters) stub.run = run_opmask_gather;
 }
 
 /// The register operands of masked moves and gathers.
-void note_vectors(NativeStub& stub, const ZydisDecodedOperand* o) {
-  if (stub.run == run_gather) {
+void note_vectors(NativeStub& stub, const ZydisDecodedInstruction& in, const ZydisDecodedOperand* o) {
+  if (is_evex(in)) {
+    note_wide_vectors(stub, in, o);
+  } else if (stub.run == run_gather) {
     stub.reg = vector_number(o[0]), stub.index = vector_number(o[1]), stub.mask = vector_number(o[2]);
   } else if (stub.run == run_maskmovdqu || stub.run == run_maskmovq) {
     stub.reg = vector_number(o[0]), stub.mask = vector_number(o[1]);
@@ -146,11 +251,13 @@ bool is_masked(const Special& special) {
 
 /// A gather whose registers are not three different ones is #UD.
 bool registers_clash(const NativeStub& stub) {
+  if (stub.run == run_opmask_gather) return stub.reg == stub.index;
   return stub.run == run_gather && (stub.reg == stub.mask || stub.reg == stub.index || stub.mask == stub.index);
 }
 
 Gate gate_of(const ZydisDecodedInstruction& in, const ZydisDecodedOperand* operands) {
   if (is_x87(in)) return Gate::X87;
+  if (is_evex(in) || has_class(in, operands, ZYDIS_REGCLASS_MASK)) return Gate::Wide;
   if (in.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) return Gate::Vex;
   if (!has_class(in, operands, ZYDIS_REGCLASS_MMX)) return Gate::Sse;
   bool sse = has_class(in, operands, ZYDIS_REGCLASS_XMM);
@@ -162,6 +269,7 @@ Run runner(const ZydisDecodedInstruction& in, const ZydisDecodedOperand* operand
     case Gate::X87: return run_x87;
     case Gate::Mmx:
     case Gate::SseMmx: return run_mmx;
+    case Gate::Wide: return run_simd;
     default: break;
   }
   bool vectors = has_class(in, operands, ZYDIS_REGCLASS_XMM) || has_class(in, operands, ZYDIS_REGCLASS_YMM);
@@ -175,6 +283,7 @@ void note_memory(NativeStub& stub, const ZydisDecodedInstruction& in, const Zydi
   stub.memory_bytes = static_cast<u16>(memory->size / 8);
   stub.reads_memory = memory->actions & ZYDIS_OPERAND_ACTION_MASK_READ;
   stub.writes_memory = memory->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
+  note_opmask(stub, in, *memory);
   if (stub.gate != Gate::X87) stub.alignment = needed_alignment(in, stub.memory_bytes);
 }
 
@@ -189,10 +298,12 @@ bool rex_w(const ZydisDecodedInstruction& in) { return (in.attributes & ZYDIS_AT
 
 }  // namespace
 
-bool needs_code(const NativeStub& stub) { return stub.run == run_simd || stub.run == run_mmx || stub.run == run_x87; }
+bool needs_code(const NativeStub& stub) {
+  return stub.run == run_simd || stub.run == run_opmasked || stub.run == run_mmx || stub.run == run_x87;
+}
 
 std::optional<NativeStub> classify(const ZydisDecodedInstruction& in, const ZydisDecodedOperand* operands) {
-  bool plain = in.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY || in.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
+  bool plain = in.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY || in.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX || is_evex(in);
   if (!plain || !host_has(in.meta.isa_set) || needs_long_mode(in)) return std::nullopt;
   NativeStub stub{.gate = gate_of(in, operands), .uses_mxcsr = uses_mxcsr(in)};
   auto special = std::ranges::find(kSpecials, in.mnemonic, &Special::mnemonic);
@@ -206,7 +317,7 @@ std::optional<NativeStub> classify(const ZydisDecodedInstruction& in, const Zydi
     stub.index_element = special->index_element;
     stub.length = static_cast<u8>(in.avx.vector_length ? in.avx.vector_length / 8 : 16);
     stub.wide = rex_w(in);
-    if (is_masked(*special)) note_vectors(stub, operands);
+    if (is_masked(*special)) note_vectors(stub, in, operands);
     else note_memory(stub, in, operands);
     if (special->run == run_fnstsw && !stub.memory_bytes) stub.run = run_fnstsw_ax;
     if (registers_clash(stub)) return std::nullopt;

@@ -20,6 +20,9 @@ class Emitter {
   static constexpr u32 kImage = offsetof(Core, ext);
   static constexpr u32 xmm_at(unsigned i) { return kImage + image::kXmm + 16 * i; }
   static constexpr u32 ymm_high_at(unsigned i) { return kImage + image::kYmmHigh + 16 * i; }
+  static constexpr u32 zmm_high_at(unsigned i) { return kImage + image::kZmmHigh + 32 * i; }
+  static constexpr u32 zmm16_at(unsigned i) { return kImage + image::kZmm16 + 64 * (i - 16); }
+  static constexpr u32 opmask_at(unsigned i) { return kImage + image::kOpmask + 8 * i; }
   static constexpr u32 mm_at(unsigned i) { return kImage + image::kSt + 16 * i; }
 
   void raw(std::initializer_list<u8> bytes) { code_.insert(code_.end(), bytes); }
@@ -42,6 +45,27 @@ class Emitter {
     memory(i, ymm_high_at(i));
     raw({1});
   }
+  void store_zmm_high(unsigned i) {  // VEXTRACTF64X4 m256, zmm, 1
+    raw({0x62, static_cast<u8>(evex_r(i) | 3), 0xfd, 0x48, 0x1b});
+    memory(i, zmm_high_at(i));
+    raw({1});
+  }
+  void load_zmm(unsigned i) {
+    if (i >= 16) return move_zmm16(0x10, i);
+    load_xmm_vex(i);
+    load_ymm_high(i);
+    raw({0x62, static_cast<u8>(evex_r(i) | 3), static_cast<u8>(0x85 | (~i & 15) << 3), 0x48, 0x1a});  // VINSERTF64X4 zmm, zmm, m256, 1
+    memory(i, zmm_high_at(i));
+    raw({1});
+  }
+  void store_zmm(unsigned i) {
+    if (i >= 16) return move_zmm16(0x11, i);
+    store_xmm_vex(i);
+    store_ymm_high(i);
+    store_zmm_high(i);
+  }
+  void load_opmask(unsigned i) { move_opmask(0x90, i); }
+  void store_opmask(unsigned i) { move_opmask(0x91, i); }
   void zero_uppers() { raw({0xc5, 0xf8, 0x77}); }  // VZEROUPPER
 
   void load_mm(unsigned i) { move_mm(0x6f, i); }
@@ -96,6 +120,8 @@ class Emitter {
   void return_fault() { raw({0xb8, 1, 0, 0, 0, 0xc3}); }
 
  private:
+  /// EVEX's bits R and R', X and B being clear (that is, set).
+  static unsigned evex_r(unsigned reg) { return (reg & 8 ? 0u : 0x80u) | 0x60u | (reg & 16 ? 0u : 0x10u); }
   static u8 vex_r(u8 byte, unsigned reg) { return static_cast<u8>(reg < 8 ? byte : byte & 0x7f); }
   void word32(u32 value) {
     for (int i = 0; i < 4; ++i) code_.push_back(static_cast<u8>(value >> 8 * i));
@@ -112,6 +138,14 @@ class Emitter {
   void vex_move(u8 opcode, unsigned reg, u32 at) {
     raw({0xc5, vex_r(0xf8, reg), opcode});
     memory(reg, at);
+  }
+  void move_zmm16(u8 opcode, unsigned reg) {  // VMOVUPS
+    raw({0x62, static_cast<u8>(evex_r(reg) | 1), 0x7c, 0x48, opcode});
+    memory(reg, zmm16_at(reg));
+  }
+  void move_opmask(u8 opcode, unsigned reg) {  // KMOVQ
+    raw({0xc4, 0xe1, 0xf8, opcode});
+    memory(reg, opmask_at(reg));
   }
   void move_mm(u8 opcode, unsigned reg) {
     raw({0x0f, opcode});

@@ -9,6 +9,8 @@ namespace atl::soft {
 /// All return false after raising #UD, #NM or #MF.
 bool enter_sse(Core& core);
 bool enter_vex(Core& core);
+/// For AVX-512; notes that its state is in use.
+bool enter_wide(Core& core);
 /// For instructions that wait for x87 exceptions.
 bool enter_x87(Core& core);
 /// For FNSTCW and the like, which do not.

@@ -1,4 +1,6 @@
-// The extended state in Core::ext: the FXSAVE64 image, the XSAVE header, the upper halves of YMM (SDM vol. 1, 10.5, 13.4).
+// The extended state in Core::ext: the FXSAVE64 image, the XSAVE header, the upper halves of YMM, the opmask registers, the upper
+// halves of ZMM0 to ZMM15 and ZMM16 to ZMM31 (SDM vol. 1, 10.5, 13.4, 13.5). The last three are all zero, the processor's initial
+// state, unless Core::wide_vectors says otherwise.
 //
 // FIP and FDP are kept as 64-bit offsets of the guest; FCS and FDS are not kept and read as 0 (CPUID says so, bit 13 of
 // 7.EBX). The host's own pointers, which name our code, never get here. The header's XSTATE_BV is not kept up to date.
@@ -12,7 +14,8 @@
 namespace atl::soft::image {
 
 inline constexpr unsigned kFcw = 0, kFsw = 2, kFtw = 4, kFop = 6, kFip = 8, kFdp = 16, kMxcsr = 24, kMxcsrMask = 28, kSt = 32,
-                          kXmm = 160, kLegacyEnd = 416, kHeader = 512, kYmmHigh = 576, kEnd = 832;
+                          kXmm = 160, kLegacyEnd = 416, kHeader = 512, kYmmHigh = 576, kYmmEnd = 832, kOpmask = 1088, kZmmHigh = 1152,
+                          kZmm16 = 1664, kEnd = 2688;
 inline constexpr u16 kFswErrorSummary = 0x80, kFswBusy = 0x8000, kFswTop = 7 << 11, kFswExceptions = 0x3f;
 inline constexpr u32 kMxcsrDefault = 0x1f80, kMxcsrValid = 0xffff, kMxcsrMasks = 0x1f80;
 
@@ -31,6 +34,9 @@ inline void set_mxcsr(Core& core, u32 value) { store_le(bytes(core) + kMxcsr, va
 inline u8* st(Core& core, unsigned i) { return bytes(core) + kSt + 16 * i; }
 inline u8* xmm(Core& core, unsigned i) { return bytes(core) + kXmm + 16 * i; }
 inline u8* ymm_high(Core& core, unsigned i) { return bytes(core) + kYmmHigh + 16 * i; }
+inline u8* opmask(Core& core, unsigned i) { return bytes(core) + kOpmask + 8 * i; }
+inline u8* zmm_high(Core& core, unsigned i) { return bytes(core) + kZmmHigh + 32 * i; }       // ZMM0 to ZMM15
+inline u8* zmm16(Core& core, unsigned i) { return bytes(core) + kZmm16 + 64 * (i - 16); }    // ZMM16 to ZMM31
 
 /// The error summary and busy bits follow from flags and masks, whatever was loaded.
 inline void update_error_summary(Core& core) {

@@ -23,6 +23,9 @@ void write_vector(Core& core, unsigned reg, const Vector& v) {
   std::copy_n(v.data() + 16, 16, image::ymm_high(core, reg));
 }
 
+/// What the completed instruction does to all that is above.
+void clear_above(Core& core, unsigned reg) { std::fill_n(image::zmm_high(core, reg), 32, 0); }
+
 bool chosen(const Vector& mask, unsigned i, unsigned element) { return mask[(i + 1) * element - 1] & 0x80; }
 
 bool read_element(Core& core, u64 linear, u8* out, unsigned size) {
@@ -75,6 +78,7 @@ bool run_masked_load(Core& core, const Op& op) {
     if (!element_linear(core, op, i, false, linear) || !read_element(core, linear, &result[i * stub.element], stub.element)) return false;
   }
   write_vector(core, stub.reg, result);
+  clear_above(core, stub.reg);
   return true;
 }
 
@@ -122,6 +126,8 @@ bool run_gather(Core& core, const Op& op) {
   if (done) {
     std::fill(result.begin() + count * stub.element, result.end(), 0);
     mask.fill(0);
+    clear_above(core, stub.reg);
+    clear_above(core, stub.mask);
   }
   write_vector(core, stub.reg, result);
   write_vector(core, stub.mask, mask);

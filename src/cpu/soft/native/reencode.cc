@@ -83,6 +83,33 @@ void add_vex_head(const ZydisDecodedInstruction& in, const Fields& f, std::span<
   out.push_back(bytes[in.raw.modrm.offset - 1]);
 }
 
+/// The same for EVEX: what has a general register, or memory in its place.
+bool wide_ignores_w(const ZydisDecodedInstruction& in) {
+  const u8 op = in.opcode, pp = in.raw.evex.pp;
+  if (in.opcode_map == ZYDIS_OPCODE_MAP_0F3A) return op == 0x16 || op == 0x22;
+  if (in.opcode_map == ZYDIS_OPCODE_MAP_0F38) return op == 0x7c;
+  if (op == 0x6e || op == 0x7e) return pp == 1;
+  return op == 0x2a || op == 0x2c || op == 0x2d || (pp >= 2 && (op == 0x78 || op == 0x79 || op == 0x7b));
+}
+
+/// SDM vol. 2, 2.7.1.
+void add_evex_head(const ZydisDecodedInstruction& in, const Fields& f, std::span<const u8> bytes, std::vector<u8>& out) {
+  const auto& evex = in.raw.evex;
+  u8 r = evex.R, x = evex.X, b = evex.B, r2 = evex.R2, v2 = evex.V2, vvvv = evex.vvvv, w = evex.W;
+  if (f.narrow) {
+    r = x = b = r2 = v2 = 1;
+    vvvv |= 8;
+    if (wide_ignores_w(in)) w = 0;
+  }
+  if (f.clear_r) r = r2 = 1;
+  if (f.clear_xb) x = b = 1;
+  out.push_back(0x62);
+  out.push_back(static_cast<u8>(r << 7 | x << 6 | b << 5 | r2 << 4 | evex.mmm));
+  out.push_back(static_cast<u8>(w << 7 | vvvv << 3 | 4 | evex.pp));
+  out.push_back(static_cast<u8>(evex.z << 7 | evex.L2 << 6 | evex.L << 5 | evex.b << 4 | v2 << 3 | evex.aaa));
+  out.push_back(bytes[in.raw.modrm.offset - 1]);
+}
+
 void add_immediates(const ZydisDecodedInstruction& in, const Fields& f, std::span<const u8> bytes, std::vector<u8>& out) {
   for (const auto& imm : in.raw.imm)
     for (unsigned i = 0; i < imm.size / 8u; ++i) out.push_back(bytes[imm.offset + i]);
@@ -103,6 +130,7 @@ Reencoding reencode(const ZydisDecodedInstruction& in, const ZydisDecodedOperand
   Reencoding out;
   Fields fields = substitute(in, operands, out);
   if (in.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) add_vex_head(in, fields, bytes, out.bytes);
+  else if (in.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX) add_evex_head(in, fields, bytes, out.bytes);
   else add_legacy_head(in, fields, bytes, out.bytes);
   if (fields.has_modrm) out.bytes.push_back(fields.modrm);
   add_immediates(in, fields, bytes, out.bytes);

@@ -18,7 +18,7 @@ struct Reencoding {
   bool gpr_written = false;
 };
 
-/// For legacy and VEX encodings with at most one explicit general register operand.
+/// For legacy, VEX and EVEX encodings with at most one explicit general register operand.
 Reencoding reencode(const ZydisDecodedInstruction& instruction, const ZydisDecodedOperand* operands, std::span<const u8> bytes);
 
 /// The number of a general register of any width, 0 to 15.

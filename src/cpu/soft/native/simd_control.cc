@@ -32,6 +32,7 @@ bool run_stmxcsr(Core& core, const Op& op) {
 bool run_vzeroupper(Core& core, const Op&) {
   if (!enter_vex(core)) return false;
   std::fill_n(image::ymm_high(core, 0), 16 * vector_registers(core), 0);
+  std::fill_n(image::zmm_high(core, 0), 32 * vector_registers(core), 0);
   return true;
 }
 

@@ -24,6 +24,11 @@ bool run_maskmovdqu(Core& core, const Op& op);
 bool run_maskmovq(Core& core, const Op& op);
 bool run_gather(Core& core, const Op& op);
 
+// opmask.cc: AVX-512's masks
+bool run_opmasked(Core& core, const Op& op);
+bool run_opmask_gather(Core& core, const Op& op);
+bool run_opmask_scatter(Core& core, const Op& op);
+
 // x87_control.cc
 bool run_fwait(Core& core, const Op& op);
 bool run_fnop_no_wait(Core& core, const Op& op);  // FENI, FDISI, FSETPM of older coprocessors

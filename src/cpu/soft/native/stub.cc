@@ -22,7 +22,8 @@ std::string key_of(const NativeStub& stub, const Reencoding& in) {
   key += static_cast<char>(in.gpr.value_or(0xff));
   u64 words[] = {reinterpret_cast<u64>(stub.run), u64{stub.memory_bytes} << 32 | u64{stub.fop} << 8 | u64{static_cast<u8>(stub.gate)},
                  u64{stub.element} << 56 | u64{stub.index_element} << 48 | u64{stub.length} << 40 | u64{stub.reg} << 32 |
-                     u64{stub.mask} << 24 | u64{stub.index} << 16 | u64{stub.wide} << 8 | stub.alignment};
+                     u64{stub.mask} << 24 | u64{stub.index} << 16 | u64{stub.wide} << 8 | stub.alignment,
+                 u64{stub.mask_bits} << 8 | static_cast<u8>(stub.masking)};
   return key.append(reinterpret_cast<const char*>(words), sizeof words);
 }
 
@@ -30,6 +31,7 @@ StubCode make_code(const NativeStub& stub, const ZydisDecodedInstruction& in, co
                    const Reencoding& bytes, const CodeArena& arena) {
   RegisterUse use = register_use(in, operands);
   if (stub.gate == Gate::X87) return make_x87_code(bytes, use, arena);
+  if (stub.gate == Gate::Wide) return make_wide_code(bytes, use, stub.uses_mxcsr, arena);
   return make_simd_code(bytes, use, in.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX, stub.uses_mxcsr, arena);
 }
 

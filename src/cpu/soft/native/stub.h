@@ -1,8 +1,9 @@
 // SIMD and x87 instructions of the guest, each as a small piece of host code that runs the same instruction on the guest's
 // registers (SDM vol. 1, chapters 8 to 14).
 //
-// Supported: x87, MMX, SSE to SSE4.2, AES, PCLMULQDQ, SHA, AVX, AVX2, FMA, F16C, FXSAVE, the XSAVE family, as far as the
-// host has them. Missing: AVX-512, XOP, 3DNow!, SSE4A, GFNI, VAES (all #UD). The x87 instruction and data pointers are kept
+// Supported: x87, MMX, SSE to SSE4.2, AES, PCLMULQDQ, SHA, GFNI, AVX, AVX2, FMA, F16C, VAES, VPCLMULQDQ, AVX-512 (F, BW, CD, DQ, VL,
+// IFMA, VBMI, VBMI2, VNNI, BITALG, VPOPCNTDQ, BF16), FXSAVE, the XSAVE family, as far as the host has them. Missing: AVX-512 ER, PF,
+// 4VNNIW, 4FMAPS, VP2INTERSECT and FP16, XOP, 3DNow!, SSE4A (all #UD). The x87 instruction and data pointers are kept
 // for unmasked exceptions as the guest's addresses, but FCS and FDS read as 0, and FOP is that of the last non-control
 // instruction.
 //
@@ -22,7 +23,14 @@
 namespace atl::soft {
 
 /// Which of CR0, CR4, XCR0 an instruction depends on.
-enum class Gate : u8 { Sse, Vex, Mmx, SseMmx, X87 };
+enum class Gate : u8 { Sse, Vex, Wide, Mmx, SseMmx, X87 };
+
+/// Which elements of the memory operand an instruction with an opmask reaches; the others cannot fault.
+enum class Masking : u8 {
+  None,      // the whole operand, whatever the mask says
+  Elements,  // element i if the mask has bit i, or bit i of one of the groups that it is repeated for
+  Packed,    // as many elements from the first as the mask has bits: VCOMPRESS, VEXPAND
+};
 
 struct NativeStub {
   /// Makes the processor's checks, reaches the memory operand, calls `code` or does without.
@@ -38,6 +46,8 @@ struct NativeStub {
   u8 length = 16;      // of the vectors, for the instructions that are not host code
   u8 element = 0, index_element = 0;          // bytes
   u8 reg = 0, mask = 0, index = 0;            // their vector registers
+  Masking masking = Masking::None;
+  u8 mask_bits = 0;                           // of the opmask `mask` count
   bool wide = false;                          // REX.W forms of FXSAVE and XSAVE
   u16 fop = 0;         // x87 opcode: low three bits of the first byte, then ModR/M
 };

@@ -1,6 +1,7 @@
 #include "cpu/soft/native/stub_code.h"
 
 #include "cpu/soft/native/emitter.h"
+#include "cpu/soft/native/supported.h"
 
 namespace atl::soft {
 namespace {
@@ -9,7 +10,7 @@ constexpr unsigned kHostAx = 0, kHostCx = 1, kHostDx = 2;
 
 template <class F>
 void for_each_bit(u32 set, F&& f) {
-  for (unsigned i = 0; i < 16; ++i)
+  for (unsigned i = 0; i < 32; ++i)
     if (set >> i & 1) f(i);
 }
 
@@ -18,6 +19,11 @@ void note_register(RegisterUse& use, const ZydisDecodedOperand& o) {
   u32 bit = 1u << (static_cast<unsigned>(ZydisRegisterGetId(reg)) & 31);
   bool written = o.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
   switch (ZydisRegisterGetClass(reg)) {
+    case ZYDIS_REGCLASS_MASK:
+      use.opmask |= static_cast<u8>(bit);
+      if (written) use.opmask_written |= static_cast<u8>(bit);
+      return;
+    case ZYDIS_REGCLASS_ZMM:
     case ZYDIS_REGCLASS_YMM: use.ymm |= bit; [[fallthrough]];
     case ZYDIS_REGCLASS_XMM:
       use.xmm |= bit;
@@ -44,12 +50,13 @@ void load_vectors(Emitter& e, const RegisterUse& use, bool vex) {
   for_each_bit(use.mm, [&](unsigned i) { e.load_mm(i); });
 }
 
-/// Every VEX instruction sets the upper half of its destination.
+/// Every VEX instruction sets all of its destination above what it computes, up to what the processor has.
 void store_vectors(Emitter& e, const RegisterUse& use, bool vex) {
   for_each_bit(use.xmm_written, [&](unsigned i) {
     if (!vex) return e.store_xmm(i);
     e.store_xmm_vex(i);
     e.store_ymm_high(i);
+    if (host_has_avx512()) e.store_zmm_high(i);
   });
   for_each_bit(use.mm_written, [&](unsigned i) { e.store_mm(i); });
 }
@@ -104,6 +111,26 @@ StubCode make_simd_code(const Reencoding& in, const RegisterUse& use, bool vex, 
   size_t fault_exit = e.size();
   if (use_mxcsr) {
     leave(e, use, vex, true, arena);
+    e.return_fault();
+  }
+  return {e.code(), fault_exit};
+}
+
+StubCode make_wide_code(const Reencoding& in, const RegisterUse& use, bool use_mxcsr, const CodeArena& arena) {
+  Emitter e;
+  for_each_bit(use.xmm, [&](unsigned i) { e.load_zmm(i); });
+  for_each_bit(use.opmask, [&](unsigned i) { e.load_opmask(i); });
+  if (use_mxcsr) e.load_guest_mxcsr();
+  load_scalars(e, in, use);
+  e.raw(in.bytes);
+  store_scalars(e, in, use);
+  for_each_bit(use.xmm_written, [&](unsigned i) { e.store_zmm(i); });
+  for_each_bit(use.opmask_written, [&](unsigned i) { e.store_opmask(i); });
+  leave(e, use, true, use_mxcsr, arena);
+  e.return_ok();
+  size_t fault_exit = e.size();
+  if (use_mxcsr) {
+    leave(e, use, true, true, arena);
     e.return_fault();
   }
   return {e.code(), fault_exit};

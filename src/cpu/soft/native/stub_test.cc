@@ -309,7 +309,7 @@ TEST_F(StubTest, MisalignmentComesBeforeTheSegment) {
 TEST_F(StubTest, UnknownAndForeignInstructionsAreRefused) {
   EXPECT_EQ(stub({0x01, 0xc0}), nullptr);                          // add
   EXPECT_EQ(stub({0x0f, 0xc3, 0x06}), nullptr);                    // movnti
-  EXPECT_EQ(stub({0x62, 0xf1, 0x7c, 0x48, 0x58, 0xc1}), nullptr);  // AVX-512
+  EXPECT_EQ(stub({0x62, 0xf2, 0x7d, 0x48, 0xc8, 0xc1}), nullptr);  // AVX-512 ER: vexp2ps
   EXPECT_EQ(stub({0xf2, 0x0f, 0x38, 0xf1, 0xc1}), nullptr);        // crc32
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "cpu/cpu_features.h"
+#include "cpu/soft/native/image.h"
 
 namespace atl::soft {
 namespace {
@@ -21,7 +22,13 @@ constexpr std::string_view kInterpreted[] = {
 /// Executed by the host's own instructions, so the host must have them.
 constexpr std::string_view kNative[] = {
     "pni", "ssse3", "sse4.1", "sse4.2", "popcnt", "movbe", "aes", "pclmulqdq", "fma", "f16c", "avx", "avx2", "xsave", "bmi1",
-    "bmi2", "adx", "abm", "sha-ni", "rdrand", "rdseed", "xsaveopt", "xsavec", "xgetbv1", "mmxext",
+    "bmi2", "adx", "abm", "sha-ni", "gfni", "vaes", "vpclmulqdq", "rdrand", "rdseed", "xsaveopt", "xsavec", "xgetbv1", "mmxext",
+};
+
+/// The same with AVX-512 (host_has_avx512()).
+constexpr std::string_view kWide[] = {
+    "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512ifma", "avx512vbmi", "avx512vbmi2", "avx512vnni", "avx512bitalg",
+    "avx512-vpopcntdq", "avx512-bf16",
 };
 
 FeatureSet supported_features() {
@@ -32,6 +39,7 @@ FeatureSet supported_features() {
     CHECK(feature != nullptr);  // a name of ours
     set.set(*feature, host.has(*feature));
   }
+  for (std::string_view name : kWide) set.set(*find_feature(name), host_has_avx512() && host.has(name));
   return set;
 }
 
@@ -47,13 +55,26 @@ void add_words(CpuidTable& table, const FeatureSet& features) {
   }
 }
 
-/// x87 and SSE in the legacy region, AVX at the standard offset.
+/// x87 and SSE in the legacy region, the others where native/image.h has them, which is where Intel's processors do.
 void add_xsave(CpuidTable& table, const FeatureSet& features) {
   if (!features.has("xsave")) return;
-  bool avx = features.has("avx");
-  u32 size = avx ? 832 : 576;
-  table.set({.leaf = 0xd, .subleaf = 0, .has_subleaf = true, .eax = avx ? 7u : 3u, .ebx = size, .ecx = size});
-  if (avx) table.set({.leaf = 0xd, .subleaf = 2, .has_subleaf = true, .eax = 256, .ebx = 576});
+  struct Component {
+    u8 bit;
+    std::string_view feature;
+    u32 size, offset;
+  };
+  constexpr Component kComponents[] = {{2, "avx", 256, image::kYmmHigh},
+                                       {5, "avx512f", 64, image::kOpmask},
+                                       {6, "avx512f", 512, image::kZmmHigh},
+                                       {7, "avx512f", 1024, image::kZmm16}};
+  u32 components = 3, size = image::kYmmHigh;
+  for (const Component& c : kComponents) {
+    if (!features.has(c.feature)) continue;
+    components |= 1u << c.bit;
+    size = c.offset + c.size;
+    table.set({.leaf = 0xd, .subleaf = c.bit, .has_subleaf = true, .eax = c.size, .ebx = c.offset});
+  }
+  table.set({.leaf = 0xd, .subleaf = 0, .has_subleaf = true, .eax = components, .ebx = size, .ecx = size});
 }
 
 /// The TSC's frequency for those who ask leaf 0x15 (crystal times ratio), 0x16 (MHz) or the hypervisor's timing leaf. The
@@ -66,6 +87,19 @@ void add_platform(CpuidTable& table) {
 }
 
 }  // namespace
+
+bool host_has_avx512() {
+  static const bool has = [] {
+    FeatureSet host(host_cpuid());
+    for (std::string_view name : {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})
+      if (!host.has(name)) return false;
+    constexpr u32 kWideState = 0xe6;
+    u32 low = 0, high = 0;
+    asm("xgetbv" : "=a"(low), "=d"(high) : "c"(0));  // there with AVX
+    return (low & kWideState) == kWideState;
+  }();
+  return has;
+}
 
 cpu::CpuidTable soft_supported_cpuid() {
   FeatureSet features = supported_features();

@@ -1,6 +1,6 @@
 // Extended state as images in memory: FXSAVE, XSAVE and its variants, saved machines (SDM vol. 1, 10.5 and chapter 13).
 //
-// Components: x87, SSE, AVX. x87 and SSE always count as in use; AVX does when an upper half is not zero.
+// Components: x87, SSE, AVX, and the three of AVX-512. x87 and SSE always count as in use, the others when they are not zero.
 #pragma once
 
 #include "base/result.h"

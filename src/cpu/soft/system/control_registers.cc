@@ -130,12 +130,17 @@ bool write_efer(Core& core, u64 value) {
   return true;
 }
 
+bool consistent_xcr0(u64 value) {
+  constexpr u64 kX87 = 1, kSse = 2, kAvx = 4, kWide = 0xe0;
+  if (!(value & kX87) || ((value & kAvx) && !(value & kSse))) return false;
+  return !(value & kWide) || ((value & kWide) == kWide && (value & kAvx));
+}
+
 bool valid_xcr0(const Core& core, u64 value) {
   const CpuidEntry leaf = core.cpuid->query(0xd, 0);
   const u64 supported = leaf.eax | u64{leaf.edx} << 32;
-  constexpr u64 kX87 = 1, kSse = 2, kAvx = 4;
-  if (!(value & kX87) || (value & ~(supported | kX87))) return false;
-  return !(value & kAvx) || (value & kSse);
+  constexpr u64 kX87 = 1;
+  return !(value & ~(supported | kX87)) && consistent_xcr0(value);
 }
 
 bool sys_mov_to_cr(Core& core, const Op& op) {

@@ -14,6 +14,8 @@ bool write_efer(Core& core, u64 value);
 
 /// CR4 bits that this processor has, by its CPUID.
 u64 cr4_mask(const Core& core);
+/// Whether components that need each other come together.
+bool consistent_xcr0(u64 value);
 /// Whether `value` can stand in XCR0.
 bool valid_xcr0(const Core& core, u64 value);
 

@@ -10,6 +10,7 @@
 #include "cpu/soft/mmu/walk.h"
 #include "cpu/soft/native/xsave.h"
 #include "cpu/soft/soft_vm.h"
+#include "cpu/soft/system/control_registers.h"
 #include "cpu/soft/system/debug.h"
 #include "cpu/soft/system/mode.h"
 #include "cpu/soft/system/msr.h"
@@ -36,7 +37,7 @@ Status check_control(const VcpuState& s) {
   if (long_mode && !(s.cr4 & kCr4PAE)) return bad("CR4", s.cr4);
   if ((s.cr4 & kCr4PCIDE) && !long_mode) return bad("CR4", s.cr4);
   if (s.cr3 >> 52) return bad("CR3", s.cr3);
-  if (!(s.xcr0 & 1) || (s.xcr0 & ~u64{7}) || (s.xcr0 & 6) == 4) return bad("XCR0", s.xcr0);
+  if ((s.xcr0 & ~u64{0xe7}) || !consistent_xcr0(s.xcr0)) return bad("XCR0", s.xcr0);
   return {};
 }
 

@@ -12,7 +12,8 @@
 // RIP. Code is position-independent: it knows its place in the page, Core::page_rip the page's linear address. Code of two
 // linear addresses with one physical page is the same code.
 //
-// Vectors. Core::vectors_live tells whether XMM or YMM registers and MXCSR are the guest's own at the moment; if not, they are in
+// Vectors. Core::vectors_live tells whether XMM, YMM or all vector and opmask registers, and MXCSR, are the guest's own at the moment;
+// if not, they are in
 // Core::ext. Functions of the runtime are entered through thunks that save them and clear the flag.
 //
 // Memory. The inline check compares with a tag of Tlb's entry by XOR (mmu/tlb.h); what does not hit calls a miss thunk.
@@ -63,6 +64,7 @@ enum class Thunk : u8 {
   Single,        // called. Decodes the instruction at the Site's offset, runs it by the interpreter and goes on at RIP
   LoadVectors,   // called. Makes vectors live; keeps all registers; the host's flags are lost. While CR0.TS or the like forbid
                  //   vector instructions, goes on as CallOut: it needs a Site
+  LoadWide,      // the same for all that AVX-512 has
   kCount,
 };
 

@@ -58,8 +58,20 @@ void Assembler::vex_prefix(const Encoding& enc, u8 reg, const Place& rm) {
   byte((enc.wide ? 0x80u : 0u) | low);
 }
 
+/// SDM vol. 2, 2.7.1.
+void Assembler::evex_prefix(const Encoding& enc, u8 reg, const Place& rm) {
+  const u8 rex = rex_of(reg & 15, rm.memory ? rm : Place::of(static_cast<u8>(rm.reg & 15)));
+  const bool x = rm.memory ? rex & kRexX : rm.reg & 16;
+  const unsigned pp = enc.operand16 ? 1 : enc.rep == 0xf3 ? 2 : enc.rep == 0xf2 ? 3 : 0;
+  byte(0x62);
+  byte((rex & kRexR ? 0 : 0x80) | (x ? 0 : 0x40) | (rex & kRexB ? 0 : 0x20) | (reg & 16 ? 0 : 0x10) | enc.map);
+  byte((enc.wide ? 0x80u : 0u) | (~enc.vvvv & 15u) << 3 | 4 | pp);
+  byte(enc.evex_last | (enc.vvvv & 16 ? 0u : 8u));
+}
+
 void Assembler::prefixes(const Encoding& enc, u8 reg, const Place& rm, bool force_rex) {
   if (enc.vex) return vex_prefix(enc, reg, rm);
+  if (enc.evex) return evex_prefix(enc, reg, rm);
   if (enc.lock) byte(0xf0);
   if (enc.operand16) byte(0x66);
   if (enc.rep) byte(enc.rep);
@@ -69,7 +81,7 @@ void Assembler::prefixes(const Encoding& enc, u8 reg, const Place& rm, bool forc
 }
 
 /// SDM vol. 2, 2.1.5. RSP and R12 as base need SIB; RBP and R13 a displacement.
-void Assembler::modrm(u8 reg, const Place& rm) {
+void Assembler::modrm(u8 reg, const Place& rm, bool short_displacements) {
   unsigned field = (reg & 7u) << 3;
   if (!rm.memory) return byte(0xc0 | field | (rm.reg & 7u));
   const HostMemory& m = rm.mem;
@@ -78,7 +90,7 @@ void Assembler::modrm(u8 reg, const Place& rm) {
     byte(unsigned{m.scale} << 6 | (m.index & 7u) << 3 | 5);
     return immediate(static_cast<u64>(m.disp), 4);
   }
-  bool none = m.disp == 0 && (m.base & 7) != 5, small = m.disp == static_cast<i8>(m.disp);
+  bool none = m.disp == 0 && (m.base & 7) != 5, small = short_displacements && m.disp == static_cast<i8>(m.disp);
   unsigned mod = none ? 0 : small ? 0x40 : 0x80;
   bool sib = m.index != kNone || (m.base & 7) == 4;
   byte(mod | field | (sib ? 4u : m.base & 7u));
@@ -89,7 +101,7 @@ void Assembler::modrm(u8 reg, const Place& rm) {
 void Assembler::encode(const Encoding& enc, u8 reg, const Place& rm, bool force_rex) {
   prefixes(enc, reg, rm, force_rex);
   byte(enc.opcode);
-  modrm(reg, rm);
+  modrm(reg, rm, !enc.evex);  // EVEX has another unit for those
 }
 
 void Assembler::encode_short(const Encoding& enc, u8 reg, bool force_rex) {

@@ -94,8 +94,9 @@ class Assembler {
   void byte(unsigned value) { code_.push_back(static_cast<u8>(value)); }
   void prefixes(const Encoding& enc, u8 reg, const Place& rm, bool force_rex);
   void vex_prefix(const Encoding& enc, u8 reg, const Place& rm);
+  void evex_prefix(const Encoding& enc, u8 reg, const Place& rm);
   void escape(u8 map);
-  void modrm(u8 reg, const Place& rm);
+  void modrm(u8 reg, const Place& rm, bool short_displacements = true);
 
   std::vector<u8> code_;
   std::vector<HostOffset> labels_;

@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
+#include "base/clock.h"
 #include "base/endian.h"
 #include "cpu/soft/translate/signals.h"
 #include "cpu/soft/translate/thunks.h"
@@ -175,6 +177,16 @@ void CodeCache::close() {
     if (core) request_attention(*core, kAttendCode);
 }
 
+/// A guest whose code does not fit would otherwise do little else than to translate it over and over.
+void CodeCache::adjust_patience() {
+  constexpr u64 kShort = 5'000'000'000, kLong = 12 * kShort;
+  constexpr u32 kMost = 8;
+  const u64 now = monotonic_ns(), filled_in = now - std::exchange(emptied_ns_, now);
+  const u32 patience = patience_.load(std::memory_order_relaxed);
+  if (filled_in < kShort && patience < kMost) patience_.store(patience + 1, std::memory_order_relaxed);
+  if (filled_in > kLong && patience > 0) patience_.store(patience - 1, std::memory_order_relaxed);
+}
+
 bool CodeCache::try_empty() {
   for (const Core* core : vm_.cores)
     if (core && core->in_translation.load(std::memory_order_seq_cst)) return false;
@@ -194,6 +206,7 @@ bool CodeCache::try_empty() {
   u64 first = (used_ + kPageSize - 1) & ~(kPageSize - 1);
   ::fallocate(memory_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(first),
               static_cast<off_t>(write_.size() - first));
+  adjust_patience();
   stats_.flushes.fetch_add(1, std::memory_order_relaxed);
   changes_.fetch_add(1, std::memory_order_seq_cst);
   closed_.store(false, std::memory_order_seq_cst);

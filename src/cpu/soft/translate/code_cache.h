@@ -79,6 +79,10 @@ class CodeCache final : public CodePages::Listener {
   /// How often the page's translations were lost to writes.
   u32 rewrites(GuestAddr gpa) const;
 
+  /// How many times as often as usual, as a power of two, code must have run to be worth a translation: the memory has been filled
+  /// again and again in a short time.
+  u32 patience() const { return patience_.load(std::memory_order_relaxed); }
+
   enum class Outcome : u8 {
     Ready,     // find() has it now
     Busy,      // try again soon
@@ -145,6 +149,7 @@ class CodeCache final : public CodePages::Listener {
   void patch(u64 field, const u8* target);
   void close();
   bool try_empty();
+  void adjust_patience();
   void announce_change();
   void write_perf_map(const Region& region);
 
@@ -158,6 +163,7 @@ class CodeCache final : public CodePages::Listener {
   std::atomic<bool> closed_{false};
   std::atomic<u64> changes_{1};
   std::atomic<u32> region_count_{0};
+  std::atomic<u32> patience_{0};
   Stats stats_;
 
   std::mutex table_mutex_;  // for adding pages
@@ -167,6 +173,7 @@ class CodeCache final : public CodePages::Listener {
   std::deque<Region> regions_;
   std::deque<Node> nodes_;
   u64 used_ = 0, kept_bytes_ = 0;
+  u64 emptied_ns_ = 0;
   std::FILE* perf_map_ = nullptr;
 };
 

@@ -21,8 +21,9 @@ bool keeps_old_value(const Insn& insn, const Field& f) {
 }
 
 /// Whether ModR/M.rm can be the guest register's place in Core. Bit strings and implicit locks say no, as does a 32-bit result,
-/// which clears the upper half.
+/// which clears the upper half. KMOV and VPBROADCAST have other opcodes for memory.
 bool rm_in_core(const Insn& insn) {
+  if (insn.wide && (!insn.enc.evex || insn.enc.map == 2)) return false;
   if (insn.rm.write && insn.rm.size != 8) return false;
   bool bits = insn.enc.map == 1 && !insn.enc.vex && (insn.enc.opcode & 0xe7) == 0xa3;
   bool exchange = insn.mnemonic == ZYDIS_MNEMONIC_XCHG || insn.mnemonic == ZYDIS_MNEMONIC_CMPXCHG || insn.mnemonic == ZYDIS_MNEMONIC_XADD;
@@ -85,8 +86,8 @@ void Emitter::emit_operation(const Insn& insn) {
 void Emitter::emit_copy(const Insn& insn, u16 live_after) {
   bool vectors = insn.kind == Kind::Vector;
   bool checks = insn.mem.present && clobbers(accesses().operand);
-  settle_recipe(insn, live_after, checks || (vectors && !s_.vectors));
-  if (vectors) ensure_vectors();
+  settle_recipe(insn, live_after, checks || s_.vectors < insn.vectors());
+  if (vectors) ensure_vectors(insn.vectors());
   if (insn.mem.present) operand_ = reach(insn.mem, insn.mem.write, accesses().operand);
   bool keeps_some = insn.flags_change && (live_after & ~insn.flags_killed);
   if (insn.flags_read || keeps_some) ensure_host();
@@ -95,14 +96,15 @@ void Emitter::emit_copy(const Insn& insn, u16 live_after) {
 }
 
 /// Whoever finds that the guest may not use vectors now has the instruction interpreted.
-void Emitter::ensure_vectors() {
-  if (s_.vectors) return;
+void Emitter::ensure_vectors(u8 level) {
+  if (s_.vectors >= level) return;
   before_clobber();
   take_scratch();
-  s_.vectors = true;
-  a_.alu_imm(AluOp::Cmp, 1, Place::of(core(layout::kVectorsLive)), 0);
+  s_.vectors = level;
+  const bool wide = level == kWideVectors;
+  a_.alu_imm(AluOp::Cmp, 1, Place::of(core(layout::kVectorsLive)), wide ? kWideVectors : kNoVectors);
   Label live = a_.new_label();
-  a_.jump_if(kEqual, aside({.kind = Aside::Kind::LoadVectors, .state = s_, .insn = insn_, .back = live, .resume = resume_, .resumes = true}));
+  a_.jump_if(wide ? kNotEqual : kEqual, aside({.kind = Aside::Kind::LoadVectors, .state = s_, .insn = insn_, .back = live, .resume = resume_, .resumes = true}));
   a_.bind(live);
 }
 

@@ -54,7 +54,7 @@ void Emitter::emit_versions() {
 /// `state` without what the block has no use for.
 State Emitter::wanted_state(u16 block, State state) const {
   const Block& b = region_.blocks[block];
-  state.vectors &= region_.has_vectors;
+  state.vectors = std::min(state.vectors, region_.vectors);
   if (b.live_in == 0) return {.vectors = state.vectors};
   if (b.read_in) return state;
   if (state.memory) state.host = false, state.recipe = {};
@@ -213,8 +213,8 @@ void Emitter::emit_trap(const Aside& what) {
 void Emitter::emit_load_vectors(const Aside& what) {
   if (!s_.memory) ensure_host();
   bool host_flags = !s_.memory;
-  call_thunk(Thunk::LoadVectors);
-  add_site({.at = a_.here(), .offset = insn_->offset, .host_flags = host_flags, .vectors = true}, what.resume, true);
+  call_thunk(s_.vectors == kWideVectors ? Thunk::LoadWide : Thunk::LoadVectors);
+  add_site({.at = a_.here(), .offset = insn_->offset, .host_flags = host_flags, .vectors = s_.vectors}, what.resume, true);
   a_.jump(what.back);
 }
 

@@ -43,13 +43,13 @@ Recipe recipe_of(const Insn& insn);
 struct State {
   bool host = false;       // the host's flags are the guest's
   bool memory = true;      // Core::cc is right
-  bool vectors = false;    // vectors are live
+  u8 vectors = kNoVectors; // which vectors are live, at least
   Recipe recipe{};
 
   bool operator==(const State&) const = default;
   /// Whether code made for `assumed` may run in this state.
   bool provides(const State& assumed) const {
-    return (host || !assumed.host) && (memory || !assumed.memory) && (vectors || !assumed.vectors) &&
+    return (host || !assumed.host) && (memory || !assumed.memory) && vectors >= assumed.vectors &&
            (!assumed.recipe || recipe == assumed.recipe);
   }
 };
@@ -133,7 +133,7 @@ class Emitter {
   // emit_copy.cc
   void emit_copy(const Insn& insn, u16 live_after);
   void take_scratch() { in_scratch_ = kNoWindow; }  // scratch 0 gets another use
-  void ensure_vectors();
+  void ensure_vectors(u8 level);
   void emit_lea(const Insn& insn);
   void emit_operation(const Insn& insn);
   void mark_trap(const Insn& insn);

@@ -73,6 +73,14 @@ struct Source {
   bool long_code;
 
   bool legacy() const { return in.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY; }
+  bool extension(u8 rex, u8 vex, u8 evex) const {
+    if (!long_code) return false;
+    if (in.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) return !vex;
+    return in.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX ? !evex : rex != 0;
+  }
+  bool extension_r() const { return extension(in.raw.rex.R, in.raw.vex.R, in.raw.evex.R); }
+  bool extension_x() const { return extension(in.raw.rex.X, in.raw.vex.X, in.raw.evex.X); }
+  bool extension_b() const { return extension(in.raw.rex.B, in.raw.vex.B, in.raw.evex.B); }
   bool primary() const { return legacy() && in.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT; }
   bool map_0f() const { return legacy() && in.opcode_map == ZYDIS_OPCODE_MAP_0F; }
   bool has_prefix(u8 value) const {
@@ -97,11 +105,12 @@ Row row_of(const Source& s) {
   return row ? kRows[row - 1] : Row{};
 }
 
-/// SSE and AVX: what the interpreter also runs as host code, without x87 and MMX.
+/// SSE, AVX and AVX-512: what the interpreter also runs as host code, without x87 and MMX.
 bool note_vector(const Source& s, Insn& insn) {
   auto stub = classify(s.in, s.operands);
-  if (!stub || !needs_code(*stub) || (stub->gate != Gate::Sse && stub->gate != Gate::Vex)) return false;
+  if (!stub || !needs_code(*stub) || (stub->gate != Gate::Sse && stub->gate != Gate::Vex && stub->gate != Gate::Wide)) return false;
   insn.kind = Kind::Vector;
+  insn.wide = stub->gate == Gate::Wide;
   insn.traps = stub->uses_mxcsr || (stub->memory_bytes && stub->alignment > 1);
   return true;
 }
@@ -141,7 +150,7 @@ bool note_register(const ZydisDecodedOperand& o, Insn& insn) {
   ZydisRegisterClass c = ZydisRegisterGetClass(o.reg.value);
   if (c == ZYDIS_REGCLASS_FLAGS || c == ZYDIS_REGCLASS_IP) return true;
   auto reg = general_register(o.reg.value);
-  if (!reg) return c == ZYDIS_REGCLASS_XMM || c == ZYDIS_REGCLASS_YMM;
+  if (!reg) return c == ZYDIS_REGCLASS_XMM || c == ZYDIS_REGCLASS_YMM || c == ZYDIS_REGCLASS_ZMM || c == ZYDIS_REGCLASS_MASK;
   // What may stay as it is counts as read.
   bool read = o.actions & (ZYDIS_OPERAND_ACTION_MASK_READ | ZYDIS_OPERAND_ACTION_CONDWRITE), write = o.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
   if (read) insn.reads |= static_cast<u16>(1u << reg->number);
@@ -154,8 +163,7 @@ bool note_register(const ZydisDecodedOperand& o, Insn& insn) {
 /// Base and index as SDM vol. 2, tables 2-2 and 2-3, have them (Zydis 4.0 sees R13 where REX.B meets "no base").
 void note_address(const Source& s, MemoryOperand& m) {
   const auto& raw = s.in.raw;
-  bool vex = s.in.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
-  u8 x = s.long_code && (vex ? !raw.vex.X : raw.rex.X) ? 8 : 0, b = s.long_code && (vex ? !raw.vex.B : raw.rex.B) ? 8 : 0;
+  u8 x = s.extension_x() ? 8 : 0, b = s.extension_b() ? 8 : 0;
   if (!raw.modrm.offset) return;
   if (raw.modrm.rm != 4) {
     bool no_base = raw.modrm.mod == 0 && raw.modrm.rm == 5;
@@ -189,6 +197,7 @@ bool note_memory(const ZydisDecodedOperand& o, const Source& s, bool flat_fs_gs,
   m.read = o.actions & ZYDIS_OPERAND_ACTION_MASK_READ;
   m.write = o.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
   m.disp = s.in.raw.disp.value;
+  if (insn.enc.evex && s.in.raw.disp.size == 8) m.disp = o.mem.disp.value;  // scaled
   note_address(s, m);
   if (m.rip) m.disp += insn.end();
   if (m.rip && m.narrow) return false;
@@ -209,18 +218,30 @@ bool note_operands(const Source& s, bool flat_fs_gs, Insn& insn) {
   return true;
 }
 
+void note_evex(const Source& s, Encoding& e) {
+  const auto& evex = s.in.raw.evex;
+  e.wide = evex.W;
+  e.operand16 = evex.pp == 1;
+  e.rep = evex.pp == 2 ? 0xf3 : evex.pp == 3 ? 0xf2 : 0;
+  e.vvvv = static_cast<u8>((~evex.vvvv & (s.long_code ? 15 : 7)) | (s.long_code && !evex.V2 ? 16 : 0));
+  e.evex_last = static_cast<u8>(evex.z << 7 | evex.L2 << 6 | evex.L << 5 | evex.b << 4 | evex.aaa);
+}
+
 void note_encoding(const Source& s, Insn& insn) {
   const auto& raw = s.in.raw;
   Encoding& e = insn.enc;
   e.map = static_cast<u8>(s.in.opcode_map);
   e.opcode = s.in.opcode;
   e.vex = s.in.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
+  e.evex = s.in.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX;
   if (e.vex) {
     e.wide = raw.vex.W;
     e.vex_l = raw.vex.L;
     e.operand16 = raw.vex.pp == 1;
     e.rep = raw.vex.pp == 2 ? 0xf3 : raw.vex.pp == 3 ? 0xf2 : 0;
     e.vvvv = static_cast<u8>(~raw.vex.vvvv & (s.long_code ? 15 : 7));
+  } else if (e.evex) {
+    note_evex(s, e);
   } else {
     e.wide = s.long_code && raw.rex.W;
     e.lock = s.in.attributes & ZYDIS_ATTRIB_HAS_LOCK;
@@ -232,10 +253,11 @@ void note_encoding(const Source& s, Insn& insn) {
   }
   insn.has_modrm = raw.modrm.offset != 0;
   insn.open_rm = insn.has_modrm && raw.modrm.mod == 3;
-  bool r = e.vex ? !raw.vex.R : raw.rex.R != 0, b = e.vex ? !raw.vex.B : raw.rex.B != 0;
-  bool wide_numbers = s.long_code && insn.kind == Kind::Vector;
-  insn.digit = static_cast<u8>(raw.modrm.reg | (wide_numbers && r ? 8 : 0));
-  insn.vector_rm = static_cast<u8>(raw.modrm.rm | (wide_numbers && b ? 8 : 0));
+  insn.digit = raw.modrm.reg;
+  insn.vector_rm = raw.modrm.rm;
+  if (insn.kind != Kind::Vector) return;
+  insn.digit |= static_cast<u8>((s.extension_r() ? 8 : 0) | (s.long_code && e.evex && !raw.evex.R2 ? 16 : 0));
+  insn.vector_rm |= static_cast<u8>((s.extension_b() ? 8 : 0) | (e.evex && s.extension_x() ? 16 : 0));
 }
 
 void note_immediate(const Source& s, Insn& insn) {
@@ -287,6 +309,7 @@ void note_flags(const Source& s, Insn& insn) {
 /// REX.W or VEX.W, and operands in memory, where the host's encoding means something else than the guest's.
 bool encodable(const Source& s, const Insn& insn) {
   if (!s.long_code && insn.enc.vex && insn.enc.wide) return false;
+  if (!s.long_code && insn.enc.evex && insn.enc.wide && (insn.reg.used() || insn.rm.used())) return false;
   if (s.primary() && s.in.opcode == 0x63) return s.long_code;
   if (s.has_prefix(0xf2) || s.has_prefix(0xf3)) {
     bool hint = insn.mem.write && (insn.enc.lock || insn.mnemonic == ZYDIS_MNEMONIC_XCHG || insn.mnemonic == ZYDIS_MNEMONIC_MOV);
@@ -412,9 +435,12 @@ bool InsnDecoder::decode(std::span<const u8> bytes, u16 offset, Insn& insn) cons
   insn.offset = offset;
   if (ZYAN_FAILED(ZydisDecoderDecodeFull(&zydis_, bytes.data(), size, &in, operands))) return false;
   Source s{in, operands, long_code_};
-  if (in.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY && in.encoding != ZYDIS_INSTRUCTION_ENCODING_VEX) return false;
+  if (in.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY && in.encoding != ZYDIS_INSTRUCTION_ENCODING_VEX &&
+      in.encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX)
+    return false;
   Row row = row_of(s);
-  if (row.kind == Kind::CallOut && note_vector(s, insn)) row = {in.mnemonic, Kind::Vector, feature_of(in.meta.isa_set)};
+  if (row.kind == Kind::CallOut && note_vector(s, insn))
+    row = {in.mnemonic, Kind::Vector, features_.offers(in.meta.isa_set) ? Feature::None : Feature::Never};
   bool flag_load = in.mnemonic == ZYDIS_MNEMONIC_LAHF || in.mnemonic == ZYDIS_MNEMONIC_SAHF;
   bool offered = features_.has(row.feature) || (flag_load && !long_code_);
   if (row.kind == Kind::CallOut || !offered) return false;

@@ -15,7 +15,7 @@ namespace atl::soft::translate {
 enum class Kind : u8 {
   CallOut,       // run by the interpreter
   Copy,          // the same instruction with other registers and another memory operand
-  Vector,        // the same for one that uses XMM or YMM registers
+  Vector,        // the same for one that uses vector registers
   Nop,
   Lea,
   Push, Pop, Leave,
@@ -55,8 +55,9 @@ struct Encoding {
   bool operand16 = false;  // prefix 66
   bool wide = false;   // REX.W, VEX.W
   bool lock = false;
-  bool vex = false, vex_l = false;
-  u8 vvvv = 0;         // VEX: a register, 0 if unused
+  bool vex = false, vex_l = false, evex = false;
+  u8 vvvv = 0;         // VEX, EVEX: a register, 0 if unused
+  u8 evex_last = 0;    // EVEX: z, L'L, b and aaa, where the last byte of the prefix has them
 };
 
 struct Insn {
@@ -65,6 +66,7 @@ struct Insn {
   Kind kind = Kind::CallOut;
   bool ends = false;       // CallOut after which RIP says where to go on; AccessFlag after which other code does
   bool traps = false;      // may trap on the host
+  bool wide = false;       // Vector: of AVX-512
   bool open_rm = false;    // ModR/M with a register in r/m
   bool has_modrm = false;
   u8 cond = 0;             // Jcc
@@ -97,6 +99,7 @@ struct Insn {
   bool conditional() const { return kind == Kind::Jcc || kind == Kind::Loop || kind == Kind::CountZero; }
   /// Whether the interpreter may have to run it after all.
   bool needs_op() const { return traps || kind == Kind::Sti || (kind == Kind::AccessFlag && ends); }
+  u8 vectors() const { return kind != Kind::Vector ? kNoVectors : wide ? kWideVectors : kNarrowVectors; }
   bool branches() const { return conditional() || kind == Kind::Jmp; }
   /// Whether the runtime may look at the guest's flags before the instruction runs: a fault, the interpreter.
   bool observes() const;

@@ -1,5 +1,7 @@
 #include "cpu/soft/translate/mode.h"
 
+#include "cpu/soft/native/supported.h"
+
 namespace atl::soft::translate {
 namespace {
 
@@ -21,10 +23,12 @@ Mode mode_of(const Core& core) {
   return whole(core.seg[kFs]) && whole(core.seg[kGs]) ? static_cast<Mode>(mode | kModeFlatFsGs) : mode;
 }
 
-bool vectors_allowed(const Core& core) {
-  constexpr u64 kAvxState = 6;  // XCR0: SSE and AVX
-  if ((core.cr0 & (kCr0EM | kCr0TS)) || !(core.cr4 & kCr4OSFXSR)) return false;
-  return !core.host_avx || ((core.cr4 & kCr4OSXSAVE) && (core.xcr0 & kAvxState) == kAvxState);
+VectorLevel vectors_allowed(const Core& core) {
+  constexpr u64 kAvxState = 6, kWideState = 0xe6;  // XCR0: SSE and AVX; and what AVX-512 adds
+  if ((core.cr0 & (kCr0EM | kCr0TS)) || !(core.cr4 & kCr4OSFXSR)) return kNoVectors;
+  if (!core.host_avx) return kNarrowVectors;
+  if (!(core.cr4 & kCr4OSXSAVE) || (core.xcr0 & kAvxState) != kAvxState) return kNoVectors;
+  return (core.xcr0 & kWideState) == kWideState && host_has_avx512() ? kWideVectors : kNarrowVectors;
 }
 
 }  // namespace atl::soft::translate

@@ -13,6 +13,6 @@ inline void update_translate_mode(Core& core) { core.translate_mode = mode_of(co
 
 /// Whether the control registers let SSE instructions run and, if the guest has them, AVX instructions. Translated code then
 /// keeps vectors in the host's registers; else each is left to the interpreter and faults there.
-bool vectors_allowed(const Core& core);
+VectorLevel vectors_allowed(const Core& core);
 
 }  // namespace atl::soft::translate

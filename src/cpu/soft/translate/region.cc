@@ -82,7 +82,7 @@ class Explorer {
     bool ours = kind_.insns.decode(request_.page.subspan(offset), offset, insn);
     if ((!ours || insn.needs_op()) && !decode_op(offset, insn, ours)) return false;
     insn_at_[offset] = static_cast<u16>(region_.insns.size());
-    region_.has_vectors |= insn.kind == Kind::Vector;
+    region_.vectors = std::max(region_.vectors, insn.vectors());
     region_.insns.push_back(insn);
     return true;
   }

@@ -31,7 +31,7 @@ struct SourceRegion {
   std::vector<Insn> insns;   // in order of discovery
   std::vector<u16> order;    // of blocks' instructions, as indexes into insns
   std::vector<Block> blocks; // sorted by start
-  bool has_vectors = false;  // some instruction uses vector registers
+  u8 vectors = kNoVectors;   // which vector registers some instruction uses
   std::vector<Op> ops;       // pairs: what CallOut runs, and an end
 
   const Insn& insn(const Block& block, unsigned i) const { return insns[order[block.first + i]]; }

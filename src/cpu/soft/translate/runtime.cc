@@ -109,7 +109,7 @@ const void* Runtime::go_on() {
 const void* Runtime::resume(const Place& place, HostOffset where) {
   core_.vectors_allowed = vectors_allowed(core_);
   core_.want_vectors = place.site->vectors;
-  if (core_.want_vectors && !core_.vectors_allowed) return go_on();
+  if (core_.want_vectors > core_.vectors_allowed) return go_on();
   return place.region->code + where;
 }
 

@@ -34,7 +34,7 @@ bool run_translation(Core& core, const CodeBlock& block) {
   if (run_translation(core, block_of(op))) return nullptr;
   Op& mine = block_of(op).ops[0];
   mine.run = run_counted;
-  mine.imm = kAgain;
+  mine.imm = kAgain << core.translation->cache().patience();
   return next(core, op);
 }
 
@@ -66,7 +66,7 @@ Op counting_op(Core& core, GuestAddr gpa) {
   Op op;
   op.run = run_counted;
   op.imm = 1;
-  if (cache.options().translation != Translation::Always) op.imm = kHot << std::min(cache.rewrites(gpa), kMostDoublings);
+  if (cache.options().translation != Translation::Always) op.imm = kHot << std::min(cache.rewrites(gpa) + cache.patience(), kMostDoublings);
   return op;
 }
 

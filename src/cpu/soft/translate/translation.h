@@ -49,7 +49,7 @@ struct Site {
   u16 offset = 0;             // of the guest instruction in its page
   u16 op = 0;                 // CallOut: index into Draft::ops
   bool host_flags = false;    // the guest's flags are in the host's at `at`; else they are in Core::cc
-  bool vectors = false;       // code behind `resume` and `retry` takes vectors to be live
+  u8 vectors = kNoVectors;    // which vectors code behind `resume` and `retry` takes to be live
   bool traps = false;         // a trapping instruction, not a call
 };
 
