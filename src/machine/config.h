@@ -75,7 +75,7 @@ struct ThrottleGroupConfig {
 
 struct NetConfig {
   std::string id;
-  std::variant<net::UserOptions, net::TapOptions> options;
+  std::variant<net::UserOptions, net::TapOptions, net::SocketOptions, net::HubPortOptions> options;
 };
 
 struct RngConfig {

@@ -128,6 +128,8 @@ class Machine {
   virtual void report_write_threshold(std::string node_name, u64 exceeded, u64 threshold) = 0;
   virtual Status add_network(const NetConfig& network) = 0;
   virtual Status remove_network(const std::string& id) = 0;
+  /// A port of the host that leads to the guest comes or goes; `id` "" is the first user-mode network.
+  virtual Status change_forward(const std::string& id, const net::HostForward& rule, bool add) = 0;
   virtual Status add_rng(const RngConfig& rng) = 0;
   virtual Status remove_object(const std::string& id) = 0;
   virtual Status set_balloon(u64 target_bytes) = 0;

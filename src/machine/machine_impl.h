@@ -50,6 +50,9 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   void report_write_threshold(std::string node_name, u64 exceeded, u64 threshold) override;
   Status add_network(const NetConfig& network) override { return back_ends_->add_network(network); }
   Status remove_network(const std::string& id) override { return back_ends_->remove_network(id); }
+  Status change_forward(const std::string& id, const net::HostForward& rule, bool add) override {
+    return back_ends_->change_forward(id, rule, add);
+  }
   Status add_rng(const RngConfig& rng) override { return back_ends_->add_rng(rng); }
   Status remove_object(const std::string& id) override { return back_ends_->remove_object(id); }
   Status set_balloon(u64 target_bytes) override;
