@@ -57,6 +57,9 @@ class FakeMachine final : public machine::Machine {
   Status add_network(const machine::NetConfig& network) override { return note("add_network " + network.id); }
   Status remove_network(const std::string& id) override { return missing(fmt::format("Device '{}' not found", id)); }
   Status set_link(const std::string& name, bool up) override { return note(fmt::format("set_link {} {}", name, up)); }
+  Status change_forward(const std::string& id, const net::HostForward& rule, bool add) override {
+    return note(fmt::format("{} forward {} {}", add ? "add" : "remove", id, rule.host_port));
+  }
   Status add_rng(const machine::RngConfig& rng) override { return note("add_rng " + rng.id); }
   Status remove_object(const std::string& id) override { return missing(fmt::format("object '{}' not found", id)); }
   Status set_balloon(u64 bytes) override {

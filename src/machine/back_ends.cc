@@ -7,12 +7,6 @@
 namespace atl::machine {
 namespace {
 
-Result<std::unique_ptr<net::Backend>> open_network(Loop& loop, const NetConfig& config) {
-  if (std::holds_alternative<VhostUserNetOptions>(config.options)) return std::unique_ptr<net::Backend>();  // the card speaks to it
-  if (const auto* user = std::get_if<net::UserOptions>(&config.options)) return net::create_user_backend(loop, *user);
-  return net::create_tap_backend(loop, std::get<net::TapOptions>(config.options));
-}
-
 Error in_use(std::string_view what, const std::string& id, const std::string& user) {
   return Error(ErrorKind::Busy, fmt::format("{} '{}' is already in use by device '{}'", what, id, user));
 }
@@ -28,7 +22,7 @@ Result<std::unique_ptr<BackEnds>> BackEnds::create() {
 
 BackEnds::~BackEnds() {
   stop_threads();
-  networks_.clear();
+  while (!networks_.empty()) networks_.pop_back();  // a hub's port goes before what it holds
   blocks_.reset();
 }
 
@@ -66,19 +60,56 @@ BackEnds::Network* BackEnds::find_network(const std::string& id) {
 
 Status BackEnds::add_network(const NetConfig& config) {
   if (find_network(config.id)) return Error(ErrorKind::Exists, fmt::format("Duplicate ID '{}' for netdev", config.id));
-  LoopThread& thread = *default_;
-  auto backend = TRY(thread.run_on([&] { return open_network(thread.loop(), config); }).context("netdev " + config.id));
+  auto backend = TRY(open_network(config).context("netdev " + config.id));
   networks_.push_back({config, std::move(backend), {}});
   return {};
+}
+
+Result<std::unique_ptr<net::Backend>> BackEnds::open_network(const NetConfig& config) {
+  Loop& loop = default_->loop();
+  const auto& options = config.options;
+  if (const auto* port = std::get_if<net::HubPortOptions>(&options)) return open_hub_port(*port);
+  if (std::holds_alternative<VhostUserNetOptions>(options)) return std::unique_ptr<net::Backend>();  // the card speaks to it
+  return default_->run_on([&]() -> Result<std::unique_ptr<net::Backend>> {
+    if (const auto* user = std::get_if<net::UserOptions>(&options)) return net::create_user_backend(loop, *user);
+    if (const auto* wire = std::get_if<net::SocketOptions>(&options)) return net::create_socket_backend(loop, *wire);
+    return net::create_tap_backend(loop, std::get<net::TapOptions>(options));
+  });
+}
+
+Result<std::unique_ptr<net::Backend>> BackEnds::open_hub_port(const net::HubPortOptions& options) {
+  const Network* behind = find_network(options.netdev);
+  if (behind && std::holds_alternative<net::HubPortOptions>(behind->config.options))
+    return Error(ErrorKind::Invalid, fmt::format("netdev={}: a hub's port cannot be behind another one", options.netdev));  // frames would circle
+  if (behind && !behind->backend) return Error(ErrorKind::Invalid, fmt::format("netdev={}: vhost-user serves a card only", options.netdev));
+  net::Backend* held = options.netdev.empty() ? nullptr : TRY(claim_network(options.netdev, options.id));
+  net::Hub& hub = hubs_.try_emplace(options.hub, default_->loop()).first->second;
+  return default_->run_on([&] { return hub.add_port(options, held); });
+}
+
+void BackEnds::close_network(Network& network) {
+  default_->run_on([&] { network.backend.reset(); });
+  const auto* port = std::get_if<net::HubPortOptions>(&network.config.options);
+  if (port && !port->netdev.empty()) release(port->id);
+  if (port && hubs_.at(port->hub).empty()) hubs_.erase(port->hub);
 }
 
 Status BackEnds::remove_network(const std::string& id) {
   Network* network = find_network(id);
   if (!network) return Error(ErrorKind::NotFound, fmt::format("Device '{}' not found", id));
   if (!network->user.empty()) return in_use("Netdev", id, network->user);
-  default_->run_on([&] { network->backend.reset(); });
+  close_network(*network);
   std::erase_if(networks_, [&](const Network& n) { return n.config.id == id; });
   return {};
+}
+
+Status BackEnds::change_forward(const std::string& id, const net::HostForward& rule, bool add) {
+  auto is_wanted = [&](const Network& n) { return id.empty() ? std::holds_alternative<net::UserOptions>(n.config.options) : n.config.id == id; };
+  auto network = std::ranges::find_if(networks_, is_wanted);
+  if (network == networks_.end())
+    return Error(ErrorKind::NotFound, id.empty() ? "there is no user-mode network" : fmt::format("unrecognized netdev id '{}'", id));
+  if (!network->backend) return Error(ErrorKind::Unsupported, fmt::format("netdev '{}' forwards no ports", id));
+  return default_->run_on([&] { return add ? network->backend->add_forward(rule) : network->backend->remove_forward(rule); });
 }
 
 Result<net::Backend*> BackEnds::claim_network(const std::string& id, const std::string& user) {

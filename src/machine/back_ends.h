@@ -13,6 +13,7 @@
 #include "machine/block_store.h"
 #include "machine/config.h"
 #include "net/backend.h"
+#include "net/hub.h"
 
 namespace atl::machine {
 
@@ -32,6 +33,7 @@ class BackEnds {
   BlockStore& blocks() { return *blocks_; }
   Status add_network(const NetConfig& config);
   Status remove_network(const std::string& id);
+  Status change_forward(const std::string& id, const net::HostForward& rule, bool add);
   Status add_rng(const RngConfig& config);
   /// Removes an rng back end or an idle I/O thread.
   Status remove_object(const std::string& id);
@@ -60,10 +62,14 @@ class BackEnds {
  private:
   BackEnds() = default;
   Network* find_network(const std::string& id);
+  Result<std::unique_ptr<net::Backend>> open_network(const NetConfig& config);
+  Result<std::unique_ptr<net::Backend>> open_hub_port(const net::HubPortOptions& options);
+  void close_network(Network& network);
 
   std::unique_ptr<LoopThread> default_;
   std::map<std::string, std::unique_ptr<LoopThread>> iothreads_;
   std::unique_ptr<BlockStore> blocks_;
+  std::map<u32, net::Hub> hubs_;      // by number; behind their ports
   std::vector<Network> networks_;
   std::vector<RngConfig> rngs_;
 };

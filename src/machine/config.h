@@ -80,7 +80,7 @@ struct VhostUserNetOptions {
 
 struct NetConfig {
   std::string id;
-  std::variant<net::UserOptions, net::TapOptions, VhostUserNetOptions> options;
+  std::variant<net::UserOptions, net::TapOptions, net::SocketOptions, net::HubPortOptions, VhostUserNetOptions> options;
 };
 
 struct RngConfig {

@@ -130,6 +130,8 @@ class Machine {
   virtual Status remove_network(const std::string& id) = 0;
   /// Plugs a card's cable in or out; `name` is that of the card or of its network.
   virtual Status set_link(const std::string& name, bool up) = 0;
+  /// A port of the host that leads to the guest comes or goes; `id` "" is the first user-mode network.
+  virtual Status change_forward(const std::string& id, const net::HostForward& rule, bool add) = 0;
   virtual Status add_rng(const RngConfig& rng) = 0;
   virtual Status remove_object(const std::string& id) = 0;
   virtual Status set_balloon(u64 target_bytes) = 0;

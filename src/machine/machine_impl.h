@@ -52,6 +52,9 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   Status remove_network(const std::string& id) override { return back_ends_->remove_network(id); }
   std::optional<std::string> generation_id() const override;
   Status set_link(const std::string& name, bool up) override;
+  Status change_forward(const std::string& id, const net::HostForward& rule, bool add) override {
+    return back_ends_->change_forward(id, rule, add);
+  }
   Status add_rng(const RngConfig& rng) override { return back_ends_->add_rng(rng); }
   Status remove_object(const std::string& id) override { return back_ends_->remove_object(id); }
   Status set_balloon(u64 target_bytes) override;

@@ -47,7 +47,8 @@ std::vector<BlockInfo> MachineImpl::block_devices() const {
 std::vector<NetworkInfo> MachineImpl::networks() const {
   std::vector<NetworkInfo> list;
   for (const BackEnds::Network& n : back_ends_->networks()) {
-    list.push_back({.nic = n.user, .backend = fmt::format("{}: {}", n.config.id, n.describe())});
+    const std::string text = back_ends_->default_thread().run_on([&] { return n.describe(); });
+    list.push_back({.nic = n.user, .backend = fmt::format("{}: {}", n.config.id, text)});
   }
   return list;
 }

@@ -35,6 +35,8 @@ class FrameSink {
   virtual void received_batch() {}
 };
 
+struct HostForward;
+
 /// Calls on its loop's thread only.
 class Backend {
  public:
@@ -50,6 +52,9 @@ class Backend {
   /// What the back end can do; set_offloads tells what the guest accepts.
   virtual Offloads offloads() const = 0;
   virtual void set_offloads(const Offloads& guest) = 0;
+  /// Ports of the host that lead to the guest, at run time: user-mode networks only.
+  virtual Status add_forward(const HostForward&) { return Error(ErrorKind::Invalid, "this is no user-mode network"); }
+  virtual Status remove_forward(const HostForward& rule) { return add_forward(rule); }
   /// One line for `info network`.
   virtual std::string describe() const = 0;
   virtual Loop& loop() = 0;
@@ -65,6 +70,13 @@ struct HostForward {
   u16 guest_port = 0;
 };
 
+/// Connections of the guest to this address and port talk to a program, one each.
+struct GuestForward {
+  std::string guest_address;
+  u16 guest_port = 0;
+  std::string command;
+};
+
 /// User-mode networking through libslirp.
 struct UserOptions {
   std::string id;
@@ -74,6 +86,7 @@ struct UserOptions {
   bool restricted = false;
   bool ipv4 = true, ipv6 = true;
   std::vector<HostForward> forwards;
+  std::vector<GuestForward> guest_forwards;
 };
 Result<std::unique_ptr<Backend>> create_user_backend(Loop& loop, const UserOptions& options);
 
@@ -85,5 +98,29 @@ struct TapOptions {
   bool vnet_header = true;
 };
 Result<std::unique_ptr<Backend>> create_tap_backend(Loop& loop, const TapOptions& options);
+
+/// One end of a wire to another program: a stream of frames with their lengths, or a datagram a frame.
+struct SocketOptions {
+  enum class Kind : u8 { Listen, Connect, Datagram, Multicast, Adopted };
+  struct Address {
+    std::string host, port;  // of the Internet; an empty host is any, or this machine
+    std::string path;        // of a Unix socket, instead
+    bool empty() const { return host.empty() && port.empty() && path.empty(); }
+  };
+  std::string id;
+  Kind kind = Kind::Connect;
+  Address local;             // where to listen or to be bound
+  Address remote;            // where to connect, or to send to
+  int fd = -1;               // of Adopted; owned by the back end
+  u64 reconnect_s = 0;       // a connection that is lost is made again after so long; 0: never
+};
+Result<std::unique_ptr<Backend>> create_socket_backend(Loop& loop, const SocketOptions& options);
+
+/// A port of a hub, where every frame goes to all other ports. For a card; or, with `netdev`, for another back end.
+struct HubPortOptions {
+  std::string id;
+  u32 hub = 0;
+  std::string netdev = "";
+};
 
 }  // namespace atl::net

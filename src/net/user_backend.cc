@@ -140,6 +140,7 @@ Status UserBackend::start(const SlirpConfig& config) {
   stack_ = slirp_new(&config, &kCallbacks, this);
   if (!stack_) return Error(ErrorKind::Invalid, "libslirp refuses these options");
   for (const HostForward& forward : options_.forwards) TRY(add_forward(forward));
+  for (const GuestForward& forward : options_.guest_forwards) TRY(add_guest_forward(forward));
   turn_end_.schedule();
   return {};
 }
@@ -153,6 +154,20 @@ Status UserBackend::add_forward(const HostForward& forward) {
   if (slirp_add_hostfwd(stack_, forward.udp, host, forward.host_port, guest, forward.guest_port) < 0)
     return os_error(fmt::format("Could not set up host forwarding rule '{}'", name));
   return {};
+}
+
+/// Connections that are under way stay.
+Status UserBackend::remove_forward(const HostForward& forward) {
+  const in_addr host = TRY(parse_ipv4(forward.host_address, {.s_addr = INADDR_ANY}, "host address"));
+  if (slirp_remove_hostfwd(stack_, forward.udp, host, forward.host_port) == 0) return {};
+  return Error(ErrorKind::NotFound, fmt::format("host forwarding rule for {}:{}:{} not found", forward.udp ? "udp" : "tcp",
+                                                forward.host_address, forward.host_port));
+}
+
+Status UserBackend::add_guest_forward(const GuestForward& forward) {
+  in_addr guest = TRY(parse_ipv4(forward.guest_address, {}, "guestfwd address"));
+  if (slirp_add_exec(stack_, forward.command.c_str(), &guest, forward.guest_port) == 0) return {};
+  return Error(ErrorKind::Invalid, fmt::format("conflicting/invalid guestfwd address {}:{}", forward.guest_address, forward.guest_port));
 }
 
 // From the guest.

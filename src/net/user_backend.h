@@ -1,6 +1,7 @@
 // User-mode networking: libslirp on an event loop. Frames carry a vnet header, so that the guest may leave checksums
 // and segmentation of TCP to us: libslirp takes segments of any size, and what it sends is right by construction.
-// Supported: IPv4 and IPv6, DHCP, DNS, TFTP, host forwarding, restriction. Missing: guest forwarding, SMB.
+// Supported: IPv4 and IPv6, DHCP, DNS, TFTP, host forwarding, guest forwarding
+// to programs, restriction. Missing: guest forwarding to character devices, SMB.
 //
 // Threads: its loop. Poll set and library are brought up to date once a turn, not once a packet.
 #pragma once
@@ -28,6 +29,8 @@ class UserBackend final : public Backend {
   bool has_vnet_header() const override { return true; }
   Offloads offloads() const override { return {.checksum = true, .tso4 = true, .tso6 = true, .ecn = true}; }
   void set_offloads(const Offloads& guest) override { guest_checks_ = !guest.checksum; }
+  Status add_forward(const HostForward& forward) override;
+  Status remove_forward(const HostForward& forward) override;
   std::string describe() const override;
   Loop& loop() override { return loop_; }
 
@@ -43,7 +46,7 @@ class UserBackend final : public Backend {
 
   UserBackend(Loop& loop, const UserOptions& options);
   Status start(const SlirpConfig& config);
-  Status add_forward(const HostForward& forward);
+  Status add_guest_forward(const GuestForward& forward);
   void finish_turn();
   void poll_sockets();
   void collect_sockets();

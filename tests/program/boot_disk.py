@@ -61,6 +61,28 @@ def add_partition(path, files):
         subprocess.run(["mcopy", "-i", partition, file, "::" + os.path.basename(file)], check=True)
 
 
+def uefi_cd(folder, config, files):
+    """A CD that UEFI starts GRUB from, with `files` at its top; GRUB's root is the CD."""
+    grub_folder("x86_64-efi")
+    start = "search --file --set=root /efi.img\n"
+    image = grub_image(folder, "x86_64-efi", [*UEFI_MODULES, "iso9660", "search", "search_fs_file", "linux", "efi_gop", "boot"], start + config)
+    tree = f"{folder}/cd"
+    os.makedirs(tree)
+    for file in files:
+        os.symlink(file, f"{tree}/{os.path.basename(file)}")
+    boot = f"{tree}/efi.img"
+    with open(boot, "wb") as disk:
+        disk.truncate(4 << 20)
+    subprocess.run(["mformat", "-i", boot, "::"], check=True, stdout=subprocess.DEVNULL)
+    for name in ("::EFI", "::EFI/BOOT"):
+        subprocess.run(["mmd", "-i", boot, name], check=True)
+    subprocess.run(["mcopy", "-i", boot, image, "::EFI/BOOT/BOOTX64.EFI"], check=True)
+    path = f"{folder}/uefi.iso"
+    subprocess.run(["xorriso", "-as", "mkisofs", "-quiet", "-f", "-o", path, "-R", "-e", "efi.img", "-no-emul-boot", tree], check=True,
+                   stderr=subprocess.DEVNULL)
+    return path
+
+
 def uefi_disk(folder, config):
     """A raw FAT file system with GRUB where UEFI looks on removable media."""
     grub_folder("x86_64-efi")

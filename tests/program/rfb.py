@@ -55,6 +55,31 @@ class Viewer:
         for down in (1, 0):
             self.stream.sendall(struct.pack(">BBxxI", 4, down, symbol))
 
+    def follow(self, rows):
+        """Reads one update of Raw and CopyRect rectangles into `rows`; returns how many were copies."""
+        kind, count = struct.unpack(">BxH", self.read(4))
+        assert kind == 0
+        copies = 0
+        for _ in range(count):
+            x, y, width, height, encoding = struct.unpack(">HHHHi", self.read(12))
+            if encoding == 1:
+                from_x, from_y = struct.unpack(">HH", self.read(4))
+                parts = [bytes(rows[from_y + i][from_x * 3:(from_x + width) * 3]) for i in range(height)]
+                copies += 1
+            else:
+                assert encoding == 0
+                parts = [self.pixels(width) for _ in range(height)]
+            for i, part in enumerate(parts):
+                rows[y + i][x * 3:(x + width) * 3] = part
+        return copies
+
+    def pixels(self, width):
+        """A row of red, green, blue."""
+        line, out = self.read(width * 4), bytearray(width * 3)
+        for channel in range(3):
+            out[channel::3] = line[2 - channel::4]
+        return out
+
     def raw_picture(self):
         """The whole picture as rows of red, green, blue."""
         self.encodings(0)
@@ -66,10 +91,12 @@ class Viewer:
             x, y, width, height, encoding = struct.unpack(">HHHHi", self.read(12))
             assert encoding == 0
             for row in range(y, y + height):
-                line = self.read(width * 4)
-                for channel in range(3):
-                    rows[row][x * 3 + channel:(x + width) * 3:3] = line[2 - channel::4]
+                rows[row][x * 3:(x + width) * 3] = self.pixels(width)
         return rows
+
+    def power(self, action):
+        """2 shuts down, 3 reboots, 4 resets (xvp)."""
+        self.stream.sendall(bytes([250, 0, 1, action]))
 
     def close(self):
         self.stream.close()

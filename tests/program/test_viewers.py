@@ -9,7 +9,8 @@ import unittest
 
 from browser import Files, Page
 from rfb import Relay, Viewer
-from test_screen import Pc, read_png
+from screen_guests import boot_sector
+from test_screen import PC, Pc, read_png
 from test_img_nbd import make_certificates
 
 NOVNC = "/usr/share/novnc"
@@ -120,11 +121,78 @@ class Policy(Viewers):
         self.assertEqual(len(other.raw_picture()), other.height)
 
     def test_bad_options_are_refused_by_name(self):
-        for options, word in ((",sasl=on", "sasl"), (",reverse=on", "reverse"), (",tls-creds=no", "no"), (",foo=1", "foo"),
+        for options, word in ((",sasl=on", "sasl"), (",reverse=on,to=9", "reverse"), (",tls-creds=no", "no"), (",foo=1", "foo"),
                               (",share=all", "share"), (",password-secret=p", "p")):
             done = self.run_out("-vnc", "127.0.0.1:0" + options, "-S")
             self.assertEqual(done.returncode, 1)
             self.assertIn(word, done.stderr)
+
+
+class Many(Viewers):
+    def test_all_viewers_see_the_same_and_a_flood_does_not_shut_them_out(self):
+        self.start_shown(",connections=8")
+        viewers = [self.connect_viewer() for _ in range(3)]
+        flood = [socket.create_connection(("127.0.0.1", self.port), timeout=60) for _ in range(60)]
+        for stream in flood:
+            self.addCleanup(stream.close)
+        pictures = [v.raw_picture() for v in viewers]
+        self.assertEqual(len(self.qmp.command("query-vnc")["clients"]), 3)
+        sizes = {(len(p), len(p[0])) for p in pictures}
+        self.assertEqual(sizes, {(400, 720 * 3)})
+        self.connect_viewer().raw_picture()
+        self.assertEqual(self.qmp.command("query-status")["status"], "running")
+
+    def test_power_control_resets_the_guest(self):
+        self.start_shown(",power-control=on")
+        viewer = self.connect_viewer()
+        viewer.encodings(0, -309)
+        self.assertEqual(viewer.read(4), bytes([250, 0, 1, 1]))
+        viewer.power(4)
+        self.assertFalse(self.qmp.wait_event("RESET")["data"]["guest"])
+
+    def test_listening_viewer_is_called(self):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.settimeout(60)
+            self.start_pc("-vnc", f"127.0.0.1:{listener.getsockname()[1]},reverse=on")
+            stream, _ = listener.accept()
+        self.addCleanup(stream.close)
+        stream.settimeout(60)
+        rows = Viewer(stream).raw_picture()
+        self.assertIn((len(rows[0]) // 3, len(rows)), ((640, 480), (720, 400)))  # before and after the firmware's start
+
+    def test_nobody_listening_is_an_error_with_the_address(self):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+            done = self.run_out(*PC, "-vnc", f"127.0.0.1:{port},reverse=on", "-S")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(f"127.0.0.1:{port}", done.stderr)
+
+
+class Moving(Viewers):
+    @needs("as", "ld")
+    def test_moving_window_is_copied_and_ends_as_the_screendump_shows_it(self):
+        disk = boot_sector(self.folder, "window")
+        self.start_pc("-vnc", "127.0.0.1:0,to=200", "-drive", f"file={disk},format=raw,if=virtio,readonly=on")
+        self.port = int(self.qmp.command("query-vnc")["service"])
+        deadline = time.monotonic() + 90
+        while self.dump()[:2] in ((640, 480), (720, 400)):  # without firmware, and the firmware's text mode
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.2)
+        viewer = self.connect_viewer()
+        viewer.encodings(0, 1)
+        rows = [bytearray(viewer.width * 3) for _ in range(viewer.height)]
+        viewer.ask()
+        copies = 0
+        while copies < 5:
+            self.assertLess(time.monotonic(), deadline)
+            copies += viewer.follow(rows)
+            viewer.ask(incremental=True)
+        self.qmp.command("stop")
+        viewer.ask()  # the answer comes behind what is under way, or in it
+        while [bytes(r) for r in rows] != self.dump()[2]:
+            self.assertLess(time.monotonic(), deadline)
+            viewer.follow(rows)
 
 
 class Encrypted(Viewers):

@@ -128,7 +128,8 @@ class Builder {
   Status finish_devices();
   Status finish_drives();
   Status place_flash(const DriveRequest& request);
-  Status pair_hub_ports();
+  Status connect_hub(u64 vlan);
+  Status connect_hubs();
   Result<machine::CharId> resolve_port(const PortRequest& request, const std::string& id);
   Status append_usb_controllers();
   Status append_device(const OptionUse& origin, machine::DeviceConfig device);

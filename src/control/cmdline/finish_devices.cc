@@ -19,23 +19,44 @@ std::string Builder::machine_device(std::string_view family) const {
   return board_device_name(family, line.machine.board);
 }
 
-// A card without a back end takes the one of its hub that nobody has.
-Status Builder::pair_hub_ports() {
-  for (auto& nic : nics) {
-    if (!nic.backend.empty()) continue;
-    auto at = std::find_if(hub_ports.begin(), hub_ports.end(), [&](const HubPort& port) { return port.vlan == nic.vlan; });
-    if (at == hub_ports.end()) return invalid_option(fmt::format("{}: no back end is left for this card", nic.origin.text()));
-    nic.backend = at->backend;
-    hub_ports.erase(at);
+/// A card and a back end of one number are plugged together; more of them meet at a hub.
+Status Builder::connect_hub(u64 vlan) {
+  std::vector<NicRequest*> cards;
+  for (NicRequest& nic : nics)
+    if (nic.backend.empty() && nic.vlan == vlan) cards.push_back(&nic);
+  std::vector<const HubPort*> ends;
+  for (const HubPort& port : hub_ports)
+    if (port.vlan == vlan) ends.push_back(&port);
+  if (cards.size() + ends.size() == 1) {
+    const std::string what = cards.empty() ? ends[0]->origin.text() + ": no card" : cards[0]->origin.text() + ": no back end";
+    return invalid_option(fmt::format("{} is left to be connected with", what));
   }
-  if (hub_ports.empty()) return {};
-  return invalid_option(fmt::format("{}: no card is left for this back end, and hubs of more are not supported",
-                                    hub_ports[0].origin.text()));
+  if (cards.size() == 1 && ends.size() == 1) {
+    cards[0]->backend = ends[0]->backend;
+    return {};
+  }
+  auto add_port = [&](const std::string& netdev) {
+    const std::string id = fmt::format("#hub{}port{}", vlan, generated_nics++);
+    config().networks.push_back({.id = id, .options = net::HubPortOptions{.id = id, .hub = static_cast<u32>(vlan), .netdev = netdev}});
+    return id;
+  };
+  for (const HubPort* end : ends) add_port(end->backend);
+  for (NicRequest* card : cards) card->backend = add_port("");
+  return {};
+}
+
+Status Builder::connect_hubs() {
+  std::set<u64> numbers;
+  for (const NicRequest& nic : nics)
+    if (nic.backend.empty()) numbers.insert(nic.vlan);
+  for (const HubPort& port : hub_ports) numbers.insert(port.vlan);
+  for (u64 vlan : numbers) TRY(connect_hub(vlan));
+  return {};
 }
 
 Status Builder::finish_networks() {
   if (default_net && config().board != BoardKind::Microvm) TRY(option_nic(*this, {"-nic", "user"}));
-  TRY(pair_hub_ports());
+  TRY(connect_hubs());
   std::set<std::string> ids;
   for (const auto& network : config().networks)
     if (!ids.insert(network.id).second) return invalid_option(fmt::format("Duplicate ID '{}' for netdev", network.id));

@@ -37,7 +37,7 @@ Result<std::string> add_backend(Builder& b, KeyValues values, std::string id) {
 Status option_netdev(Builder& b, const OptionUse& use) {
   KeyValues values = TRY(parse_option_value(use.value, "type"));
   if (values.asks_help()) {
-    b.line.text = "Available netdev backend types:\nuser\ntap\nvhost-user\n";
+    b.line.text = "Available netdev backend types:\nsocket\nstream\ndgram\nhubport\ntap\nuser\nvhost-user\n";
     return {};
   }
   b.config().networks.push_back(TRY(net_from_values(std::move(values))));

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/strings.h"
+#include "control/cmdline/net_wires.h"
 #include "control/cmdline/translate.h"
 
 namespace atl::control {
@@ -22,28 +23,18 @@ Result<u16> parse_port(std::string_view text) {
   return static_cast<u16>(*port);
 }
 
-/// "[tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport".
-Result<net::HostForward> parse_forward(const std::string& rule) {
-  auto bad = [&](std::string_view why) { return invalid(fmt::format("Invalid host forwarding rule '{}' ({})", rule, why)); };
-  net::HostForward forward;
-  size_t dash = rule.find('-');
-  if (dash == std::string::npos) return bad("Bad host port separator");
-  std::string_view text = rule;
-  auto host = split(text.substr(0, dash), ':');
-  auto guest = split(text.substr(dash + 1), ':');
-  if (host.size() != 3) return bad("Bad host address");
-  if (guest.size() != 2) return bad("Bad guest address");
-  if (host[0] != "tcp" && host[0] != "udp" && !host[0].empty()) return bad("Bad protocol name");
-  auto host_port = parse_port(host[2]);
-  auto guest_port = parse_port(guest[1]);
-  if (!host_port) return bad("Bad host port");
-  if (!guest_port || *guest_port == 0) return bad("Bad guest port");
-  forward.udp = host[0] == "udp";
-  forward.host_address = host[1];
-  forward.guest_address = guest[0];
-  forward.host_port = *host_port;
-  forward.guest_port = *guest_port;
-  return forward;
+/// "[tcp]:address:port-cmd:command".
+Result<net::GuestForward> guest_forward(const std::string& rule) {
+  auto bad = [&](std::string_view why) { return invalid(fmt::format("Invalid guest forwarding rule '{}' ({})", rule, why)); };
+  const size_t dash = rule.find('-');
+  if (dash == std::string::npos) return bad("a '-' and what to connect with are missing");
+  const auto place = split(std::string_view(rule).substr(0, dash), ':');
+  if (place.size() != 3 || (place[0] != "tcp" && !place[0].empty())) return bad("tcp:address:port is expected");
+  const auto port = parse_port(place[2]);
+  if (!port || *port == 0) return bad("Bad port");
+  const std::string target = rule.substr(dash + 1);
+  if (!target.starts_with("cmd:") || target.size() == 4) return bad("only cmd:command can be connected with");
+  return net::GuestForward{.guest_address = std::string(place[1]), .guest_port = *port, .command = target.substr(4)};
 }
 
 Result<net::UserOptions> user_from_values(KeyValues& values, const std::string& id) {
@@ -59,10 +50,12 @@ Result<net::UserOptions> user_from_values(KeyValues& values, const std::string& 
   user.ipv4 = TRY(values.take_bool("ipv4", true));
   user.ipv6 = TRY(values.take_bool("ipv6", true));
   for (const auto& key : {"hostfwd", "hostfwd.0.str"})
-    for (const auto& rule : values.take_all(key)) user.forwards.push_back(TRY(parse_forward(rule)));
+    for (const auto& rule : values.take_all(key)) user.forwards.push_back(TRY(forward_from_text(rule)));
   // QMP's list form: hostfwd=[{"str": "..."}, ...].
   for (unsigned i = 1; values.has(fmt::format("hostfwd.{}.str", i)); ++i)
-    user.forwards.push_back(TRY(parse_forward(*values.take(fmt::format("hostfwd.{}.str", i)))));
+    user.forwards.push_back(TRY(forward_from_text(*values.take(fmt::format("hostfwd.{}.str", i)))));
+  for (const auto& key : {"guestfwd", "guestfwd.0.str"})
+    for (const auto& rule : values.take_all(key)) user.guest_forwards.push_back(TRY(guest_forward(rule)));
   return user;
 }
 
@@ -98,7 +91,43 @@ Result<machine::VhostUserNetOptions> vhost_user_from_values(KeyValues& values) {
   return options;
 }
 
+Result<net::HubPortOptions> hub_port_from_values(KeyValues& values, const std::string& id) {
+  net::HubPortOptions port{.id = id, .hub = 0, .netdev = values.take("netdev").value_or("")};
+  const std::string number = TRY(values.take_required("hubid"));
+  const auto hub = parse_u64(number);
+  if (!hub || *hub > 0x7fffffff) return invalid(fmt::format("hubid={} is no number of a hub", number));
+  port.hub = static_cast<u32>(*hub);
+  return port;
+}
+
+/// "[tcp|udp]:[hostaddr]:hostport" of a rule.
+Result<net::HostForward> host_part(std::string_view text, const std::string& rule) {
+  auto bad = [&](std::string_view why) { return invalid(fmt::format("Invalid host forwarding rule '{}' ({})", rule, why)); };
+  const auto host = split(text, ':');
+  if (host.size() != 3) return bad("Bad host address");
+  if (host[0] != "tcp" && host[0] != "udp" && !host[0].empty()) return bad("Bad protocol name");
+  const auto port = parse_port(host[2]);
+  if (!port) return bad("Bad host port");
+  return net::HostForward{.udp = host[0] == "udp", .host_address = std::string(host[1]), .host_port = *port, .guest_address = "", .guest_port = 0};
+}
+
 }  // namespace
+
+Result<net::HostForward> forwarded_port_from_text(const std::string& rule) { return host_part(rule, rule); }
+
+Result<net::HostForward> forward_from_text(const std::string& rule) {
+  auto bad = [&](std::string_view why) { return invalid(fmt::format("Invalid host forwarding rule '{}' ({})", rule, why)); };
+  const size_t dash = rule.find('-');
+  if (dash == std::string::npos) return bad("Bad host port separator");
+  net::HostForward forward = TRY(host_part(std::string_view(rule).substr(0, dash), rule));
+  const auto guest = split(std::string_view(rule).substr(dash + 1), ':');
+  if (guest.size() != 2) return bad("Bad guest address");
+  const auto port = parse_port(guest[1]);
+  if (!port || *port == 0) return bad("Bad guest port");
+  forward.guest_address = guest[0];
+  forward.guest_port = *port;
+  return forward;
+}
 
 Result<machine::NetConfig> net_from_values(KeyValues values) {
   machine::NetConfig config;
@@ -108,6 +137,8 @@ Result<machine::NetConfig> net_from_values(KeyValues values) {
   if (type == "user") config.options = TRY(user_from_values(values, config.id));
   else if (type == "tap") config.options = TRY(tap_from_values(values, config.id));
   else if (type == "vhost-user") config.options = TRY(vhost_user_from_values(values));
+  else if (type == "hubport") config.options = TRY(hub_port_from_values(values, config.id));
+  else if (type == "socket" || type == "stream" || type == "dgram") config.options = TRY(wire_from_values(type, values, config.id));
   else return invalid(fmt::format("Parameter 'type' does not accept value '{}'", type));
   TRY(values.expect_empty());
   return config;

@@ -207,7 +207,36 @@ TEST(CommandLine, OldNetOptionsPairCardsAndBackEndsByVlan) {
   ASSERT_EQ(config.networks.size(), 1u);
   ASSERT_EQ(config.devices.size(), 2u);
   EXPECT_THAT(config.devices[0].properties, testing::Contains(std::pair("netdev", config.networks[0].id)));
-  EXPECT_THAT(error_of("-net nic,vlan=1 -net user"), HasSubstr("no back end is left"));
+  EXPECT_THAT(error_of("-net user -net nic,vlan=1"), HasSubstr("-net user: no card is left"));
+  EXPECT_THAT(error_of("-net nic"), HasSubstr("no back end is left"));
+}
+
+TEST(CommandLine, MoreThanTwoOfOneVlanMeetAtAHub) {
+  auto config = parsed("-net nic,vlan=2 -net nic,vlan=2 -net user,vlan=2").machine;
+  ASSERT_EQ(config.networks.size(), 4u);
+  const auto& held = std::get<net::HubPortOptions>(config.networks[1].options);
+  EXPECT_EQ(held.netdev, config.networks[0].id);
+  EXPECT_EQ(held.hub, 2u);
+  EXPECT_THAT(config.devices[0].properties, testing::Contains(std::pair("netdev", config.networks[2].id)));
+  EXPECT_THAT(config.devices[1].properties, testing::Contains(std::pair("netdev", config.networks[3].id)));
+}
+
+TEST(CommandLine, WiresBetweenPrograms) {
+  auto wire = [](const std::string& line) { return std::get<net::SocketOptions>(parsed(line).machine.networks[0].options); };
+  using Kind = net::SocketOptions::Kind;
+  EXPECT_EQ(wire("-netdev socket,id=w,listen=:1234").kind, Kind::Listen);
+  EXPECT_EQ(wire("-netdev socket,id=w,connect=[::1]:1234").remote.host, "::1");
+  EXPECT_EQ(wire("-netdev socket,id=w,mcast=230.0.0.1:1234").kind, Kind::Multicast);
+  EXPECT_EQ(wire("-netdev socket,id=w,udp=127.0.0.1:2,localaddr=127.0.0.1:3").local.port, "3");
+  EXPECT_EQ(wire("-netdev stream,id=w,server=on,addr.type=unix,addr.path=/x").local.path, "/x");
+  EXPECT_EQ(wire("-netdev stream,id=w,addr.type=inet,addr.host=h,addr.port=5,reconnect=2").reconnect_s, 2u);
+  EXPECT_EQ(wire("-netdev dgram,id=w,remote.type=inet,remote.host=230.0.0.1,remote.port=5").kind, Kind::Multicast);
+  EXPECT_EQ(wire("-netdev dgram,id=w,local.type=unix,local.path=/a,remote.type=unix,remote.path=/b").remote.path, "/b");
+  EXPECT_THAT(error_of("-netdev socket,id=w"), HasSubstr("exactly one of"));
+  EXPECT_THAT(error_of("-netdev socket,id=w,udp=127.0.0.1:2"), HasSubstr("localaddr"));
+  EXPECT_THAT(error_of("-netdev dgram,id=w"), HasSubstr("requires"));
+  EXPECT_THAT(error_of("-netdev hubport,id=w"), HasSubstr("hubid"));
+  EXPECT_THAT(error_of("-netdev user,id=u,guestfwd=tcp:10.0.2.9:80-tcp:127.0.0.1:1"), HasSubstr("cmd:"));
 }
 
 TEST(CommandLine, HostForwardingRules) {

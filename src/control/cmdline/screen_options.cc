@@ -113,6 +113,14 @@ Result<Listen> read_websocket(std::string_view value, const Listen& main) {
   return place;
 }
 
+/// reverse=on: a viewer listens at host:port, which is no display's number here, or at a Unix socket.
+Status read_waiting_viewer(KeyValues& values, std::string_view address, VncConfig& vnc) {
+  for (const char* key : {"to", "websocket"})
+    if (values.has(key)) return invalid_option(fmt::format("'{}' and 'reverse=on' exclude each other", key));
+  vnc.server.waiting_viewer = TRY(read_address(address, 0));
+  return {};
+}
+
 Status read_places(KeyValues& values, std::string_view address, std::vector<Listen>& places) {
   Listen place = TRY(read_address(address, kFirstPort));
   const u64 to = TRY(values.take_u64("to", 0));
@@ -126,7 +134,7 @@ Status read_places(KeyValues& values, std::string_view address, std::vector<List
 
 /// What QEMU has and this server has not, unless it is off.
 Status refuse_the_missing(KeyValues& values) {
-  for (const char* key : {"reverse", "sasl", "acl"})
+  for (const char* key : {"sasl", "acl"})
     if (TRY(values.take_bool(key, false))) return invalid_option(fmt::format("'{}' is not available", key));
   // Nothing is lossy by itself, so that both values are true.
   TRY(values.take_bool("non-adaptive", false));
@@ -153,7 +161,8 @@ Status option_vnc(Builder& b, const OptionUse& use) {
   }
   static constexpr std::string_view kPolicies[] = {"allow-exclusive", "force-shared", "ignore"};
   VncConfig vnc;
-  TRY(read_places(values, address, vnc.server.listen));
+  if (TRY(values.take_bool("reverse", false))) TRY(read_waiting_viewer(values, address, vnc));
+  else TRY(read_places(values, address, vnc.server.listen));
   TRY(read_security(values, vnc));
   TRY(refuse_the_missing(values));
   vnc.id = values.take("id").value_or(vnc.id);

@@ -31,6 +31,10 @@ Result<machine::SecretConfig> secret_from_values(KeyValues values);
 
 /// -netdev and netdev_add.
 Result<machine::NetConfig> net_from_values(KeyValues values);
+/// "[tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport".
+Result<net::HostForward> forward_from_text(const std::string& rule);
+/// What names a rule that is to go: the same without the guest's part.
+Result<net::HostForward> forwarded_port_from_text(const std::string& rule);
 /// -object rng-random or rng-builtin.
 Result<machine::RngConfig> rng_from_values(KeyValues values);
 /// The type that a short name like "virtio-blk" stands for on a board; other names stay as they are.

@@ -125,6 +125,18 @@ Status change(HmpContext& c, Arguments arguments) {
   return c.vm.machine().media().change_medium(words[0], medium, force);
 }
 
+/// [netdev] rule
+Status change_forward(HmpContext& c, const HmpArguments& arguments, bool add) {
+  const size_t space = arguments.text.find(' ');
+  const std::string id = space == std::string::npos ? "" : std::string(arguments.text.substr(0, space));
+  const std::string rule(arguments.text.substr(space == std::string::npos ? 0 : space + 1));
+  const auto forward = TRY(add ? forward_from_text(rule) : forwarded_port_from_text(rule));
+  return c.vm.machine().change_forward(id, forward, add);
+}
+
+Status hostfwd_add(HmpContext& c, Arguments arguments) { return change_forward(c, arguments, true); }
+Status hostfwd_remove(HmpContext& c, Arguments arguments) { return change_forward(c, arguments, false); }
+
 constexpr HmpCommand kCommands[] = {
     {"balloon", "target", "request VM to change its memory allocation (in MB)", balloon},
     {"change", "device [-f] filename [format]", "change a removable medium", change},
@@ -136,11 +148,13 @@ constexpr HmpCommand kCommands[] = {
     {"eject", "[-f] device", "eject a removable medium (use -f to force it)", eject},
     {"expire_password", "vnc now|never|+seconds|seconds", "set when the password ends", hmp_expire_password},
     {"help|?", "[cmd]", "show the help", help},
+    {"hostfwd_add", "[netdev_id] [tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport", "redirect TCP or UDP connections from host to guest", hostfwd_add},
+    {"hostfwd_remove", "[netdev_id] [tcp|udp]:[hostaddr]:hostport", "remove host-to-guest TCP or UDP redirection", hostfwd_remove},
     {"info", "[subcommand]", "show various information about the system state", info},
     {"mouse_button", "state", "change mouse button state (1=L, 2=M, 4=R)", hmp_mouse_button},
     {"mouse_move", "dx dy [dz]", "send mouse move events", hmp_mouse_move},
     {"mouse_set", "index", "set which mouse device receives events", hmp_mouse_set},
-    {"netdev_add", "[user|tap],id=str[,prop=value][,...]", "add host network device", netdev_add},
+    {"netdev_add", "[user|tap|socket|stream|dgram|hubport],id=str[,prop=value][,...]", "add host network device", netdev_add},
     {"netdev_del", "id", "remove host network device", netdev_del},
     {"nmi", "", "inject an NMI", nmi},
     {"object_add", "type,id=str[,prop=value][,...]", "create a random source", object_add},

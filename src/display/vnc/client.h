@@ -24,6 +24,7 @@ class Client {
 
   /// Something changed inside `rect`, or the picture's size did.
   void changed(const Rect& rect) { updates_.changed(rect); }
+  void moved(const Motion& motion) { updates_.moved(motion); }
   void resized();
   void cursor_changed() { updates_.cursor_changed(); }
   /// Sends what changed if the viewer has asked for it. Not to be called while much output waits.
@@ -31,6 +32,7 @@ class Client {
     if (ready()) updates_.send(output_);
   }
   bool ready() const { return ready_; }
+  bool wants_motion() const { return updates_.wants(kCopyRect); }
   /// Asked at connection: whether others may stay.
   bool shared() const { return handshake_.shared(); }
 

@@ -304,5 +304,33 @@ TEST_F(VncClientTest, TlsBeginsBehindTheAgreementOnIt) {
   EXPECT_FALSE(send({'R', 'F', 'B', ' ', '0', '0', '3', '.', '0', '0', '8', '\n', 1}));
 }
 
+TEST_F(VncClientTest, MovementIsToldToAViewerThatHasSeenWhatMoved) {
+  hello();
+  understand({kRaw, kCopyRect});
+  ask(true);
+  ASSERT_FALSE(output().empty());  // everything
+  const Motion motion{.to = {20, 10, 64, 32}, .from_x = 16, .from_y = 8};
+  client().moved(motion);
+  ask(true);
+  const std::vector<u8> wanted{kUpdate, 0, 0, 1, 0, 20, 0, 10, 0, 64, 0, 32, 0, 0, 0, kCopyRect, 0, 16, 0, 8};
+  EXPECT_EQ(output(), wanted);
+  client().changed({16, 8, 1, 1});  // not sent yet: what moves from there is sent as it looks
+  client().moved(motion);
+  ask(true);
+  const std::vector<u8> out = output();
+  ASSERT_GT(out.size(), 16u);
+  EXPECT_EQ(load_be<u32>(&out[12]), u32{kRaw});
+}
+
+TEST_F(VncClientTest, MovementIsPixelsToAViewerThatDoesNotKnowIt) {
+  hello();
+  understand({kRaw});
+  ask(true);
+  output();
+  client().moved({.to = {16, 16, 64, 32}, .from_x = 0, .from_y = 0});
+  ask(true);
+  EXPECT_EQ(output().size(), 4u + 12 + 64 * 32 * 4);
+}
+
 }  // namespace
 }  // namespace atl::display::vnc

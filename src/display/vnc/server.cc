@@ -15,6 +15,8 @@ namespace atl::display::vnc {
 namespace {
 
 constexpr u64 kFrame_ns = 33'000'000, kQuietFrame_ns = 100'000'000;
+constexpr int kConnect_ms = 10'000;
+constexpr u32 kMotionMisses = 8;   // in a row, before only every eighth change is looked at
 constexpr u32 kQuietFrames = 30;   // from which on looking for changes slows down
 
 Result<Fd> open_listener(const Listen& place) {
@@ -25,12 +27,42 @@ Result<Fd> open_listener(const Listen& place) {
   return fd;
 }
 
+/// Waits, with a bound.
+Status connect_within(const Fd& fd, const sockaddr* address, socklen_t size) {
+  if (::connect(fd.get(), address, size) == 0) return {};
+  if (errno != EINPROGRESS) return os_error("connect");
+  pollfd ready{.fd = fd.get(), .events = POLLOUT, .revents = 0};
+  if (::poll(&ready, 1, kConnect_ms) != 1) return os_error("connect", ETIMEDOUT);
+  int err = 0;
+  socklen_t length = sizeof err;
+  ::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &err, &length);
+  return err ? Status(os_error("connect", err)) : Status{};
+}
+
+Result<Fd> connect_to(const Listen& viewer) {
+  if (!viewer.unix_path.empty()) {
+    const sockaddr_un address = TRY(unix_address(viewer.unix_path));
+    Fd fd = TRY(make_socket(AF_UNIX));
+    TRY(connect_within(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address).context("viewer at " + viewer.unix_path));
+    return fd;
+  }
+  const AddressList list = TRY(resolve_tcp(viewer.host, viewer.port, false));
+  Status last;
+  for (const addrinfo* a = list.get(); a; a = a->ai_next) {
+    Fd fd = TRY(make_socket(a->ai_family));
+    last = connect_within(fd, a->ai_addr, a->ai_addrlen);
+    if (last) return fd;
+  }
+  return std::move(last).context(fmt::format("viewer at {}:{}", viewer.host, viewer.port)).error();
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Server>> Server::create(Loop& loop, ServerOptions options, Screen& screen, Input input) {
   std::unique_ptr<Server> server(new Server(loop, std::move(options), screen, std::move(input)));
   const std::vector<Listen> places = server->options_.listen;
   TRY(server->listen(places));
+  if (const auto viewer = server->options_.waiting_viewer) TRY(server->call(*viewer));
   return server;
 }
 
@@ -105,7 +137,16 @@ std::string_view Server::sub_auth() const {
 
 void Server::accept(const Listener& listener) {
   Fd fd(::accept4(listener.fd.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (!fd || !make_room()) return;
+  if (fd && make_room()) add_connection(std::move(fd), listener.place.websocket);
+}
+
+Status Server::call(const Listen& viewer) {
+  Fd fd = TRY(connect_to(viewer));
+  add_connection(std::move(fd), false);
+  return {};
+}
+
+void Server::add_connection(Fd fd, bool websocket) {
   const Settings& settings = options_.settings;
   Connection::Events events{.session = [this](Connection& c) { admit(c); },
                             .input = [this](Connection&) { quiet_frames_ = 0; },
@@ -113,8 +154,8 @@ void Server::accept(const Listener& listener) {
                               tell(ViewerChange::Disconnected, c.peer());
                               sweep_.schedule();
                             }};
-  const bool early_tls = listener.place.websocket && settings.tls;
-  connections_.emplace_back(Connection::Shared{loop_, settings, input_, picture_, cursor_}, std::move(fd), listener.place.websocket,
+  const bool early_tls = websocket && settings.tls;
+  connections_.emplace_back(Connection::Shared{loop_, settings, input_, picture_, cursor_}, std::move(fd), websocket,
                             early_tls ? settings.tls : nullptr, std::move(events));
   tell(ViewerChange::Connected, connections_.back().peer());
   quiet_frames_ = 0;
@@ -188,15 +229,34 @@ bool Server::compare() {
     for (Connection& c : connections_) c.client().resized();
     return true;
   }
-  bool any = false;
+  const Rect changed = difference(picture_, fresh_);
+  if (changed.height == 0) return false;
+  look_for_motion(changed);
+  note_difference(changed);
+  return true;
+}
+
+/// Movements come seldom or often: where none were found, fewer are looked for.
+void Server::look_for_motion(const Rect& changed) {
+  if (u64{changed.width} * changed.height < kMinMotion) return;
+  const bool wanted = std::ranges::any_of(connections_, [](Connection& c) { return c.client().wants_motion(); });
+  if (!wanted || (motion_misses_ >= kMotionMisses && ++motion_misses_ % kMotionMisses != 0)) return;
+  const auto motion = find_motion(picture_, fresh_, changed);
+  motion_misses_ = motion ? 0 : motion_misses_ + 1;
+  if (!motion) return;
+  apply_motion(picture_, *motion);
+  for (Connection& c : connections_) c.client().moved(*motion);
+}
+
+/// Tells the viewers which blocks differ, and makes the last picture the fresh one.
+void Server::note_difference(const Rect& changed) {
   std::vector<bool> columns;
-  for (u32 top = 0; top < fresh_.height(); top += kBlock) {
+  for (u32 top = changed.y / kBlock * kBlock; top < changed.y + changed.height; top += kBlock) {
     const u32 bottom = std::min(top + kBlock, fresh_.height());
     columns.assign((fresh_.width() + kBlock - 1) / kBlock, false);
     bool row_differs = false;
     for (u32 y = top; y < bottom; ++y) row_differs |= note_changes(y, columns);
     if (!row_differs) continue;
-    any = true;
     for (u32 y = top; y < bottom; ++y) std::ranges::copy(fresh_.row(y), picture_.row(y).begin());
     for (u32 x = 0; x < columns.size(); ++x) {
       const u32 first = x;
@@ -205,7 +265,6 @@ bool Server::compare() {
       for (Connection& c : connections_) c.client().changed({first * kBlock, top, (x - first) * kBlock, bottom - top});
     }
   }
-  return any;
 }
 
 /// Marks the columns of blocks in which this row differs.

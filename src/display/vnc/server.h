@@ -1,12 +1,13 @@
 // The remote screen: viewers over TCP, a Unix socket or WebSockets see one Screen and move its keyboard and pointer.
 //
 // Supported: what handshake.h, client.h and updates.h name, several viewers with a policy for exclusive ones, bounded memory
-// for those that do not read, a bound for viewers and for those that never come in. Missing: connecting to a listening viewer.
+// for those that do not read, a bound for viewers and for those that never come in. A viewer that listens is connected to, once.
 // Thread: the loop's.
 #pragma once
 
 #include <list>
 #include <memory>
+#include <optional>
 
 #include "display/vnc/connection.h"
 
@@ -23,6 +24,7 @@ enum class SharePolicy : u8 { AllowExclusive, ForceShared, Ignore };
 
 struct ServerOptions {
   std::vector<Listen> listen;
+  std::optional<Listen> waiting_viewer;   // is connected to
   SharePolicy share = SharePolicy::AllowExclusive;
   u32 max_viewers = 32;
   Settings settings;
@@ -73,11 +75,15 @@ class Server {
   Server(Loop& loop, ServerOptions options, Screen& screen, Input input);
   void close_listeners(std::vector<Listener>& listeners);
   void accept(const Listener& listener);
+  Status call(const Listen& viewer);
+  void add_connection(Fd fd, bool websocket);
   bool make_room();
   void admit(Connection& connection);
   void drop_ended();
   void refresh();
   bool compare();
+  void look_for_motion(const Rect& changed);
+  void note_difference(const Rect& changed);
   bool note_changes(u32 y, std::vector<bool>& columns) const;
   void update_cursor();
   void tell(ViewerChange::Kind kind, const Endpoint& viewer);
@@ -92,6 +98,7 @@ class Server {
   CursorShape cursor_;
   u64 cursor_serial_ = 0;
   u32 quiet_frames_ = 0;        // without a change, in a row
+  u32 motion_misses_ = 0;       // changes in a row that were no movement
   std::list<Connection> connections_;
   Connection* exclusive_ = nullptr;
   Loop::Timer timer_;

@@ -7,7 +7,7 @@ namespace atl::display::vnc {
 namespace {
 
 constexpr u32 kMaxTightPixels = 65536;   // of one piece: palettes of small pieces are small
-constexpr size_t kMaxRefusals = 4;
+constexpr size_t kMaxRefusals = 4, kMaxMotions = 16;
 constexpr i32 kPixelEncodings[] = {kTight, kZrle, kHextile, kRaw};
 
 u32 blocks(u32 pixels) { return (pixels + kBlock - 1) / kBlock; }
@@ -64,6 +64,7 @@ void Updates::resized(SizeReason reason) {
   columns_ = blocks(picture_.width());
   rows_ = blocks(picture_.height());
   dirty_.assign(size_t{columns_} * rows_, true);
+  motions_.clear();
   any_dirty_ = true;
 }
 
@@ -76,6 +77,22 @@ void Updates::changed(const Rect& rect) {
   const u32 bottom = static_cast<u32>(std::min<u64>(u64{rect.y} + rect.height, picture_.height()));
   for (u32 y = rect.y / kBlock; y * kBlock < bottom; ++y)
     for (u32 x = rect.x / kBlock; x * kBlock < right; ++x) dirty_[size_t{y} * columns_ + x] = any_dirty_ = true;
+}
+
+/// A viewer that does not have what moved yet, or does not know how, is sent the pixels.
+void Updates::moved(const Motion& motion) {
+  const Rect from{motion.from_x, motion.from_y, motion.to.width, motion.to.height};
+  auto is_seen = [&](const Rect& r) { return r.x + r.width <= width_ && r.y + r.height <= height_; };
+  const bool told = wants(kCopyRect) && !size_due_ && motions_.size() < kMaxMotions && is_seen(from) && is_seen(motion.to) && !any_dirty_in(from);
+  if (told) motions_.push_back(motion);
+  else changed(motion.to);
+}
+
+bool Updates::any_dirty_in(const Rect& rect) const {
+  for (u32 y = rect.y / kBlock; y < rows_ && y * kBlock < rect.y + rect.height; ++y)
+    for (u32 x = rect.x / kBlock; x < columns_ && x * kBlock < rect.x + rect.width; ++x)
+      if (is_dirty(x, y)) return true;
+  return false;
 }
 
 /// The largest rectangle of dirty blocks that begins with a run at this one; they are clean then.
@@ -121,7 +138,8 @@ void Updates::send(std::vector<u8>& out) {
   if (announce_size(out)) {
     count = 1;  // alone: the viewer makes room before it reads on
   } else {
-    count = announce(out);
+    count = announce(out) + static_cast<u32>(motions_.size());
+    put_motions(out);
     for (const Rect& rect : take_dirty()) count += send_rectangle(rect, out);
   }
   if (count == 0) {
@@ -130,6 +148,15 @@ void Updates::send(std::vector<u8>& out) {
   }
   store_be<u16>(&out[start + 2], static_cast<u16>(count));
   requested_ = false;
+}
+
+void Updates::put_motions(std::vector<u8>& out) {
+  for (const Motion& m : motions_) {
+    begin_rectangle(out, m.to, kCopyRect);
+    put16(out, m.from_x);
+    put16(out, m.from_y);
+  }
+  motions_.clear();
 }
 
 void Updates::begin_rectangle(std::vector<u8>& out, const Rect& rect, i32 encoding) const {

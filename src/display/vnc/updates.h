@@ -1,12 +1,13 @@
 // What a viewer must still be shown, and putting it into messages (RFC 6143, 7.5.3, 7.6.1, 7.7, 7.8; "ContinuousUpdates").
 //
-// Encodings: Tight, ZRLE, Hextile, Raw, by the viewer's order. Pseudo encodings: DesktopSize, ExtendedDesktopSize,
-// DesktopName, Cursor, Cursor With Alpha, QEMU's pointer type, key events and LED state. Missing: CopyRect, tight PNG.
+// Encodings: CopyRect; Tight, ZRLE, Hextile, Raw, by the viewer's order. Pseudo encodings: DesktopSize, ExtendedDesktopSize,
+// DesktopName, Cursor, Cursor With Alpha, QEMU's pointer type, key events and LED state. Missing: tight PNG.
 // Thread: the loop's.
 #pragma once
 
 #include "display/screen.h"
 #include "display/vnc/hextile.h"
+#include "display/vnc/motion.h"
 #include "display/vnc/settings.h"
 #include "display/vnc/spec.h"
 #include "display/vnc/tight.h"
@@ -35,6 +36,8 @@ class Updates {
 
   // What happened.
   void changed(const Rect& rect);
+  /// The picture's last change, as far as it goes, is this movement; changed() tells the rest.
+  void moved(const Motion& motion);
   void resized(SizeReason reason);
   void refuse_size(SizeResult result);
   void cursor_changed() { cursor_due_ = true; }
@@ -55,6 +58,8 @@ class Updates {
   u32 send_tight(const Rect& rect, std::vector<u8>& out);
   std::vector<Rect> take_dirty();
   Rect take_block(u32 x, u32 y);
+  void put_motions(std::vector<u8>& out);
+  bool any_dirty_in(const Rect& rect) const;
   bool is_dirty(u32 x, u32 y) const { return dirty_[size_t{y} * columns_ + x]; }
 
   const Settings& settings_;
@@ -78,6 +83,7 @@ class Updates {
   u32 width_ = 0, height_ = 0;       // as the viewer knows them
   u32 columns_ = 0, rows_ = 0;       // of blocks
   std::vector<bool> dirty_;
+  std::vector<Motion> motions_;      // to be told before what is dirty
   bool any_dirty_ = true;
 };
 
