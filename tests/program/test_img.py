@@ -37,6 +37,15 @@ class CommandLine(ImgTest):
             with self.subTest(words=words):
                 self.same(*words)
 
+    def test_names_that_are_trees_are_shown_alike(self):
+        self.qemu("create", "-q", "-f", "qcow2", "base", "4M")
+        self.qemu("create", "-q", "-f", "qcow2", "-b", "base", "-F", "qcow2", "top")
+        for name in ('json:{"file.filename": "top"}', "blkdebug::top", "null-co://",
+                     'json:{"driver": "qcow2", "backing": null, "file": {"driver": "blkdebug", "image": {"driver": "file", "filename": "top"}}}'):
+            with self.subTest(name=name):
+                self.same("info", name)
+        self.same("info", "--backing-chain", "blkdebug::top")
+
     def test_help_and_version(self):
         self.assertIn("convert", self.img("--help"))
         self.assertIn("Supported formats:", self.img("create", "-h"))
