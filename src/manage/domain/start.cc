@@ -109,9 +109,9 @@ Status Domains::start_tree(Domain& domain, Element tree, const StartOptions& opt
   }
   auto vm = std::make_shared<RunningVm>();
   const std::string name = domain.name();
-  TRY(run_hook(config_.paths.config, tree, "prepare", "begin"));
   vm->folder = fmt::format("{}/vm/{}-{}", config_.paths.run, id, name.substr(0, 20));
-  Status up = launch(self, vm, tree, id);
+  Status up = run_hook(config_.paths.config, tree, "prepare", "begin");
+  if (up) up = launch(self, vm, tree, id);
   if (up) up = come_up(domain, *vm, options);
   if (up) return {};
   abandon(domain, *vm, tree);
