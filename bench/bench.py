@@ -234,8 +234,14 @@ def bench_compute(quick):
     compute.table([], compute.RUNNERS, 0.1 if quick else 0.3)
 
 
+def bench_manage(quick):
+    # Debian's python3-libvirt belongs to Debian's Python.
+    command = ["/usr/bin/python3", "-B", os.path.dirname(os.path.abspath(__file__)) + "/manage.py"]
+    subprocess.run(command + ["--quick"] * quick, check=True)
+
+
 ROWS = {"start": bench_start, "memory": bench_memory, "blk": bench_blk, "net": bench_net, "pio": bench_pio, "smp": bench_smp,
-        "boot": bench_boot, "fio": throughput.disk, "iperf": throughput.net, "compute": bench_compute, "img": img.run}
+        "boot": bench_boot, "fio": throughput.disk, "iperf": throughput.net, "compute": bench_compute, "img": img.run, "manage": bench_manage}
 
 
 def check_names(parser, what, names, known):

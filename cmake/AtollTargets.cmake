@@ -1,5 +1,12 @@
 # One static library a folder, and one test program beside it.
 
+function(atoll_common_headers target)
+  if(ATOLL_PCH)
+    target_precompile_headers(${target} PRIVATE ${CMAKE_SOURCE_DIR}/cmake/common_headers.h ${ARGN})
+    target_compile_options(${target} PRIVATE "SHELL:-Xclang -fno-pch-timestamp")
+  endif()
+endfunction()
+
 # atoll_folder(<name> [DIRS dir...] [LINK lib...]): the sources of the current folder (and of the sub-folders DIRS) become
 # library atoll_<name>; its *_test.cc files become program <name>_test, registered under ctest.
 function(atoll_folder name)
@@ -19,6 +26,7 @@ function(atoll_folder name)
   if(sources)
     add_library(atoll_${name} STATIC ${sources})
     target_link_libraries(atoll_${name} PUBLIC atoll_options ${ARG_LINK})
+    atoll_common_headers(atoll_${name})
   else()
     add_library(atoll_${name} INTERFACE)
     target_link_libraries(atoll_${name} INTERFACE atoll_options ${ARG_LINK})
@@ -26,6 +34,7 @@ function(atoll_folder name)
   if(tests)
     add_executable(${name}_test ${tests})
     target_link_libraries(${name}_test PRIVATE atoll_${name} GTest::gmock_main)
+    atoll_common_headers(${name}_test <gmock/gmock.h> <gtest/gtest.h>)
     gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 300)
   endif()
 endfunction()

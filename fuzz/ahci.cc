@@ -8,22 +8,16 @@
 #include "devices/storage/ata_disk.h"
 #include "devices/storage/atapi_drive.h"
 #include "devices/virtio/test_driver.h"
+#include "shared_loop.h"
 
 namespace {
 
 using namespace atl;
 using namespace atl::devices;
+using fuzz::loop;
+using fuzz::settle;
 
 constexpr u64 kRam = 64 * kKiB;
-
-Loop& loop() {
-  static auto* shared = MUST(Loop::create(64)).release();  // a process-wide loop: io_uring set-up is slow
-  return *shared;
-}
-
-void settle() {
-  for (int turn = 0; turn < 3; ++turn) loop().run_once(0);
-}
 
 std::unique_ptr<AtaDevice> make_device(bool cd, block::Node& node) {
   std::unique_ptr<AtaDevice> device;

@@ -5,15 +5,11 @@
 #include "block/format/formats.h"
 #include "block/test_support.h"
 #include "fuzz_input.h"
+#include "shared_loop.h"
 
 namespace atl::fuzz {
 
 inline constexpr u64 kImageLimit = 16 * kMiB;  // that a file may grow to
-
-inline Loop& loop() {
-  static auto* shared = MUST(Loop::create(8)).release();  // nothing here waits for it; a node needs one to belong to
-  return *shared;
-}
 
 inline void read_some(block::Node& node, u64 offset, u64 most) {
   if (offset >= node.size_bytes()) return;

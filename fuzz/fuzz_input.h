@@ -12,6 +12,7 @@ class Input {
  public:
   Input(const u8* data, size_t size) : rest_(data, size) {}
   bool empty() const { return rest_.empty(); }
+  std::span<const u8> rest() const { return rest_; }
   u8 byte() {
     if (rest_.empty()) return 0;
     u8 value = rest_.front();

@@ -6,16 +6,14 @@
 #include "devices/storage/atapi_drive.h"
 #include "devices/storage/ide_channel.h"
 #include "devices/virtio/test_driver.h"
+#include "shared_loop.h"
 
 namespace {
 
 using namespace atl;
 using namespace atl::devices;
-
-Loop& loop() {
-  static auto* shared = MUST(Loop::create(64)).release();  // a process-wide loop: io_uring set-up is slow
-  return *shared;
-}
+using fuzz::loop;
+using fuzz::settle;
 
 struct Parts {
   TestGuest guest{256 * kKiB};
@@ -33,9 +31,6 @@ struct Parts {
     ide.attach(1, std::move(drive));
   }
   ~Parts() { settle(); }
-  void settle() {
-    for (int turn = 0; turn < 3; ++turn) loop().run_once(0);
-  }
   void access(const u8* step) {
     memory::BusDevice* const blocks[] = {&ide.command_block(), &ide.control_block(), &ide.bus_master()};
     memory::BusDevice& block = *blocks[step[0] >> 4 & 3 ? (step[0] >> 4 & 3) - 1 : 0];

@@ -1,7 +1,10 @@
 // What an NBD server of unknown intentions sends to our client: the negotiation, then replies to a few requests.
 #include <sys/socket.h>
 
+#include <csignal>
+
 #include "block/nbd/client_connection.h"
+#include "shared_loop.h"
 
 namespace {
 
@@ -32,7 +35,8 @@ Task<Status> talk(Channel& channel, std::unique_ptr<Channel>& owner) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   constexpr size_t kMaxInput = 32 * kKiB;  // fits the socket's buffer
   if (size > kMaxInput) return 0;
-  static Loop& loop = *MUST(Loop::create()).release();  // an io_uring an input is too slow
+  Loop& loop = fuzz::loop();
+  std::signal(SIGPIPE, SIG_IGN);  // as channels want it
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) return 0;
   Fd server(ends[0]);

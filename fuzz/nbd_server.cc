@@ -1,14 +1,18 @@
 // What a stranger sends to the NBD server, from its first byte on.
 #include <sys/socket.h>
 
+#include <csignal>
+
 #include "block/nbd/server.h"
 #include "block/node.h"
+#include "shared_loop.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace atl;
   constexpr size_t kMaxInput = 32 * kKiB;  // fits the socket's buffer
   if (size > kMaxInput) return 0;
-  static Loop& loop = *MUST(Loop::create()).release();  // an io_uring an input is too slow
+  Loop& loop = fuzz::loop();
+  std::signal(SIGPIPE, SIG_IGN);  // as channels want it
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) return 0;
   Fd stranger(ends[0]);

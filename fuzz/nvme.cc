@@ -7,20 +7,14 @@
 #include "devices/pci/fake_vm.h"
 #include "devices/storage/nvme.h"
 #include "devices/virtio/test_driver.h"
+#include "shared_loop.h"
 
 namespace {
 
 using namespace atl;
 using namespace atl::devices;
-
-Loop& loop() {
-  static auto* shared = MUST(Loop::create(64)).release();  // a process-wide loop: io_uring set-up is slow
-  return *shared;
-}
-
-void settle() {
-  for (int turn = 0; turn < 3; ++turn) loop().run_once(0);
-}
+using fuzz::loop;
+using fuzz::settle;
 
 }  // namespace
 

@@ -3,17 +3,14 @@
 
 #include "block/image.h"
 #include "block/test_support.h"
+#include "shared_loop.h"
 
 namespace {
 
 using namespace atl;
+using fuzz::loop;
 
 constexpr u64 kLimit = 4 * kMiB;
-
-Loop& loop() {
-  static auto* shared = MUST(Loop::create(8)).release();  // nothing here waits for it; a node needs one to belong to
-  return *shared;
-}
 
 struct Opened {
   block::MemoryNode file, data;

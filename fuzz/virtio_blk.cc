@@ -10,32 +10,19 @@
 
 #include "block/node.h"
 #include "devices/virtio/test_driver.h"
+#include "fuzz_input.h"
+#include "shared_loop.h"
 
 namespace {
 
 using namespace atl;
 using namespace atl::devices;
+using fuzz::loop;
 
 constexpr u64 kRam = 256 * kKiB;
 
-Loop& loop() {
-  static auto* shared = MUST(Loop::create(64)).release();  // a process-wide loop: io_uring set-up is slow
-  return *shared;
-}
-
-struct Input {
-  const uint8_t* data;
-  size_t size;
-  u8 byte() {
-    if (size == 0) return 0;
-    --size;
-    return *data++;
-  }
-  u16 word() { return static_cast<u16>(byte() | byte() << 8); }
-};
-
 /// 2 bytes each: address (mostly inside RAM), size, flags and size's scale.
-std::vector<TestBuffer> take_buffers(Input& in, size_t count) {
+std::vector<TestBuffer> take_buffers(fuzz::Input& in, size_t count) {
   std::vector<TestBuffer> buffers;
   for (size_t i = 0; i < count; ++i) {
     u64 address = u64{in.word()} * 4;
@@ -51,7 +38,7 @@ std::vector<TestBuffer> take_buffers(Input& in, size_t count) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  Input in{data, size};
+  fuzz::Input in(data, size);
   u8 options = in.byte();
   TestGuest guest(kRam);
   auto disk = block::make_null_node(loop(), {.size = 64 * kKiB});
@@ -63,10 +50,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (options & 4) features |= virtio::kFeatureEventIdx;
   driver.start(features, 16);
   if (options & 16) {  // raw bytes over the rings themselves
-    size_t n = std::min<size_t>(in.size / 2, 4096);
-    std::memcpy(guest.at(TestGuest::kFirst), in.data + in.size - n, n);
+    const auto tail = in.rest().last(std::min<size_t>(in.rest().size() / 2, 4096));
+    std::copy(tail.begin(), tail.end(), guest.at(TestGuest::kFirst));
   }
-  for (int step = 0; step < 32 && in.size > 0; ++step) {
+  for (int step = 0; step < 32 && !in.empty(); ++step) {
     u8 shape = in.byte();
     size_t count = 1 + shape % 7;
     std::vector<TestBuffer> buffers = take_buffers(in, count);

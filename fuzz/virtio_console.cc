@@ -3,18 +3,15 @@
 #include "devices/virtio/console.h"
 #include "devices/virtio/test_driver.h"
 #include "fuzz_input.h"
+#include "shared_loop.h"
 
 namespace {
 
 using namespace atl;
 using namespace atl::devices;
+using fuzz::loop;
 
 constexpr u64 kRam = 256 * kKiB;
-
-Loop& loop() {
-  static auto* shared = MUST(Loop::create(64)).release();  // a process-wide loop: io_uring set-up is slow
-  return *shared;
-}
 
 /// Takes little at a time, and types back what it got.
 struct Echo final : CharBackend {

@@ -7,18 +7,15 @@
 #include "devices/virtio/pci_transport.h"
 #include "devices/virtio/test_driver.h"
 #include "fuzz_input.h"
+#include "shared_loop.h"
 
 namespace {
 
 using namespace atl;
 using namespace atl::devices;
+using fuzz::loop;
 
 constexpr PciAddress kPlace{3, 0};
-
-Loop& loop() {
-  static auto* shared = MUST(Loop::create(64)).release();  // a process-wide loop: io_uring set-up is slow
-  return *shared;
-}
 
 void quiesce(VirtioPci& pci) {
   bool done = false;

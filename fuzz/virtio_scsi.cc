@@ -4,16 +4,13 @@
 #include "devices/storage/virtio_scsi.h"
 #include "devices/virtio/test_driver.h"
 #include "fuzz_input.h"
+#include "shared_loop.h"
 
 namespace {
 
 using namespace atl;
 using namespace atl::devices;
-
-Loop& loop() {
-  static auto* shared = MUST(Loop::create(64)).release();  // a process-wide loop: io_uring set-up is slow
-  return *shared;
-}
+using fuzz::loop;
 
 std::unique_ptr<ScsiUnit> make_unit(ScsiUnitOptions::Kind kind, block::Node& node) {
   ScsiUnitOptions options;

@@ -17,9 +17,12 @@ static inline uint32_t inl(uint16_t port) {
 }
 static inline void barrier(void) { __asm__ volatile("mfence" : : : "memory"); }
 
-/* Text for the host, on the debug console. */
+#ifndef CONSOLE_PORT
+#define CONSOLE_PORT 0xe9
+#endif
+/* Text for the host, on the debug console, or the serial port. */
 static void print(const char* text) {
-  while (*text) outb(0xe9, (uint8_t)*text++);
+  while (*text) outb(CONSOLE_PORT, (uint8_t)*text++);
 }
 static void print_u32(uint32_t v) {
   char digits[11];

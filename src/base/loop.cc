@@ -12,10 +12,20 @@ namespace {
 
 constexpr u64 kForever = ~u64{0};
 constexpr unsigned kCompletionEntries = 4096;
+// From so many bytes on, copying between the page cache and a request's buffers costs far more than waking a thread of the
+// kernel, which then does it beside the loop and the others; small requests that hit the cache are done on the spot.
+constexpr u64 kThreadedBytes = 128 * 1024;
 constexpr u32 kAlwaysTold = POLLERR | POLLHUP | POLLNVAL;
 
 __kernel_timespec to_timespec(u64 ns) {
   return {.tv_sec = static_cast<i64>(ns / 1'000'000'000), .tv_nsec = static_cast<long long>(ns % 1'000'000'000)};
+}
+
+/// IOSQE_ASYNC for requests that a thread of the kernel should do.
+u8 submission_flags(std::span<const iovec> iov) {
+  u64 bytes = 0;
+  for (const iovec& part : iov) bytes += part.iov_len;
+  return bytes >= kThreadedBytes ? IOSQE_ASYNC : 0;
 }
 
 }  // namespace
@@ -301,12 +311,14 @@ void Loop::Request::complete(i32 result) {
 Loop::Request Loop::readv(int fd, std::span<const iovec> iov, u64 offset) {
   return Request(*this, [&](io_uring_sqe& sqe, auto&) {
     io_uring_prep_readv(&sqe, fd, iov.data(), static_cast<unsigned>(iov.size()), offset);
+    sqe.flags |= submission_flags(iov);
   });
 }
 
 Loop::Request Loop::writev(int fd, std::span<const iovec> iov, u64 offset) {
   return Request(*this, [&](io_uring_sqe& sqe, auto&) {
     io_uring_prep_writev(&sqe, fd, iov.data(), static_cast<unsigned>(iov.size()), offset);
+    sqe.flags |= submission_flags(iov);
   });
 }
 

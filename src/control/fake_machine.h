@@ -22,6 +22,7 @@ class FakeMachine final : public machine::Machine {
   std::vector<u8> memory = std::vector<u8>(4096);
   std::optional<u64> balloon;
   cpu::VcpuState cpu;
+  std::vector<machine::DeviceInfo> present;
 
   const machine::Config& config() const override { return config_; }
   std::string_view accelerator() const override { return "soft"; }
@@ -66,6 +67,14 @@ class FakeMachine final : public machine::Machine {
     if (!balloon) return Error(ErrorKind::NotFound, "No balloon device has been activated");
     return *balloon;
   }
+  Result<machine::MemoryStatistics> memory_statistics() const override {
+    if (!balloon) return Error(ErrorKind::NotFound, "No balloon device has been activated");
+    return machine::MemoryStatistics{.update_s = 1000, .values = {{4, 4096}}};
+  }
+  Status set_statistics_interval(u32 seconds) override { return note(fmt::format("statistics {}", seconds)); }
+  std::vector<machine::DeviceInfo> devices() const override { return present; }
+  const cpu::CpuidTable& cpuid() const override { return cpuid_; }
+  cpu::CpuidLimits cpuid_limits() const override { return {.supported = cpuid_, .accelerator = "soft"}; }
   std::vector<machine::CpuInfo> cpus() const override { return {{.index = 0, .thread_id = 42}}; }
   std::vector<machine::BlockInfo> block_devices() const override { return {}; }
   std::vector<machine::NetworkInfo> networks() const override { return {}; }
@@ -77,6 +86,7 @@ class FakeMachine final : public machine::Machine {
     return std::vector<u8>(memory.begin() + static_cast<i64>(address), memory.begin() + static_cast<i64>(address + size_bytes));
   }
   Result<cpu::VcpuState> cpu_state(u32) override { return cpu; }
+  std::shared_ptr<const memory::GuestMemory> guest_memory() const override { return guest_memory_; }
   Status set_cpu_state(u32, const cpu::VcpuState& state) override {
     cpu = state;
     return {};
@@ -119,6 +129,8 @@ class FakeMachine final : public machine::Machine {
   static std::unique_ptr<LoopThread> start_thread() { return MUST(LoopThread::start("IO fake")); }  // io_uring works here
 
   const machine::Config config_;
+  const cpu::CpuidTable cpuid_;
+  const std::shared_ptr<const memory::GuestMemory> guest_memory_ = std::make_shared<memory::GuestMemory>(std::vector<memory::RamRange>());
   std::unique_ptr<LoopThread> thread_ = start_thread();
   machine::BlockStore blocks_{*thread_};
   machine::Media media_{blocks_};

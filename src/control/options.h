@@ -55,6 +55,8 @@ struct ProgramOptions {
   bool lock_memory = false;
   bool log_timestamps = false;
   std::string process_name;  // -name process=
+  std::string chroot;        // "" = none
+  std::optional<std::pair<u32, u32>> run_as;  // user and group
   std::map<u64, int> fd_sets;  // -add-fd: set number to descriptor
 };
 

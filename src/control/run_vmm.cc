@@ -1,5 +1,6 @@
 #include "control/run_vmm.h"
 
+#include <grp.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 #include "control/sandbox.h"
 #include "control/signals.h"
 #include "control/vm_control.h"
+#include "machine/block_store.h"
 
 namespace atl::control {
 namespace {
@@ -106,6 +108,11 @@ Status VmProcess::create_monitors() {
 Status VmProcess::create_machine() {
   machine_ = TRY(machine::Machine::create(line_.machine, *loop_, chars_->users()));
   control_->set_machine(machine_.get());
+  // For NBD: servers of monitors, and clients that they add.
+  for (machine::BlockStore::Place* place : machine_->blocks().places())
+    place->thread.run_on([&] {
+      for (const auto& [id, credentials] : line_.program.tls_credentials) place->graph.add_tls_credentials(id, credentials);
+    });
   if (line_.program.vnc) {
     remote_screen_ = TRY(RemoteScreen::create(*loop_, *line_.program.vnc, *control_).context("-vnc"));
     control_->set_remote_screen(remote_screen_.get());
@@ -116,8 +123,19 @@ Status VmProcess::create_machine() {
   return {};
 }
 
+/// What is open stays open; what is opened later is opened as the other user, below the other root.
+Status leave_privileges(const ProgramOptions& options) {
+  if (!options.chroot.empty() && (::chroot(options.chroot.c_str()) < 0 || ::chdir("/") < 0)) return os_error("-chroot " + options.chroot);
+  if (!options.run_as) return {};
+  const auto [user, group] = *options.run_as;
+  const gid_t groups[] = {group};
+  if (::setgroups(1, groups) < 0 || ::setresgid(group, group, group) < 0 || ::setresuid(user, user, user) < 0) return os_error("-runas");
+  return {};
+}
+
 Status VmProcess::harden() {
   if (line_.program.lock_memory && ::mlockall(MCL_CURRENT | MCL_FUTURE) < 0) return os_error("locking memory failed");
+  TRY(leave_privileges(line_.program));
   return install_sandbox(line_.program.sandbox);
 }
 

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/strings.h"
+#include "base/tls.h"
 #include "control/cmdline/translate.h"
 #include "machine/block_store.h"
 #include "machine/device_table.h"
@@ -77,13 +78,41 @@ Status VmControl::add_object(KeyValues values) {
     auto group = TRY(throttle_group_from_values(std::move(values)));
     return machine_->blocks().add_throttle_group(group);
   }
+  if (type.starts_with("tls-creds-")) {
+    values.take("qom-type");
+    const std::string id = TRY(values.take_required("id"));
+    const TlsOptions options = TRY(read_tls_options(type, std::move(values)));
+    auto credentials = TRY(TlsCredentials::load(options));
+    for (machine::BlockStore::Place* place : machine_->blocks().places())
+      place->thread.run_on([&] { place->graph.add_tls_credentials(id, credentials); });
+    return {};
+  }
   auto rng = TRY(rng_from_values(std::move(values)));
   return machine_->add_rng(rng);
 }
 
 Status VmControl::close_fd(const std::string& name) {
-  if (named_fds_.erase(name)) return {};
-  return Error(ErrorKind::NotFound, fmt::format("File descriptor named '{}' not found", name));
+  TRY(take_fd(name));
+  return {};
+}
+
+Result<Fd> VmControl::take_fd(const std::string& name) {
+  auto at = named_fds_.find(name);
+  if (at == named_fds_.end()) return Error(ErrorKind::NotFound, fmt::format("File descriptor named '{}' not found", name));
+  Fd fd = std::move(at->second);
+  named_fds_.erase(at);
+  return fd;
+}
+
+Status VmControl::remove_from_fd_set(u64 set, std::optional<int> fd) {
+  auto at = fd_sets_.find(set);
+  if (at == fd_sets_.end() || (fd && at->second != *fd)) {
+    const std::string which = fd ? fmt::format("fdset-id:{}, fd:{}", set, *fd) : fmt::format("fdset-id:{}", set);
+    return Error(ErrorKind::Invalid, fmt::format("File descriptor named '{}' not found", which));
+  }
+  std::erase_if(set_fds_, [&](const Fd& kept) { return kept.get() == at->second; });
+  fd_sets_.erase(at);
+  return {};
 }
 
 std::pair<u64, int> VmControl::add_to_fd_set(std::optional<u64> set, Fd fd) {

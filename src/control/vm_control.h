@@ -52,7 +52,10 @@ class VmControl {
   // Descriptors that a client handed over.
   void keep_fd(const std::string& name, Fd fd) { named_fds_[name] = std::move(fd); }
   Status close_fd(const std::string& name);
+  Result<Fd> take_fd(const std::string& name);
   const std::map<u64, int>& fd_sets() const { return fd_sets_; }
+  /// Closes one descriptor of a set, or all.
+  Status remove_from_fd_set(u64 set, std::optional<int> fd);
   /// A new or given set; the result is its number and the descriptor's.
   std::pair<u64, int> add_to_fd_set(std::optional<u64> set, Fd fd);
 

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <span>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/types.h"
 #include "cpu/cpu_features.h"
@@ -17,8 +19,8 @@ struct CpuModel {
   };
   std::string_view name;
   Kind kind = Kind::Listed;
-  std::string_view parent;    // features are added to this model's; "" if none
-  std::string_view features;  // names, separated by blanks
+  std::string_view parent;    // features change this model's; "" if none
+  std::string_view features;  // names, separated by blanks; "-name" is taken away
   std::string_view vendor;    // 12 characters
   u32 family = 6, model = 6, stepping = 3;
   u32 level = 0xd, xlevel = 0x80000008;
@@ -26,7 +28,10 @@ struct CpuModel {
 };
 
 std::span<const CpuModel> all_models();
+/// Versions too: "Haswell-v4" is "Haswell-noTSX-IBRS".
 const CpuModel* find_model(std::string_view name);
+/// Every name that find_model() knows, ordered.
+std::vector<std::string> model_names();
 
 /// The features that the model lists, its parents' included.
 FeatureSet listed_features(const CpuModel& model);

@@ -377,12 +377,7 @@ Result<std::vector<CpuidTable>> build_cpuid(const CpuRequest& request, const Cpu
   return tables;
 }
 
-std::vector<std::string> cpu_model_names() {
-  std::vector<std::string> names;
-  for (const CpuModel& model : all_models()) names.emplace_back(model.name);
-  std::ranges::sort(names);
-  return names;
-}
+std::vector<std::string> cpu_model_names() { return model_names(); }
 
 std::vector<std::string> cpu_feature_names() {
   std::vector<std::string> names;

@@ -55,6 +55,18 @@ TEST(CpuModels, EveryNameInTheTablesIsKnown) {
   }
 }
 
+TEST(CpuModels, VersionsAreFoundUnderTheirNumbers) {
+  EXPECT_EQ(find_model("Haswell-v4"), find_model("Haswell-noTSX-IBRS"));
+  EXPECT_EQ(find_model("EPYC-v1"), find_model("EPYC"));
+  EXPECT_EQ(find_model("EPYC-v9"), nullptr);
+  for (const std::string& name : model_names()) EXPECT_NE(find_model(name), nullptr) << name;
+}
+
+TEST(CpuModels, AFeatureCanBeTakenAwayFromTheParents) {
+  EXPECT_TRUE(listed_features(*find_model("Skylake-Server")).has("clflushopt"));
+  EXPECT_FALSE(listed_features(*find_model("Skylake-Server-IBRS")).has("clflushopt"));
+}
+
 TEST(CpuFeatures, NoBitHasTwoNames) {
   for (const Feature& a : all_features())
     for (const Feature& b : all_features())

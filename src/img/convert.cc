@@ -7,7 +7,7 @@
 namespace atl::img {
 namespace {
 
-constexpr u64 kChunkBytes = 2 * kMiB;
+constexpr u64 kChunkBytes = kMiB;   // of all workers together: less than the processor's cache
 
 Error invalid(std::string text) { return Error(ErrorKind::Invalid, std::move(text)); }
 
@@ -142,6 +142,7 @@ block::CopyOptions Conversion::copy_options(Node& source, u64 target_offset) {
   options.target_is_zero = created_zero_;
   options.compressed = plan_.compressed;
   if (block::Image* image = target_->image()) options.cluster_bytes = image->cluster_bytes();
+  options.chunk_bytes = std::max(options.chunk_bytes, options.cluster_bytes);
   options.detect_zero_bytes = plan_.sparse_bytes;
   options.fill = plan_.sparse_bytes == 0;
   options.top_only = has_backing_;

@@ -31,12 +31,13 @@ MetaContext context_of(std::shared_ptr<block::DirtyBitmap> bitmap) {
 
 }  // namespace
 
-Status BlockExports::start(const block::nbd::Address& address, u32 max_clients) {
+Status BlockExports::start(const block::nbd::Address& address, u32 max_clients, std::shared_ptr<const TlsCredentials> tls) {
   if (server_) return Error(ErrorKind::Exists, "NBD server already running");
   place_ = store_.places().front();
   return place_->thread.run_on([&]() -> Status {
     block::nbd::Server::Options options;
     options.max_clients = max_clients;
+    options.tls = std::move(tls);
     auto server = std::make_unique<block::nbd::Server>(place_->thread.loop(), std::move(options));
     TRY(server->listen(address));
     server_ = std::move(server);
@@ -45,32 +46,55 @@ Status BlockExports::start(const block::nbd::Address& address, u32 max_clients) 
 }
 
 Status BlockExports::add(const ExportOptions& options) {
-  if (!server_) return Error(ErrorKind::Invalid, "NBD server not running");
+  if (exports_.contains(options.id)) return Error(ErrorKind::Exists, fmt::format("Block export id '{}' is already in use", options.id));
   auto located = TRY(store_.locate(options.node));
+  if (!server_) return Error(ErrorKind::Invalid, "NBD server not running");
   if (located.place != place_)
     return Error(ErrorKind::Unsupported, fmt::format("Node '{}' lives on an I/O thread of its own and cannot be exported", options.node));
-  return place_->thread.run_on([&]() -> Status {
-    block::nbd::Export exported;
-    exported.name = options.name.empty() ? options.node : options.name;
-    if (exported.name.size() > 4096) return Error(ErrorKind::Invalid, "export name is too long");
-    exported.description = options.description;
-    exported.readonly = !options.writable || located.node->info().readonly;
-    if (server_->find_export(exported.name))
-      return Error(ErrorKind::Exists, fmt::format("NBD server already has export named '{}'", exported.name));
-    if (!options.bitmap.empty()) {
-      auto* entry = place_->find_bitmap_entry(*located.node, options.bitmap);
-      if (!entry) return Error(ErrorKind::NotFound, fmt::format("Bitmap '{}' is not found", options.bitmap));
-      exported.contexts.push_back(context_of(entry->bitmap));
-    }
-    // A root of its own: the export goes on while the graph below changes.
-    exported.node = std::make_shared<block::Root>(place_->graph, located.node);
-    return server_->add_export(std::move(exported));
-  });
+  const std::string name = options.name.empty() ? options.node : options.name;
+  TRY(place_->thread.run_on([&] { return add_to_server(options, located, name); }));
+  ExportOptions kept = options;
+  kept.name = name;
+  exports_.emplace(options.id, std::move(kept));
+  return {};
+}
+
+Status BlockExports::add_to_server(const ExportOptions& options, BlockStore::Located& located, const std::string& name) {
+  block::nbd::Export exported;
+  exported.name = name;
+  if (exported.name.size() > 4096) return Error(ErrorKind::Invalid, "export name is too long");
+  if (options.description.size() > 4096) return Error(ErrorKind::Invalid, "export description is too long");
+  exported.description = options.description;
+  const bool readonly = located.node->info().readonly;
+  if (options.strict && options.writable && readonly)
+    return Error(ErrorKind::Permission, "Cannot export read-only node as writable");
+  exported.readonly = !options.writable || readonly;
+  if (server_->find_export(exported.name))
+    return Error(ErrorKind::Exists, fmt::format("NBD server already has export named '{}'", exported.name));
+  for (const std::string& bitmap : options.bitmaps) {
+    auto* entry = place_->find_bitmap_entry(*located.node, bitmap);
+    if (!entry) return Error(ErrorKind::NotFound, fmt::format("Bitmap '{}' is not found", bitmap));
+    // What is exported read-only must not change: nor what its bitmaps say.
+    if (exported.readonly && !readonly && entry->bitmap->enabled)
+      return Error(ErrorKind::Invalid, fmt::format("Enabled bitmap '{}' incompatible with readonly export", bitmap));
+    exported.contexts.push_back(context_of(entry->bitmap));
+  }
+  // A root of its own: the export goes on while the graph below changes.
+  exported.node = std::make_shared<block::Root>(place_->graph, located.node);
+  return server_->add_export(std::move(exported));
 }
 
 Status BlockExports::remove(const std::string& name, bool force) {
   if (!server_) return Error(ErrorKind::Invalid, "NBD server not running");
-  return place_->thread.run_on([&] { return server_->remove_export(name, force); });
+  TRY(place_->thread.run_on([&] { return server_->remove_export(name, force); }));
+  std::erase_if(exports_, [&](const auto& entry) { return entry.second.name == name; });
+  return {};
+}
+
+Status BlockExports::remove_id(const std::string& id, bool force) {
+  auto found = exports_.find(id);
+  if (found == exports_.end()) return Error(ErrorKind::NotFound, fmt::format("Export '{}' is not found", id));
+  return remove(std::string(found->second.name), force);
 }
 
 namespace {
@@ -88,6 +112,7 @@ Status BlockExports::stop() {
   if (!server_) return Error(ErrorKind::Invalid, "NBD server not running");
   Status ended = finish_on(place_->thread, [&] { return end_server(*place_, *server_); });
   place_->thread.run_on([&] { server_.reset(); });
+  exports_.clear();
   return ended;
 }
 

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "block/copy_on_read.h"
 #include "machine/block_exports.h"
+#include "machine/persistent_bitmaps.h"
 
 namespace atl::machine {
 
@@ -182,6 +183,8 @@ Task<Result<NodePtr>> BlockStore::open_tree(Place& place, const DriveConfig& con
 Status BlockStore::open(Drive& drive, Place& place) {
   Result<NodePtr> opened = finish_on(place.thread, [&] { return open_tree(place, drive.config); });
   NodePtr node = TRY(std::move(opened));
+  Status loaded = finish_on(place.thread, [&] { return load_bitmaps(place, node); });
+  if (!loaded) log_error("bitmaps of {}: {}", drive.config.id, loaded.error().text());
   drive.place = &place;
   place.thread.run_on([&] {
     drive.node_name = node->info().node_name;
@@ -197,11 +200,14 @@ namespace {
 /// Lets go of a drive's nodes. What nobody else uses puts away what it holds first.
 Task<Status> let_go(BlockStore::Drive& drive) {
   block::Graph& graph = drive.place->graph;
+  drive.place->jobs.reap();   // those that have ended hold their nodes
   NodePtr top = drive.root ? drive.root->node() : graph.find(drive.node_name);
   drive.root.reset();
   Status closed;
   if (top && !graph.is_used(*top)) {
-    closed = co_await top->close();
+    closed = co_await store_bitmaps(*drive.place, top);
+    Status put_away = co_await top->close();
+    if (closed) closed = std::move(put_away);
     std::erase_if(drive.place->bitmaps, [&](const BlockStore::Place::Bitmap& b) { return b.node.lock() == top; });
   }
   graph.forget(drive.node_name);
@@ -413,7 +419,15 @@ Task<Status> end_jobs(BlockStore::Place& place) {
     if (!job->is_over()) static_cast<void>(job->cancel(true));
   auto running = [&] { return std::ranges::any_of(place.jobs.list(), [](const auto& job) { return !job->is_over(); }); };
   while (running()) co_await place.graph.loop().sleep(1'000'000);
-  co_return co_await place.graph.close_all();
+  Status stored;
+  std::vector<NodePtr> nodes = place.graph.all_nodes();
+  for (const NodePtr& node : nodes) {
+    Status status = co_await store_bitmaps(place, node);
+    if (!status && stored) stored = std::move(status);
+  }
+  place.bitmaps.clear();
+  Status closed = co_await place.graph.close_all();
+  co_return stored ? std::move(closed) : std::move(stored);
 }
 
 }  // namespace

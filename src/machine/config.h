@@ -111,6 +111,11 @@ struct AcpiTableConfig {
 enum class PanicAction : u8 { Pause, Shutdown, ExitFailure, None };
 enum class WatchdogAction : u8 { Reset, Shutdown, PowerOff, Pause, Debug, None, InjectNmi };
 
+/// A file that firmware and guests find by name (-fw_cfg): the content of `path`, or `text`.
+struct FirmwareFile {
+  std::string name, path, text;
+};
+
 struct BootConfig {
   std::string kernel, initrd, append;   // paths; "" = none. Multiboot modules: initrd "a arg,b arg"
   std::string firmware;                 // -bios; "" = none (direct kernel boot) or the board's default
@@ -119,6 +124,8 @@ struct BootConfig {
   std::string once;                     // instead of `order` until the first reset; "" = the same
   std::optional<u32> menu_wait_ms;      // how long the menu's prompt is shown
   std::optional<u32> fail_wait_ms;      // restart so long after no device could be started; -1: never
+  std::vector<FirmwareFile> files;
+  std::vector<std::string> option_roms;  // files that firmware runs at start
   bool strict = false;
   bool menu = false;                    // firmware offers its boot menu
 };

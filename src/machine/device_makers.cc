@@ -240,15 +240,19 @@ Result<PlugRequest> plug_request(const PropertyReader& p) {
     request.firmware_tail = "/ethernet-phy@0";
   }
   if (!request.type.starts_with("virtio-")) return request;
-  if (p.text("disable-legacy") == "off") return p.refuse("disable-legacy", "the legacy interface is not implemented");
-  if (p.flag("disable-modern")) return p.refuse("disable-modern", "the modern interface is the only one");
+  request.modern = !p.flag("disable-modern");
+  if (p.text("disable-legacy") != "auto") request.legacy = !p.flag("disable-legacy");
+  if (request.type.ends_with("-transitional")) request.legacy = !request.type.ends_with("-non-transitional");
+  if (!request.modern && request.legacy == false) return p.refuse("disable-modern", "device cannot work as neither modern nor legacy device");
   if (auto vectors = p.optional_number("vectors")) request.vectors = static_cast<unsigned>(*vectors);
   return request;
 }
 
 /// A board's "virtio-blk-device" and "virtio-blk-pci" are one maker's.
 bool is_made_by(std::string_view type, std::string_view base) {
-  return type == base || (type.starts_with(base) && (type.substr(base.size()) == "-pci" || type.substr(base.size()) == "-device"));
+  if (!type.starts_with(base)) return false;
+  constexpr std::string_view kForms[] = {"", "-pci", "-pci-transitional", "-pci-non-transitional", "-device"};
+  return std::ranges::find(kForms, type.substr(base.size())) != std::end(kForms);
 }
 
 struct Maker {

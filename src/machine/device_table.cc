@@ -25,8 +25,8 @@ using enum PropertyType;
   {"multifunction", Bool, "off", "other functions of the slot may be used"}
 #define PCI_PROPERTIES                                                                       \
   PCI_PLACE,                                                                                 \
-  {"disable-legacy", OnOffAuto, "on", "the legacy interface; always off here"},              \
-  {"disable-modern", Bool, "off", "the modern interface; always on here"},                   \
+  {"disable-legacy", OnOffAuto, "auto", "no interface for old drivers"},              \
+  {"disable-modern", Bool, "off", "only the interface for old drivers"},                   \
   {"vectors", U32, "", "MSI-X vectors; 0 leaves only INTx"}
 #define BLK_PROPERTIES                                                                       \
   {"bootindex", U32, "", "place in firmware's boot order"},                                  \
@@ -207,19 +207,27 @@ constexpr DeviceSpec kSpecs[] = {
     {"usb-hub", kControllers, "usb-bus", "USB hub", true, kHub},
     {"virtio-blk-device", kStorage, "virtio-bus", "Virtio disk over MMIO", false, kBlkMmio},
     {"virtio-blk-pci", kStorage, "PCI", "Virtio disk", true, kBlkPci},
+    {"virtio-blk-pci-non-transitional", kStorage, "PCI", "Virtio disk for drivers of VIRTIO 1", true, kBlkPci},
+    {"virtio-blk-pci-transitional", kStorage, "PCI", "Virtio disk for old drivers too", true, kBlkPci},
     {"virtio-scsi-device", kStorage, "virtio-bus", "Virtio SCSI controller over MMIO", false, kScsiMmio},
     {"virtio-scsi-pci", kStorage, "PCI", "Virtio SCSI controller", true, kScsiPci},
+    {"virtio-scsi-pci-non-transitional", kStorage, "PCI", "Virtio SCSI controller for drivers of VIRTIO 1", true, kScsiPci},
+    {"virtio-scsi-pci-transitional", kStorage, "PCI", "Virtio SCSI controller for old drivers too", true, kScsiPci},
     {"e1000", kNetwork, "PCI", "Intel Gigabit Ethernet (82540EM)", true, kCard},
     {"e1000e", kNetwork, "PCI", "Intel Gigabit Ethernet (82574L)", true, kCard},
     {"rtl8139", kNetwork, "PCI", "Realtek Fast Ethernet (RTL8139C+)", true, kCard},
     {"virtio-net-device", kNetwork, "virtio-bus", "Virtio NIC over MMIO", false, kNetMmio},
     {"virtio-net-pci", kNetwork, "PCI", "Virtio NIC", true, kNetPci},
+    {"virtio-net-pci-non-transitional", kNetwork, "PCI", "Virtio NIC for drivers of VIRTIO 1", true, kNetPci},
+    {"virtio-net-pci-transitional", kNetwork, "PCI", "Virtio NIC for old drivers too", true, kNetPci},
     {"usb-kbd", kInput, "usb-bus", "USB keyboard", true, kHid},
     {"usb-mouse", kInput, "usb-bus", "USB mouse", true, kHid},
     {"usb-tablet", kInput, "usb-bus", "USB tablet", true, kHid},
     {"virtconsole", kInput, "virtio-serial-bus", "Console port", false, kPort},
     {"virtio-serial-device", kInput, "virtio-bus", "Virtio console controller over MMIO", false, kSerialMmio},
     {"virtio-serial-pci", kInput, "PCI", "Virtio console controller", true, kSerialPci},
+    {"virtio-serial-pci-non-transitional", kInput, "PCI", "Virtio console controller for drivers of VIRTIO 1", true, kSerialPci},
+    {"virtio-serial-pci-transitional", kInput, "PCI", "Virtio console controller for old drivers too", true, kSerialPci},
     {"virtserialport", kInput, "virtio-serial-bus", "Serial port with a name", false, kPort},
     {"virtio-keyboard-pci", kInput, "PCI", "Virtio keyboard", true, kInputPci},
     {"virtio-mouse-pci", kInput, "PCI", "Virtio mouse", true, kInputPci},
@@ -238,8 +246,12 @@ constexpr DeviceSpec kSpecs[] = {
     {"pc-testdev", kMisc, "ISA", "Registers for bare-metal test suites", false, {}},
     {"virtio-balloon-device", kMisc, "virtio-bus", "Memory balloon over MMIO", false, kBalloonMmio},
     {"virtio-balloon-pci", kMisc, "PCI", "Memory balloon", true, kBalloonPci},
+    {"virtio-balloon-pci-non-transitional", kMisc, "PCI", "Memory balloon for drivers of VIRTIO 1", true, kBalloonPci},
+    {"virtio-balloon-pci-transitional", kMisc, "PCI", "Memory balloon for old drivers too", true, kBalloonPci},
     {"virtio-rng-device", kMisc, "virtio-bus", "Entropy source over MMIO", false, kRngMmio},
     {"virtio-rng-pci", kMisc, "PCI", "Entropy source", true, kRngPci},
+    {"virtio-rng-pci-non-transitional", kMisc, "PCI", "Entropy source for drivers of VIRTIO 1", true, kRngPci},
+    {"virtio-rng-pci-transitional", kMisc, "PCI", "Entropy source for old drivers too", true, kRngPci},
 };
 
 bool well_formed_mac(std::string_view text) {

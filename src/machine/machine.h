@@ -45,7 +45,7 @@ class Media;
 struct Event {
   enum class Kind : u8 {
     Stop, Resume, Reset, Shutdown, Powerdown, BlockIoError, BalloonChange, DeviceDeleted, NicRxFilterChanged, RtcChange,
-    DeviceUnplugError, BlockJob, BlockWriteThreshold, GuestPanicked, GuestCrashLoaded, Watchdog, TrayMoved, RemoteViewer,
+    DeviceUnplugError, BlockJob, BlockWriteThreshold, DumpCompleted, GuestPanicked, GuestCrashLoaded, Watchdog, TrayMoved, RemoteViewer,
   };
   Kind kind;
   bool guest = false;               // Reset, Shutdown: the guest asked for it
@@ -53,7 +53,7 @@ struct Event {
   std::string device, node, path;   // DeviceDeleted, BlockIoError
   std::string operation, action;    // BlockIoError: "read"/"write", "report"/"stop"/"ignore"
   bool nospace = false;
-  i64 value = 0;                    // BalloonChange: bytes; BlockWriteThreshold: bytes above it; TrayMoved: 1 if open now
+  i64 value = 0;                    // BalloonChange: bytes; BlockWriteThreshold: bytes above it; DumpCompleted: bytes; TrayMoved: 1 if open now
   u64 threshold = 0;
   std::shared_ptr<const block::JobEvent> job;  // BlockJob
   std::shared_ptr<const display::vnc::ViewerChange> viewer;  // RemoteViewer
@@ -75,6 +75,18 @@ struct BlockInfo {
 
 struct NetworkInfo {
   std::string nic, backend;   // lines for `info network`
+};
+
+/// A device that -device or device_add brought and that is there now.
+struct DeviceInfo {
+  DeviceConfig config;
+  std::string path;   // in the object model: "/machine/peripheral/net0"
+};
+
+/// What the balloon's driver told last about the guest's memory (VIRTIO 1.2 section 5.5.6.3).
+struct MemoryStatistics {
+  i64 update_s = 0;                // since the epoch; 0: never
+  std::map<u16, u64> values;       // by the specification's tag
 };
 
 class Machine {
@@ -120,8 +132,16 @@ class Machine {
   virtual Status remove_object(const std::string& id) = 0;
   virtual Status set_balloon(u64 target_bytes) = 0;
   virtual Result<u64> balloon_bytes() const = 0;
+  virtual Result<MemoryStatistics> memory_statistics() const = 0;
+  /// How often the balloon's driver is asked for them; 0: never.
+  virtual Status set_statistics_interval(u32 seconds) = 0;
 
   virtual std::vector<CpuInfo> cpus() const = 0;
+  /// In the order of their coming.
+  virtual std::vector<DeviceInfo> devices() const = 0;
+  /// The first vCPU's CPUID, and what the accelerator could offer.
+  virtual const cpu::CpuidTable& cpuid() const = 0;
+  virtual cpu::CpuidLimits cpuid_limits() const = 0;
   virtual std::vector<BlockInfo> block_devices() const = 0;
   virtual std::vector<NetworkInfo> networks() const = 0;
   virtual cpu::Counters counters() const = 0;
@@ -130,6 +150,8 @@ class Machine {
   /// Guest memory by linear (of vCPU `cpu_index`) or physical address; the error names the address.
   virtual Result<std::vector<u8>> read_memory(bool physical, u32 cpu_index, u64 address, u64 size_bytes) = 0;
   virtual Result<cpu::VcpuState> cpu_state(u32 index) = 0;
+  /// For reading all of it; the vCPUs are stopped meanwhile.
+  virtual std::shared_ptr<const memory::GuestMemory> guest_memory() const = 0;
 
   /// What the display adapters show.
   virtual const display::ScreenList& screens() const = 0;

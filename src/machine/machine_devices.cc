@@ -65,11 +65,29 @@ Status MachineImpl::check_console_ports() const {
 }
 
 Status MachineImpl::plug(const DeviceConfig& device, bool hotplugged) {
+  const std::string path = device.id.empty() ? fmt::format("/machine/peripheral-anon/device[{}]", unnamed_devices_++)
+                                             : "/machine/peripheral/" + device.id;
+  TRY(plug_into_place({device, path}, hotplugged));
+  present_.push_back({device, path});
+  return {};
+}
+
+/// `user`: its id, or its path if it has none.
+void MachineImpl::device_gone(const std::string& user) {
+  auto found = std::ranges::find_if(present_, [&](const DeviceInfo& d) { return d.config.id == user || d.path == user; });
+  if (found == present_.end()) return;
+  const DeviceInfo gone = *found;
+  present_.erase(found);
+  emit({.kind = Event::Kind::DeviceDeleted, .device = gone.config.id, .path = gone.path});
+}
+
+Status MachineImpl::plug_into_place(const DeviceInfo& info, bool hotplugged) {
+  const DeviceConfig& device = info.config;
   if (find_device_spec(device.type)->bus == "ISA" && device.type != "pc-testdev") return plug_isa(device);
   if (device.type == "pc-testdev") return plug_test_device();
-  if (is_disk(device.type)) return plug_disk(device, hotplugged);
+  if (is_disk(device.type)) return plug_disk(info, hotplugged);
   if (is_usb_device(device.type)) return usb_.plug(device, input_);
-  const std::string user = device.id.empty() ? fmt::format("/machine/peripheral-anon/device[{}]", plugged_.size()) : device.id;
+  const std::string& user = device.id.empty() ? info.path : device.id;
   MadeDevice made = TRY(make_device(device, user, console_ports_of(device), maker_context()));
   made.plug.hotplugged = hotplugged;
   auto placed = made.pci ? board_->plug_pci(std::move(made.pci), made.plug) : board_->plug(std::move(made.device), made.plug);
@@ -152,11 +170,11 @@ MachineImpl::Plugged* MachineImpl::find_plugged(const std::string& id) {
 Status MachineImpl::remove_device(const std::string& id) {
   if (media_->has(id)) {
     TRY(media_->remove(id));
-    post([this, id] { emit({.kind = Event::Kind::DeviceDeleted, .device = id, .path = "/machine/peripheral/" + id}); });
+    post([this, id] { device_gone(id); });
     return {};
   }
   if (usb_.unplug(id)) {  // a cable that is pulled out asks nobody
-    emit({.kind = Event::Kind::DeviceDeleted, .device = id, .path = "/machine/peripheral/" + id});
+    device_gone(id);
     return {};
   }
   Plugged* plugged = find_plugged(id);
@@ -189,7 +207,8 @@ void MachineImpl::finish_unplug(devices::Device* device) {
   destroy(board_->unplug(*device), *plugged.thread);
   for (const std::string& disk : disks) back_ends_->release(disk);
   back_ends_->release(plugged.user);
-  emit({.kind = Event::Kind::DeviceDeleted, .device = plugged.config.id, .path = "/machine/peripheral/" + plugged.config.id});
+  for (const std::string& disk : disks) device_gone(disk);
+  device_gone(plugged.user);
   if (running) run_everything();
 }
 
@@ -228,20 +247,40 @@ void MachineImpl::report_write_threshold(std::string node_name, u64 exceeded, u6
   });
 }
 
+devices::VirtioBalloon* MachineImpl::balloon() const {
+  auto found = std::ranges::find_if(plugged_, [](const Plugged& p) { return p.balloon != nullptr; });
+  return found == plugged_.end() ? nullptr : found->balloon;
+}
+
+namespace {
+
+Error no_balloon() { return Error(ErrorKind::NotFound, "No balloon device has been activated"); }
+
+}  // namespace
+
 Status MachineImpl::set_balloon(u64 target_bytes) {
-  for (Plugged& p : plugged_) {
-    if (!p.balloon) continue;
-    p.balloon->set_target(std::min(target_bytes, config_.ram_bytes));
-    return {};
-  }
-  return Error(ErrorKind::NotFound, "No balloon device has been activated");
+  if (!balloon()) return no_balloon();
+  balloon()->set_target(std::min(target_bytes, config_.ram_bytes));
+  return {};
 }
 
 Result<u64> MachineImpl::balloon_bytes() const {
-  for (const Plugged& p : plugged_) {
-    if (p.balloon) return p.balloon->actual_bytes();
-  }
-  return Error(ErrorKind::NotFound, "No balloon device has been activated");
+  if (!balloon()) return no_balloon();
+  return balloon()->actual_bytes();
+}
+
+Result<MemoryStatistics> MachineImpl::memory_statistics() const {
+  if (!balloon()) return no_balloon();
+  const auto latest = balloon()->statistics();
+  MemoryStatistics result{.update_s = latest.update_s};
+  for (const auto& statistic : latest.list) result.values[statistic.tag] = statistic.value;
+  return result;
+}
+
+Status MachineImpl::set_statistics_interval(u32 seconds) {
+  if (!balloon()) return no_balloon();
+  balloon()->set_statistics_interval(u64{seconds} * 1'000'000'000);
+  return {};
 }
 
 }  // namespace atl::machine

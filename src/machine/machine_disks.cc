@@ -58,7 +58,8 @@ Result<std::pair<const Bus*, ScsiAddress>> scsi_place(const PropertyReader& p, c
 
 }  // namespace
 
-Status MachineImpl::plug_floppy(const DeviceConfig& device) {
+Status MachineImpl::plug_floppy(const DeviceInfo& info) {
+  const DeviceConfig& device = info.config;
   const PropertyReader p(device);
   devices::FloppyController* controller = board_->floppy();
   if (!controller) return no_bus(p, "floppy-bus");
@@ -66,7 +67,7 @@ Status MachineImpl::plug_floppy(const DeviceConfig& device) {
   while (!p.given("unit") && unit < controller->kDrives && controller->drive(unit)) ++unit;
   if (unit >= controller->kDrives) return Error(ErrorKind::Invalid, fmt::format("Can't create floppy unit {}, bus supports only 2 units", unit));
   if (controller->drive(unit)) return Error(ErrorKind::Busy, fmt::format("Floppy unit {} is in use", unit));
-  const std::string user = device.id.empty() ? fmt::format("/machine/unattached/disk[{}]", media_->states().size()) : device.id;
+  const std::string& user = device.id.empty() ? info.path : device.id;
   LoopThread& thread = back_ends_->default_thread();
   MadeDisk made = TRY(make_disk(device, user, thread, maker_context(), {}));
   media_->add({.user = user, .home = made.drive, .node = made.node, .drive = made.removable, .thread = &thread, .controller = controller,
@@ -78,13 +79,14 @@ Status MachineImpl::plug_floppy(const DeviceConfig& device) {
   return board_->add_boot_device(static_cast<u32>(*boot_index), fmt::format("{}/floppy@{}", path, unit));
 }
 
-Status MachineImpl::plug_disk(const DeviceConfig& device, bool hotplugged) {
+Status MachineImpl::plug_disk(const DeviceInfo& info, bool hotplugged) {
+  const DeviceConfig& device = info.config;
+  if (device.type == "floppy") return plug_floppy(info);
   const PropertyReader p(device);
-  if (device.type == "floppy") return plug_floppy(device);
   DiskPlace place;
   if (is_scsi_disk(device.type)) std::tie(place.bus, place.address) = TRY(scsi_place(p, disk_buses_));
   else std::tie(place.bus, place.unit) = TRY(ata_place(p, disk_buses_));
-  const std::string user = device.id.empty() ? fmt::format("/machine/unattached/disk[{}]", media_->states().size()) : device.id;
+  const std::string& user = device.id.empty() ? info.path : device.id;
   LoopThread& thread = back_ends_->default_thread();
   auto on_tray = [this, user, home = std::string(p.text("drive"))](bool open) {
     post([this, user, home, open] { emit({.kind = Event::Kind::TrayMoved, .device = home, .path = user, .value = open}); });

@@ -54,14 +54,20 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   Status remove_object(const std::string& id) override { return back_ends_->remove_object(id); }
   Status set_balloon(u64 target_bytes) override;
   Result<u64> balloon_bytes() const override;
+  Result<MemoryStatistics> memory_statistics() const override;
+  Status set_statistics_interval(u32 seconds) override;
 
   std::vector<CpuInfo> cpus() const override;
+  std::vector<DeviceInfo> devices() const override { return present_; }
+  const cpu::CpuidTable& cpuid() const override { return cpuid_.front(); }
+  cpu::CpuidLimits cpuid_limits() const override { return vm_->cpuid_limits(); }
   std::vector<BlockInfo> block_devices() const override;
   std::vector<NetworkInfo> networks() const override;
   cpu::Counters counters() const override;
   Result<std::string> describe(const std::string& what, u32 arg) override;
   Result<std::vector<u8>> read_memory(bool physical, u32 cpu_index, u64 address, u64 size_bytes) override;
   Result<cpu::VcpuState> cpu_state(u32 index) override;
+  std::shared_ptr<const memory::GuestMemory> guest_memory() const override { return memory_.guest_memory(); }
   const display::ScreenList& screens() const override { return screens_; }
   display::InputRouter& input() override { return input_; }
   Status set_cpu_state(u32 index, const cpu::VcpuState& state) override;
@@ -128,13 +134,16 @@ class MachineImpl final : public Machine, public devices::SystemControl {
 
   // Devices.
   Status plug(const DeviceConfig& device, bool hotplugged);
+  Status plug_into_place(const DeviceInfo& info, bool hotplugged);
+  void device_gone(const std::string& user);
+  devices::VirtioBalloon* balloon() const;
   Status plug_isa(const DeviceConfig& device);
   Status plug_tpm(const DeviceConfig& device);
   /// Those of the board and those that -device put on the ISA bus.
   std::vector<devices::Device*> all_devices();
   Status plug_test_device();
-  Status plug_disk(const DeviceConfig& device, bool hotplugged);
-  Status plug_floppy(const DeviceConfig& device);
+  Status plug_disk(const DeviceInfo& info, bool hotplugged);
+  Status plug_floppy(const DeviceInfo& info);
   struct DiskPlace {
     const DiskBuses::Bus* bus = nullptr;
     unsigned unit = 0;             // ATA
@@ -179,6 +188,8 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   std::unique_ptr<Board> board_;
   std::vector<std::unique_ptr<devices::Device>> isa_devices_;
   std::vector<Plugged> plugged_;
+  std::vector<DeviceInfo> present_;
+  unsigned unnamed_devices_ = 0;
   DiskBuses disk_buses_;
   std::vector<cpu::VcpuState> power_on_states_;
   std::vector<cpu::DebugRequest::Point> debug_points_;

@@ -213,12 +213,12 @@ TEST_F(MachineTest, OneDriveServesOneDevice) {
   EXPECT_THAT(failure(), HasSubstr("already in use by device 'a'"));
 }
 
-TEST_F(MachineTest, LegacyVirtioIsRefusedByName) {
+TEST_F(MachineTest, LegacyVirtioIsRefusedWhereThereIsNone) {
   set_guest(spin());
-  config.devices = {{.type = "virtio-rng-pci", .properties = {{"disable-legacy", "off"}}}};
-  EXPECT_THAT(failure(), HasSubstr("disable-legacy"));
-  config.devices = {{.type = "virtio-rng-pci", .properties = {{"disable-modern", "on"}}}};
-  EXPECT_THAT(failure(), HasSubstr("disable-modern"));
+  config.devices = {{.type = "virtio-gpu-pci", .properties = {{"disable-legacy", "off"}}}};
+  EXPECT_THAT(failure(), HasSubstr("device is modern-only, use disable-legacy=on"));
+  config.devices = {{.type = "virtio-rng-pci", .properties = {{"disable-modern", "on"}, {"disable-legacy", "on"}}}};
+  EXPECT_THAT(failure(), HasSubstr("neither modern nor legacy"));
 }
 
 TEST_F(MachineTest, PluggedDeviceIsSeenAndLeavesWhenTheGuestEjectsIt) {

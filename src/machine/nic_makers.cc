@@ -22,7 +22,8 @@ struct Rom {
   std::string_view type;
   const char* file;
 };
-constexpr Rom kRoms[] = {{"e1000", "efi-e1000.rom"}, {"e1000e", "efi-e1000e.rom"}, {"rtl8139", "efi-rtl8139.rom"}, {"virtio-net-pci", "efi-virtio.rom"}};
+constexpr Rom kRoms[] = {{"e1000", "efi-e1000.rom"}, {"e1000e", "efi-e1000e.rom"}, {"rtl8139", "efi-rtl8139.rom"}, {"virtio-net-pci", "efi-virtio.rom"},
+                          {"virtio-net-pci-non-transitional", "efi-virtio.rom"}, {"virtio-net-pci-transitional", "efi-virtio.rom"}};
 
 std::string find_rom(const std::string& name) {
   if (name.find('/') != std::string::npos || ::access(name.c_str(), R_OK) == 0) return name;

@@ -49,7 +49,7 @@ class Qmp:
             self.events.append(reply)
         return reply
 
-    def command(self, name, **arguments):
+    def command(self, name, /, **arguments):
         message = {"execute": name}
         if arguments:
             message["arguments"] = {key.replace("_", "-"): value for key, value in arguments.items()}

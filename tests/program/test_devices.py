@@ -57,6 +57,16 @@ class Disks(unittest.TestCase):
                     "-device", "virtio-blk-pci,drive=f,packed=on")
         self.assertIn("read it all", text)
 
+    def test_drivers_from_before_virtio_1(self):
+        old = "disable-modern=on"
+        text = boot("cut -c33 /sys/block/vda/device/features /sys/class/net/eth0/device/features | tr -d '\\n'; echo ' of VERSION_1'; dd if=/dev/vda of=/dev/null bs=64k && echo read it all; "
+                    "ip link set eth0 up && udhcpc -i eth0 -q -n -t 5 -s /bin/true && echo has an address",
+                    "-blockdev", f"driver=file,filename={self.disk.name},node-name=f", "-device", f"virtio-blk-pci,drive=f,{old}",
+                    "-netdev", "user,id=n", "-device", f"virtio-net-pci,netdev=n,{old}", "-device", f"virtio-rng-pci-transitional,{old}")
+        self.assertIn("00 of VERSION_1", text)
+        self.assertIn("read it all", text)
+        self.assertIn("has an address", text)
+
     def test_disk_on_microvm(self):
         text = boot("mount -o ro /dev/vda /mnt && cat /mnt/hello", "-drive", f"file={GUESTS}/disk.raw,format=raw,if=none,id=d,readonly=on",
                     "-device", "virtio-blk-device,drive=d", machine="microvm")

@@ -74,7 +74,7 @@ class Definitions(DomainCase):
             self.assertRegex(xml, pattern)
         for device in re.findall(r"<(?:disk|interface|memballoon|video).*?</(?:disk|interface|memballoon|video)>", xml, re.S):
             self.assertIn("<address type='pci'", device)
-        self.assertTrue(os.path.exists(f"{self.d.root}/etc/domains/new_centos7.2.xml"))
+        wait_until(lambda: os.path.exists(f"{self.d.root}/etc/domains/new_centos7.2.xml"), "the definition is a file")
         self.d.define(xml)
         self.assertEqual(self.d.virsh("dumpxml", "new_centos7.2"), xml)
 

@@ -198,6 +198,33 @@ class Tls(NbdTest):
                 self.servers[-1].wait()
                 self.port = free_port()
 
+    def test_nbdcopy_writes_and_reads_through_tls(self):
+        self.put("new.raw", 16 * MIB, (MIB, pattern(5 * MIB, 9)))
+        for kind, uri in ((self.x509, f"nbds://localhost:{{}}/?tls-certificates={self.pki}"),
+                          (self.psk, f"nbds://alice@localhost:{{}}/?tls-psk-file={self.pki}/keys.psk")):
+            self.put("target.raw", 16 * MIB)
+            self.spawn(IMG, "nbd", "-t", "-e", "0", "-b", "127.0.0.1", "-p", str(self.port), "--object", kind("server"), "--tls-creds", "tls0",
+                       "-f", "raw", "target.raw", ready=self.listening)
+            call("nbdcopy", "--flush", self.ours + "/new.raw", uri.format(self.port))
+            self.reads_alike(self.ours + "/new.raw", self.ours + "/target.raw", "raw")
+            call("nbdcopy", uri.format(self.port), self.ours + "/back.raw")
+            self.reads_alike(self.ours + "/new.raw", self.ours + "/back.raw", "raw")
+            self.servers[-1].kill()
+            self.servers[-1].wait()
+            self.port = free_port()
+
+    def test_nbdkit_serves_our_client_through_tls(self):
+        for kind, words in ((self.x509, [f"--tls-certificates={self.pki}", "--tls-verify-peer"]), (self.psk, [f"--tls-psk={self.pki}/keys.psk"])):
+            self.spawn("nbdkit", "-f", "--exit-with-parent", "-i", "127.0.0.1", "-p", str(self.port), "--tls=require", *words, "memory", "16M",
+                       ready=self.listening)
+            target = f"driver=nbd,host=localhost,port={self.port},tls-creds=tls0"
+            self.img("convert", "--object", kind("client"), "-n", "--target-image-opts", "-f", "raw", "a.raw", target)
+            self.img("compare", "--object", kind("client"), "--image-opts", target, "driver=raw,file.filename=a.raw")
+            call("qemu-img", "compare", "--object", kind("client"), "--image-opts", target, f"driver=raw,file.filename={self.ours}/a.raw")
+            self.servers[-1].kill()
+            self.servers[-1].wait()
+            self.port = free_port()
+
     def test_whoever_is_not_trusted_stays_outside(self):
         self.serve_tls([IMG, "nbd"], "--object", self.x509("server"))
         plain = subprocess.run(["nbdinfo", f"nbd://localhost:{self.port}"], capture_output=True, timeout=30)
@@ -247,6 +274,16 @@ class Client(NbdTest):
             server.wait(30)
             if os.path.exists(self.path):
                 os.unlink(self.path)
+
+    def test_an_image_is_made_in_an_export(self):
+        self.spawn("nbdkit", "-f", "-U", self.path, "pattern", "64M", "--filter=cow")  # of fixed size, and not empty
+        self.img("convert", "-f", "raw", "-O", "qcow2", "a.raw", self.uri)
+        self.img("bench", "-w", "-c", "50", "-d", "4", "-s", "10k", "-S", "33k", "--pattern=9", "-f", "qcow2", self.uri)
+        self.img("check", "-f", "qcow2", self.uri)
+        call("qemu-img", "check", "-q", "-f", "qcow2", self.uri)
+        self.img("create", "-q", "-f", "qcow2", self.uri, "16M")
+        call("qemu-io", "-f", "qcow2", "-c", "read -P 0 0 16M", "-c", "write -P 5 100000 1000", "-c", "read -P 0 101000 30000", self.uri)
+        self.img("create", "-q", "-f", "qcow2", self.uri, "128M", status=1)
 
     def test_a_server_that_comes_back_is_waited_for(self):
         command = ["qemu-nbd", "-t", "-e", "0", "-k", self.path, "-f", "raw", "-r", "a.raw"]

@@ -1,40 +1,14 @@
 """USB controllers and devices as Linux's drivers use them."""
 
-import os
-import subprocess
-import tempfile
 import unittest
 
-from guest import VMM, kernel_args
-from qmp_client import Qmp
+from driven_guest import DrivenGuest
 
 # x, y and left button of a tablet, in the order in which Linux tells them: type, code, value of each event.
 EXPECTED = ("0003 0000 1234", "0003 0001 5678", "0001 0110 0001")
 
 
-class Usb(unittest.TestCase):
-    def start(self, command, *options):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.path = os.path.join(folder.name, "qmp")
-        vmm = subprocess.Popen([VMM, "-accel", "soft", "-m", "256", "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot",
-                                "-qmp", f"unix:{self.path},server=on,wait=off", *kernel_args(command, "-drivers"), *options],
-                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-        self.addCleanup(vmm.wait)
-        self.addCleanup(vmm.stdout.close)
-        self.addCleanup(vmm.kill)
-        self.vmm = vmm
-        self.qmp = Qmp(self.path, timeout=120, process=vmm)
-        return self.qmp
-
-    def read_until(self, word):
-        text = ""
-        for line in iter(self.vmm.stdout.readline, b""):
-            text += line.decode(errors="replace")
-            if word in text:
-                return text
-        self.fail(f"the guest ended before it said {word!r}:\n{text[-3000:]}")
-
+class Usb(DrivenGuest):
     def tablet_events(self, *options):
         """Moves and clicks, and returns what the guest's event device told."""
         qmp = self.start("until grep -q USB.Tablet /proc/bus/input/devices; do sleep 1; done; "

@@ -48,6 +48,26 @@ std::string packed(std::string_view plain) {
   return out;
 }
 
+TEST_F(Formats, BecomeWritableAndReadOnlyAgain) {
+  const std::string content = make_content(100'000, 9);
+  for (const char* format : {"raw", "qcow", "qcow2", "qed", "vmdk", "vhdx", "vpc", "vdi", "parallels"}) {
+    SCOPED_TRACE(format);
+    const std::string path = folder / format;
+    ASSERT_TRUE(create(format, path, {{"size", "8M"}}));
+    auto node = open(format, path, true);
+    ASSERT_TRUE(node) << node.error().text();
+    EXPECT_FALSE(write(**node, 70'000, content));
+    ASSERT_TRUE(finish(*loop, (*node)->set_readonly(false)));
+    EXPECT_TRUE(write(**node, 70'000, content));
+    ASSERT_TRUE(finish(*loop, (*node)->set_readonly(true)));
+    EXPECT_FALSE(write(**node, 70'000, content));
+    node->reset();
+    node = open(format, path, true);
+    ASSERT_TRUE(node) << node.error().text();
+    EXPECT_FALSE(first_difference(read(**node, 70'000, content.size()), content));
+  }
+}
+
 // --- luks ---
 
 class LuksInterop : public Formats, public testing::WithParamInterface<const char*> {

@@ -45,6 +45,11 @@ class LuksNode final : public Node, public Image {
   }
   Task<Status> flush() override { return file_->flush(); }
   Task<Status> resize(u64 size_bytes, Preallocation how) override;
+  Task<Status> set_readonly(bool readonly) override {
+    Status status = co_await file_->set_readonly(readonly);
+    if (status) options_.readonly = readonly;
+    co_return status;
+  }
   std::vector<Child> children() const override { return {{"file", file_}}; }
   Image* image() override { return this; }
 
@@ -65,7 +70,7 @@ class LuksNode final : public Node, public Image {
   NodePtr file_;
   LuksHeader header_;
   std::string password_;
-  const MappedOptions options_;
+  MappedOptions options_;
   std::optional<SectorCipher> cipher_;  // none if only the header was asked for
   AsyncLock sectors_;                   // exclusive: a sector is read, changed and written again
 };

@@ -31,6 +31,7 @@ class MappedNode final : public Node {
   Task<Status> discard(u64 offset, u64 size) override;
   Task<Status> flush() override;
   Task<Status> resize(u64 size_bytes, Preallocation how) override;
+  Task<Status> set_readonly(bool readonly) override;
   Task<Result<BlockStatus>> block_status(u64 offset, u64 bytes) override;
   Task<Status> write_compressed(u64 offset, std::span<const iovec> data) override;
   std::vector<Child> children() const override;
@@ -55,7 +56,7 @@ class MappedNode final : public Node {
 
   std::unique_ptr<ClusterMap> map_;
   NodePtr backing_;
-  const MappedOptions options_;
+  MappedOptions options_;
   bool written_ = false;
   AsyncLock lock_;  // exclusive: tables change; shared: everything else
 };
@@ -397,6 +398,18 @@ Task<Status> MappedNode::resize(u64 size_bytes, Preallocation how) {
   co_return status;
 }
 
+/// Tables are on the disk before the files below stop to be writable.
+Task<Status> MappedNode::set_readonly(bool readonly) {
+  if (readonly == options_.readonly) co_return Status{};
+  Status status;
+  if (readonly) status = co_await flush();
+  if (status) status = map_->allow_writing(!readonly);
+  for (const Child& file : map_->files())
+    if (status) status = co_await file.node->set_readonly(readonly);
+  if (status) options_.readonly = readonly;
+  co_return status;
+}
+
 }  // namespace
 
 Task<Status> ClusterMap::read_encoded(u64, Run, std::span<const iovec>) {
@@ -404,6 +417,10 @@ Task<Status> ClusterMap::read_encoded(u64, Run, std::span<const iovec>) {
 }
 Task<Result<Place>> ClusterMap::allocate(u64) { co_return unsupported(driver(), "cannot be written"); }
 Task<Status> ClusterMap::link(u64, Place) { co_return unsupported(driver(), "cannot be written"); }
+Status ClusterMap::allow_writing(bool on) {
+  if (on) return unsupported(driver(), "cannot be written");
+  return {};
+}
 Task<Status> ClusterMap::prepare(u64) { co_return Status{}; }
 Task<Status> ClusterMap::zero_cluster(u64) { co_return unsupported(driver(), "have no zero clusters"); }
 Task<Status> ClusterMap::write_compressed(u64, std::span<const iovec>) {

@@ -57,6 +57,8 @@ class ClusterMap {
   /// Fills `out` from a Compressed or Encrypted run, whose first byte is at `offset`.
   virtual Task<Status> read_encoded(u64 offset, Run run, std::span<const iovec> out);
 
+  /// The node becomes writable, or stops to be: an image that cannot be written says so.
+  virtual Status allow_writing(bool on);
   /// Called once, before anything is changed.
   virtual Task<Status> begin_writing() { co_return Status{}; }
   /// Room for the cluster that starts at `offset`.

@@ -84,6 +84,11 @@ std::vector<u8> build(const Header& h) {
   return bytes;
 }
 
+Status check_closed(const Header& header) {
+  if (!header.in_use) return {};
+  return Error(ErrorKind::Invalid, "parallels: Image was not closed correctly; cannot be opened read/write", EACCES);
+}
+
 class ParallelsMap final : public ClusterMap, public Image {
  public:
   ParallelsMap(NodePtr file, Header header)
@@ -101,6 +106,7 @@ class ParallelsMap final : public ClusterMap, public Image {
   Task<Status> begin_writing() override;
   Task<Result<Place>> allocate(u64 offset) override;
   Task<Status> link(u64 offset, Place place) override;
+  Status allow_writing(bool on) override { return on ? check_closed(header_) : Status{}; }
   bool wants_flush() const override { return cache_.is_overfull(); }
   Task<Status> flush() override;
   Task<Status> resize(u64 size_bytes, Preallocation how) override;
@@ -292,9 +298,7 @@ Task<Result<NodePtr>> open_parallels_node(NodePtr file, bool to_check, MappedOpt
   Header header = CO_TRY(parse(bytes));
   if (header.table_end() > align_up(file->size_bytes(), kSectorBytes))
     co_return bad("the allocation table is cut short");
-  if (header.in_use && !options.readonly && !to_check)
-    co_return Error(ErrorKind::Invalid, "parallels: Image was not closed correctly; cannot be opened read/write",
-                    EACCES);
+  if (!options.readonly && !to_check) CO_TRY(check_closed(header));
   co_return make_mapped_node(std::make_unique<ParallelsMap>(std::move(file), header), nullptr, std::move(options));
 }
 

@@ -97,6 +97,11 @@ TwoLevelShape shape_of(const Header& h) {
           .alignment = 1};
 }
 
+Status check_plain(const Header& header) {
+  if (!header.crypt_method) return {};
+  return Error(ErrorKind::Unsupported, "qcow images with AES encryption can only be opened read-only", ENOTSUP);
+}
+
 class QcowMap final : public ClusterMap, public Image {
  public:
   QcowMap(NodePtr file, Header header, std::string backing, std::optional<crypto::SectorCipher> cipher)
@@ -117,6 +122,7 @@ class QcowMap final : public ClusterMap, public Image {
   Task<Result<Place>> allocate(u64 offset) override;
   Task<Status> link(u64 offset, Place place) override;
   Task<Status> write_compressed(u64 offset, std::span<const iovec> data) override;
+  Status allow_writing(bool on) override { return on ? check_plain(header_) : Status{}; }
   bool wants_flush() const override { return tables_.is_overfull(); }
   Task<Status> flush() override;
 
@@ -309,8 +315,7 @@ Task<Result<NodePtr>> open_qcow_node(NodePtr file, std::optional<std::string> pa
   }
   std::optional<crypto::SectorCipher> cipher;
   if (header.crypt_method && password) cipher = CO_TRY(crypto::qcow_aes_cipher(*password));
-  if (header.crypt_method && !options.readonly)
-    co_return Error(ErrorKind::Unsupported, "qcow images with AES encryption can only be opened read-only", ENOTSUP);
+  if (!options.readonly) CO_TRY(check_plain(header));
   auto map = std::make_unique<QcowMap>(std::move(file), header, std::move(backing), std::move(cipher));
   co_return make_mapped_node(std::move(map), nullptr, std::move(options));
 }

@@ -6,6 +6,7 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -16,11 +17,12 @@
 
 namespace atl::block::qcow2 {
 
-/// Zeroed memory on a page boundary, which direct I/O likes.
+/// Memory on a page boundary, which direct I/O likes; zeroed, unless made for_overwrite().
 class Bytes {
  public:
   Bytes() = default;
   explicit Bytes(u64 size);
+  static Bytes for_overwrite(u64 size);
   u8* data() const { return data_.get(); }
   u64 size() const { return size_; }
   std::span<u8> span() const { return {data_.get(), size_}; }
@@ -50,7 +52,8 @@ class Cache {
  public:
   using Ref = std::shared_ptr<Slice>;
 
-  Cache(Node& file, u64 slice_bytes, u64 limit_bytes);
+  /// Slices lie in tables of `table_bytes`, each aligned to its size.
+  Cache(Node& file, u64 slice_bytes, u64 table_bytes, u64 limit_bytes);
   ~Cache();
 
   u64 slice_bytes() const { return slice_bytes_; }
@@ -82,13 +85,15 @@ class Cache {
  private:
   struct Load;
   struct WaitForLoad;
+  Task<Result<Ref>> load(u64 offset);
+  u64 load_end(u64 offset) const;
   Ref insert(Ref slice);
   void make_room();
   void erase(u64 offset);
   Task<Status> write_slices(std::vector<Ref> slices);
 
   Node& file_;
-  const u64 slice_bytes_;
+  const u64 slice_bytes_, table_bytes_;
   u64 limit_;
   std::unordered_map<u64, Ref> slices_;
   std::list<u64> order_;  // offsets, candidates for dropping first

@@ -190,13 +190,18 @@ Task<Result<CheckReport>> check_image(Core& core, Repair repair, Progress progre
 
 namespace {
 
-Task<Status> check_marks_of_slice(Core& core, Findings& findings, const Cache::Ref& slice) {
+Task<Status> check_marks_of_slice(Core& core, Findings& findings, const Cache::Ref& slice, Refcounts::Cursor& refcounts) {
   const u64 stride = core.geometry().l2_entry_bytes() / 8;
   for (u64 i = 0; i * 8 * stride < core.l2.slice_bytes(); ++i) {
     const u64 word = slice->word(i * stride), host = word & kOffsetMask;
     if ((word & kCompressed) || host == 0 || core.external() || core.geometry().in_cluster(host)) continue;
-    Result<u64> count = co_await core.refcounts.get(host >> core.geometry().cluster_bits);
-    const u64 refcount = CO_TRY(std::move(count));
+    const u64 cluster = host >> core.geometry().cluster_bits;
+    std::optional<u64> now = refcounts.get_now(cluster);
+    if (!now) {
+      Result<u64> count = co_await refcounts.get(cluster);
+      now = CO_TRY(std::move(count));
+    }
+    const u64 refcount = *now;
     if ((refcount == 1) == ((word & kCopied) != 0)) continue;
     findings.corruption(fmt::format("OFLAG_COPIED data cluster: l2_entry={:x} refcount={}", word, refcount), findings.fixes());
     if (!findings.fixes()) continue;
@@ -206,9 +211,9 @@ Task<Status> check_marks_of_slice(Core& core, Findings& findings, const Cache::R
   co_return Status{};
 }
 
-Task<Status> check_marks_of_table(Core& core, Findings& findings, u64 index) {
+Task<Status> check_marks_of_table(Core& core, Findings& findings, u64 index, Refcounts::Cursor& refcounts) {
   const u64 entry = core.l1[index], table = entry & kOffsetMask;
-  Result<u64> count = co_await core.refcounts.get(table >> core.geometry().cluster_bits);
+  Result<u64> count = co_await refcounts.get(table >> core.geometry().cluster_bits);
   const u64 refcount = CO_TRY(std::move(count));
   if ((refcount == 1) != ((entry & kCopied) != 0)) {
     findings.corruption(fmt::format("OFLAG_COPIED L2 cluster: l1_index={} l1_entry={:x} refcount={}", index, entry, refcount), findings.fixes());
@@ -220,7 +225,7 @@ Task<Status> check_marks_of_table(Core& core, Findings& findings, u64 index) {
   for (u64 at = 0; at < core.geometry().cluster_bytes(); at += core.l2.slice_bytes()) {
     Result<Cache::Ref> got = co_await core.l2.get(table + at);
     Cache::Ref slice = CO_TRY(std::move(got));
-    Status status = co_await check_marks_of_slice(core, findings, slice);
+    Status status = co_await check_marks_of_slice(core, findings, slice, refcounts);
     CO_TRY(std::move(status));
   }
   if (findings.fixes()) co_return co_await core.sync_if_full();
@@ -234,10 +239,11 @@ Task<Status> check_copied_marks(Core& core, Findings& findings) {
   if (findings.rebuild && !findings.fixes()) co_return Status{};
   Status status = co_await core.refcounts.load();
   CO_TRY(std::move(status));
+  Refcounts::Cursor refcounts(core.refcounts);
   for (u64 i = 0; i < core.l1.size(); ++i) {
     const u64 table = core.l1[i] & kOffsetMask;
     if (table == 0 || core.geometry().in_cluster(table) || table >= core.file->size_bytes()) continue;
-    status = co_await check_marks_of_table(core, findings, i);
+    status = co_await check_marks_of_table(core, findings, i, refcounts);
     CO_TRY(std::move(status));
   }
   if (findings.fixes()) co_return co_await core.sync(true);

@@ -62,7 +62,12 @@ struct Findings {
 class Walk {
  public:
   Walk(Core& core, Findings& findings, Counts& counts, bool first, u64 window_clusters)
-      : core_(core), findings_(findings), counts_(counts), first_(first), window_clusters_(window_clusters) {}
+      : core_(core),
+        findings_(findings),
+        counts_(counts),
+        first_(first),
+        window_clusters_(window_clusters),
+        file_end_(align_up(core.file->size_bytes(), core.geometry().cluster_bytes())) {}
 
   /// `with_refcounts`: also the refcount table and its blocks.
   Task<Status> all(bool with_refcounts);
@@ -72,20 +77,23 @@ class Walk {
   Task<Status> snapshots();
   Task<Status> bitmaps();
   Task<Status> l1_table(u64 offset, u64 entries, bool active);
-  Task<Status> l2_table(u64 offset, bool active);
+  Task<Status> l2_tables(std::vector<u64> offsets, bool active);
+  Task<Status> l2_piece(u64 offset, std::span<u8> piece, bool active);
   /// Gives whether the entry was changed.
   bool l2_entry(L2Entry& entry, bool active);
   bool mend_compressed(L2Entry& entry);
   bool mend_unaligned(L2Entry& entry);
   void count_fragments(u64 host);
   bool refer(u64 offset, u64 bytes, const char* what);
-  u64 file_end() const { return align_up(core_.file->size_bytes(), core_.geometry().cluster_bytes()); }
+  void note_use(u64 cluster);
 
   Core& core_;
   Findings& findings_;
   Counts& counts_;
   const bool first_;
   const u64 window_clusters_;
+  const u64 file_end_;
+  u64 window_first_ = 0, window_end_ = 0;   // the window that was noted last
   u64 next_host_ = 0;   // where the next cluster would not be a fragment
 };
 

@@ -11,7 +11,7 @@
 namespace atl::block::qcow2 {
 namespace {
 
-constexpr int kDeflateLevel = 5, kZstdLevel = 2;
+constexpr int kDeflateLevel = 1, kZstdLevel = 2;
 
 struct Free {
   void operator()(libdeflate_compressor* c) const { libdeflate_free_compressor(c); }

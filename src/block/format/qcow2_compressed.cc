@@ -13,6 +13,8 @@
 namespace atl::block::qcow2 {
 namespace {
 
+constexpr u64 kBatchBytes = 512 * kKiB;   // so that handing work to a thread costs nothing beside the work
+
 /// Where a request wants a whole cluster in one place, it is unpacked right there.
 std::span<u8> direct_target(u64 cluster_bytes, u64 skip, std::span<const iovec> out) {
   if (skip != 0 || out.size() != 1 || out[0].iov_len != cluster_bytes) return {};
@@ -24,11 +26,11 @@ std::span<u8> direct_target(u64 cluster_bytes, u64 skip, std::span<const iovec> 
 Task<Status> read_compressed(Core& core, CompressedPlace place, u64 skip, std::span<const iovec> out) {
   const u64 cluster = core.geometry().cluster_bytes();
   if (place.host >= kMaxHostOffset) co_return core.corrupt(fmt::format("compressed cluster offset {:#x}", place.host));
-  Bytes packed(place.bytes);
+  Bytes packed = Bytes::for_overwrite(place.bytes);
   Status status = co_await read_padded(*core.file, place.host, packed.span());
   CO_TRY(std::move(status));
   std::span<u8> target = direct_target(cluster, skip, out);
-  Bytes unpacked(target.empty() ? cluster : 0);
+  Bytes unpacked = Bytes::for_overwrite(target.empty() ? cluster : 0);
   if (target.empty()) target = unpacked.span();
   bool good = false;
   std::function<void()> work = [&] { good = decompress_cluster(core.header.compression, packed.span(), target); };
@@ -46,36 +48,54 @@ namespace {
 struct Packed {
   u64 offset = 0;   // of the disk
   std::vector<iovec> data;
-  Bytes bytes;
+  u8* bytes = nullptr;
   u64 length = 0;   // 0: does not shrink
   u64 host = 0;
 };
 
-Task<Status> pack(Core& core, Packed& cluster) {
-  const u64 bytes = core.geometry().cluster_bytes();
-  const u64 size = iovec_bytes(cluster.data);
-  Bytes whole;
+/// Neighbouring clusters that one thread packs in one go, and the room for what comes out.
+struct Batch {
+  std::span<Packed> clusters;
+  Bytes out, whole;
+};
+
+void pack_one(const Core& core, Batch& batch, Packed& cluster, u8* to) {
+  const u64 bytes = core.geometry().cluster_bytes(), size = iovec_bytes(cluster.data);
   std::span<const u8> from{static_cast<const u8*>(cluster.data[0].iov_base), bytes};
   if (cluster.data.size() != 1 || size != bytes) {   // scattered, or shorter at the disk's end: the rest is zeroes
-    whole = Bytes(bytes);
-    iovec_copy_from(cluster.data, whole.span().first(size));
-    from = whole.span();
+    batch.whole = Bytes(bytes);
+    iovec_copy_from(cluster.data, batch.whole.span().first(size));
+    from = batch.whole.span();
   }
-  cluster.bytes = Bytes(bytes);
+  cluster.bytes = to;
+  cluster.length = compress_cluster(core.header.compression, from, {to, bytes - 1});
+}
+
+Task<Status> pack(Core& core, Batch& batch) {
+  batch.out = Bytes::for_overwrite(batch.clusters.size() * core.geometry().cluster_bytes());
   std::function<void()> work = [&] {
-    cluster.length = compress_cluster(core.header.compression, from, cluster.bytes.span().first(bytes - 1));
+    u8* to = batch.out.data();
+    for (Packed& cluster : batch.clusters) {
+      pack_one(core, batch, cluster, to);
+      to += cluster.length;
+    }
   };
   WorkerPool* pool = CO_TRY(core.workers());
   co_await pool->run(core.loop, std::move(work));
   co_return Status{};
 }
 
-Task<Status> pack_all(Core& core, std::vector<Packed>& clusters) {
-  TaskGroup group(16);
-  for (Packed& cluster : clusters) {
-    (void)co_await group.room();
-    group.add(pack(core, cluster));
-  }
+std::vector<Batch> batches(u64 cluster_bytes, std::span<Packed> clusters) {
+  const u64 most = std::max<u64>(kBatchBytes / cluster_bytes, 1);
+  std::vector<Batch> list;
+  for (; !clusters.empty(); clusters = clusters.subspan(std::min<u64>(most, clusters.size())))
+    list.push_back({clusters.first(std::min<u64>(most, clusters.size())), {}, {}});
+  return list;
+}
+
+Task<Status> pack_all(Core& core, std::vector<Batch>& list) {
+  TaskGroup group(static_cast<unsigned>(list.size()));
+  for (Batch& batch : list) group.add(pack(core, batch));
   co_return co_await group.all();
 }
 
@@ -104,7 +124,7 @@ Task<Status> store_all(Core& core, std::vector<Packed>& clusters) {
     }
     if (i == clusters.size()) break;
     if (row.empty()) start = end = clusters[i].host;
-    row.push_back({clusters[i].bytes.data(), clusters[i].length});
+    row.push_back({clusters[i].bytes, clusters[i].length});
     end += clusters[i].length;
   }
   co_return Status{};
@@ -155,16 +175,20 @@ Task<Status> write_compressed_clusters(Core& core, u64 offset, std::span<const i
   if (g.in_cluster(offset) || (g.in_cluster(size) && offset + size < core.header.size_bytes))
     co_return Error(ErrorKind::Invalid, fmt::format("{} bytes at {} are not whole clusters", size, offset), EINVAL);
   std::vector<Packed> clusters = split(g.cluster_bytes(), offset, data);
-  Status status = co_await pack_all(core, clusters);
+  std::vector<Batch> list = batches(g.cluster_bytes(), clusters);
+  Status status = co_await pack_all(core, list);
   CO_TRY(std::move(status));
   {
     RangeLock::Guard guard = co_await core.ranges.acquire(offset, g.cluster_end(offset + size));
     status = co_await write_packed(core, clusters);
     CO_TRY(std::move(status));
   }
-  for (Packed& cluster : clusters) {
-    if (cluster.length) continue;
-    status = co_await write_disk(core, cluster.offset, cluster.data);
+  // What does not shrink is stored as it is, neighbours together.
+  for (size_t i = 0, end = 0; i < clusters.size(); i = end + 1) {
+    for (end = i; end < clusters.size() && clusters[end].length == 0;) ++end;
+    if (end == i) continue;
+    auto row = iovec_slice(data, clusters[i].offset - offset, (end - i) << g.cluster_bits);
+    status = co_await write_disk(core, clusters[i].offset, row);
     CO_TRY(std::move(status));
   }
   co_return Status{};

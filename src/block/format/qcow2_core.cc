@@ -8,7 +8,7 @@
 namespace atl::block::qcow2 {
 namespace {
 
-constexpr u64 kMaxDefaultCache = 16 * kMiB, kDefaultRefcountCache = 2 * kMiB;
+constexpr u64 kMaxDefaultCache = 12 * kMiB, kDefaultRefcountCache = 2 * kMiB;
 constexpr u64 kDefaultSlice = 4 * kKiB;
 
 u64 slice_bytes(const Header& header, const Options& options) {
@@ -31,7 +31,7 @@ Core::Core(Loop& loop_of_node, NodePtr file_node, NodePtr data_node, Header pars
       options(std::move(given)),
       refcounts(*file, header, epochs, options.refcount_cache_bytes ? options.refcount_cache_bytes : kDefaultRefcountCache,
                 options.discards),
-      l2(*file, slice_bytes(header, options), l2_cache_bytes(header, options)),
+      l2(*file, slice_bytes(header, options), header.geometry.cluster_bytes(), l2_cache_bytes(header, options)),
       name(file->info().filename) {}
 
 Core::~Core() = default;

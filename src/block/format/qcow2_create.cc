@@ -117,7 +117,8 @@ Task<Status> make_crypto(Core& core, crypto::LuksCreateOptions luks) {
 
 Task<Status> fill(Core& core, const Qcow2CreateOptions& options) {
   Status status = co_await core.file->resize(0, Preallocation::Off);
-  CO_TRY(std::move(status));
+  // A disk of fixed size (NBD, iSCSI) stays as large as it is.
+  if (!status && status.error().kind() != ErrorKind::Unsupported) co_return status;
   status = co_await write_first_refcounts(*core.file, core.geometry());
   CO_TRY(std::move(status));
   status = co_await make_l1(core, options.size_bytes);

@@ -32,6 +32,13 @@ bool continues(const Run& run, const Extent& next, u64 next_host) {
 
 }  // namespace
 
+/// How many entries after the one at `at` go on like it: all flags the same, the place `step` bytes further on.
+static u64 plain_row(const Slice& slice, EntryAt at, u64 word, u64 step, u64 most) {
+  u64 n = 0;
+  while (n < most && at.index + n + 1 < at.entries && slice.word(at.index + n + 1) == (word += step)) ++n;
+  return n;
+}
+
 /// Reads a run off a slice of an L2 table.
 static Result<Run> run_from(const Core& core, const Slice& slice, EntryAt at, u64 offset, u64 limit) {
   const Geometry& g = core.geometry();
@@ -50,6 +57,11 @@ static Result<Run> run_from(const Core& core, const Slice& slice, EntryAt at, u6
     run.bytes = std::min(limit, g.cluster_bytes() - g.in_cluster(offset));
     run.compressed = decode_compressed(entry.word, g.cluster_bits);
     return run;
+  }
+  if (!g.extended_l2 && run.bytes < limit) {
+    const u64 row = plain_row(slice, at, entry.word, run.placed ? g.cluster_bytes() : 0, g.clusters(limit - run.bytes));
+    at.index += row;
+    run.bytes += row << g.cluster_bits;
   }
   while (run.bytes < limit) {
     if (++unit == g.units()) {

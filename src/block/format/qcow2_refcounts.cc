@@ -45,7 +45,7 @@ Refcounts::Refcounts(Node& file, Header& header, Epochs& epochs, u64 cache_bytes
       header_(header),
       epochs_(epochs),
       policy_(policy),
-      blocks_(file, std::min(header.geometry.cluster_bytes(), kMaxSliceBytes), cache_bytes) {}
+      blocks_(file, std::min(header.geometry.cluster_bytes(), kMaxSliceBytes), header.geometry.cluster_bytes(), cache_bytes) {}
 
 Error Refcounts::corrupt(std::string text) const {
   return Error(ErrorKind::Io, fmt::format("{} is corrupt: {}", file_.info().filename, text), EIO);
@@ -98,6 +98,19 @@ Task<Result<u64>> Refcounts::get(u64 cluster) {
   Cache::Ref slice = CO_TRY(std::move(found));
   if (!slice) co_return u64{0};
   co_return load_refcount(slice->bytes.data(), cluster % per_slice(), header_.geometry.refcount_order);
+}
+
+std::optional<u64> Refcounts::Cursor::get_now(u64 cluster) const {
+  if (!slice_ || cluster < first_ || cluster - first_ >= refcounts_.per_slice()) return std::nullopt;
+  return load_refcount(slice_->bytes.data(), cluster - first_, refcounts_.header_.geometry.refcount_order);
+}
+
+Task<Result<u64>> Refcounts::Cursor::get(u64 cluster) {
+  if (auto now = get_now(cluster)) co_return *now;
+  Result<Cache::Ref> found = co_await refcounts_.slice_of(cluster);
+  slice_ = CO_TRY(std::move(found));
+  first_ = align_down(cluster, refcounts_.per_slice());
+  co_return get_now(cluster).value_or(0);
 }
 
 Task<Status> Refcounts::change(u64 offset, u64 clusters, i64 delta) {

@@ -2,6 +2,7 @@
 // them holds the lock on the tables.
 #pragma once
 
+#include <optional>
 #include <set>
 #include <unordered_set>
 #include <vector>
@@ -39,6 +40,19 @@ class Refcounts {
   /// Reads the table, the first time.
   Task<Status> load();
   Task<Result<u64>> get(u64 cluster);
+  /// The same for many clusters that lie close together: remembers where the last one was counted. Not across changes.
+  class Cursor {
+   public:
+    explicit Cursor(Refcounts& refcounts) : refcounts_(refcounts) {}
+    /// Without I/O, if the cluster lies in the part that is at hand.
+    std::optional<u64> get_now(u64 cluster) const;
+    Task<Result<u64>> get(u64 cluster);
+
+   private:
+    Refcounts& refcounts_;
+    Cache::Ref slice_;
+    u64 first_ = 0;   // the cluster that the slice begins with
+  };
   /// Adds `delta` to the refcounts of some clusters in a row; never below zero nor above what fits.
   Task<Status> change(u64 offset, u64 clusters, i64 delta);
   /// Free clusters in a row, each with refcount 1 from now on and inside the file: `at_most`, or what there is in one place

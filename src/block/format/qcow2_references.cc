@@ -86,18 +86,18 @@ Task<Status> change_references(Core& core, const std::vector<u64>& l1, i64 delta
 }
 
 /// Whether the cluster belongs to one entry only.
-Task<Result<bool>> is_single(Core& core, u64 host) {
-  Result<u64> count = co_await core.refcounts.get(host >> core.geometry().cluster_bits);
+Task<Result<bool>> is_single(const Core& core, Refcounts::Cursor& refcounts, u64 host) {
+  Result<u64> count = co_await refcounts.get(host >> core.geometry().cluster_bits);
   co_return CO_TRY(std::move(count)) == 1;
 }
 
-Task<Status> mark_slice(Core& core, const Cache::Ref& slice) {
+Task<Status> mark_slice(Core& core, const Cache::Ref& slice, Refcounts::Cursor& refcounts) {
   const u64 entries = core.l2.slice_bytes() / core.geometry().l2_entry_bytes();
   const u64 stride = core.geometry().l2_entry_bytes() / 8;
   for (u64 i = 0; i < entries; ++i) {
     const u64 word = slice->word(i * stride), host = word & kOffsetMask;
     if ((word & kCompressed) || host == 0 || core.external() || core.geometry().in_cluster(host)) continue;
-    Result<bool> single = co_await is_single(core, host);
+    Result<bool> single = co_await is_single(core, refcounts, host);
     const u64 after = CO_TRY(std::move(single)) ? word | kCopied : word & ~kCopied;
     if (after == word) continue;
     slice->set_word(i * stride, after);
@@ -113,16 +113,17 @@ Task<Status> add_references(Core& core, const std::vector<u64>& l1) { co_return 
 Task<Status> drop_references(Core& core, const std::vector<u64>& l1) { co_return co_await change_references(core, l1, -1); }
 
 Task<Status> update_copied_marks(Core& core) {
+  Refcounts::Cursor refcounts(core.refcounts);
   for (u64 i = 0; i < core.l1.size(); ++i) {
     const u64 table = core.l1[i] & kOffsetMask;
     if (table == 0 || core.geometry().in_cluster(table)) continue;
     for (u64 at = 0; at < core.geometry().cluster_bytes(); at += core.l2.slice_bytes()) {
       Result<Cache::Ref> got = co_await core.l2.get(table + at);
       Cache::Ref slice = CO_TRY(std::move(got));
-      Status status = co_await mark_slice(core, slice);
+      Status status = co_await mark_slice(core, slice, refcounts);
       CO_TRY(std::move(status));
     }
-    Result<bool> single = co_await is_single(core, table);
+    Result<bool> single = co_await is_single(core, refcounts, table);
     const u64 after = CO_TRY(std::move(single)) ? core.l1[i] | kCopied : core.l1[i] & ~kCopied;
     if (after != core.l1[i]) {
       core.l1[i] = after;

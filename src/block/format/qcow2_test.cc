@@ -274,6 +274,33 @@ TEST_F(Qcow2Test, ColdReadCostsOneMoreReadThanRaw) {
   EXPECT_EQ(injector.requests - before, 2);
 }
 
+TEST_F(Qcow2Test, TableReadInARowIsReadOnce) {
+  create({.size_bytes = 512 * kMiB});  // whose cache takes a quarter of its table at once
+  {
+    NodePtr node = MUST(open());
+    ASSERT_TRUE(write(*node, 0, "first"));
+    ASSERT_TRUE(write(*node, 100 * kMiB, "later"));
+    ASSERT_TRUE(finish(*loop, node->close()));
+  }
+  NodePtr node = MUST(open(readonly()));
+  int before = injector.requests;
+  EXPECT_EQ(read(*node, 0, 5), "first");
+  EXPECT_EQ(read(*node, 100 * kMiB, 5), "later");
+  EXPECT_EQ(injector.requests - before, 3);
+}
+
+TEST_F(Qcow2Test, DamageFurtherOnInATableDoesNotMatterToItsBeginning) {
+  create({.size_bytes = 512 * kMiB});
+  {
+    NodePtr node = MUST(open());
+    ASSERT_TRUE(write(*node, 0, "first"));
+    ASSERT_TRUE(finish(*loop, node->close()));
+  }
+  NodePtr node = MUST(open(readonly()));
+  injector.next_errors = {EIO};   // the read of the whole table
+  EXPECT_EQ(read(*node, 0, 5), "first");
+}
+
 TEST_F(Qcow2Test, DirtyMarkIsSetByLazyRefcountsAndGoesWithClosing) {
   create({.size_bytes = kMiB, .lazy_refcounts = true});
   auto node = MUST(open());

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/task_group.h"
 #include "block/format/qcow2_bitmap_table.h"
 #include "block/format/qcow2_check.h"
 #include "block/format/qcow2_io.h"
@@ -11,7 +12,7 @@
 namespace atl::block::qcow2 {
 namespace {
 
-constexpr u64 kPieceBytes = 64 * kKiB;
+constexpr u64 kPieceBytes = 64 * kKiB, kPiecesAtOnce = 16;
 constexpr size_t kMaxMessages = 1000;
 
 }  // namespace
@@ -34,17 +35,24 @@ void Findings::leak(std::string text, bool mended) {
 bool Walk::refer(u64 offset, u64 bytes, const char* what) {
   const Geometry& g = core_.geometry();
   if (bytes == 0) return true;
-  if (offset + bytes > file_end() || offset + bytes < offset) {
+  if (offset + bytes > file_end_ || offset + bytes < offset) {
     if (first_) findings_.corruption(fmt::format("{} at offset {:#x} lies past the end of the file", what, offset), false);
     return false;
   }
   for (u64 cluster = offset >> g.cluster_bits; cluster <= (offset + bytes - 1) >> g.cluster_bits; ++cluster) {
     counts_.add(cluster);
-    if (!first_) continue;
-    findings_.highest = std::max(findings_.highest, cluster);
-    findings_.windows.insert(cluster / window_clusters_);
+    if (first_) note_use(cluster);
   }
   return true;
+}
+
+void Walk::note_use(u64 cluster) {
+  findings_.highest = std::max(findings_.highest, cluster);
+  if (cluster >= window_first_ && cluster < window_end_) return;
+  const u64 window = cluster / window_clusters_;
+  findings_.windows.insert(window);
+  window_first_ = window * window_clusters_;
+  window_end_ = window_first_ + window_clusters_;
 }
 
 Task<Status> Walk::all(bool with_refcounts) {
@@ -129,6 +137,7 @@ Task<Status> Walk::l1_table(u64 offset, u64 entries, bool active) {
     std::vector<u8> piece(std::min(kPieceBytes, 8 * entries - at));
     Status status = co_await read_padded(*core_.file, offset + at, std::span<u8>(piece));
     CO_TRY(std::move(status));
+    std::vector<u64> tables;
     for (u64 i = 0; i < piece.size(); i += 8) {
       const u64 entry = load_be<u64>(&piece[i]), table = entry & kOffsetMask;
       if (entry & kReservedL1Bits && first_)
@@ -139,10 +148,10 @@ Task<Status> Walk::l1_table(u64 offset, u64 entries, bool active) {
           findings_.corruption(fmt::format("l2_offset={:x}: Table is not cluster aligned; L1 entry corrupted", table), false);
         continue;
       }
-      if (!refer(table, g.cluster_bytes(), "L2 table")) continue;
-      status = co_await l2_table(table, active);
-      CO_TRY(std::move(status));
+      if (refer(table, g.cluster_bytes(), "L2 table")) tables.push_back(table);
     }
+    status = co_await l2_tables(std::move(tables), active);
+    CO_TRY(std::move(status));
     const double share = static_cast<double>(at) / static_cast<double>(8 * entries);
     if (active && findings_.progress && !findings_.progress(share))
       co_return Error(ErrorKind::Cancelled, "the check was cancelled", ECANCELED);
@@ -150,25 +159,41 @@ Task<Status> Walk::l1_table(u64 offset, u64 entries, bool active) {
   co_return Status{};
 }
 
-Task<Status> Walk::l2_table(u64 offset, bool active) {
-  next_host_ = 0;  // fragments are counted inside each table
-  const Geometry& g = core_.geometry();
-  std::vector<u8> piece(std::min(kPieceBytes, g.cluster_bytes()));
-  for (u64 at = 0; at < g.cluster_bytes(); at += piece.size()) {
-    Status status = co_await read_padded(*core_.file, offset + at, std::span<u8>(piece));
+/// Some tables are read at a time, in pieces of bounded size, and then looked at in order.
+Task<Status> Walk::l2_tables(std::vector<u64> offsets, bool active) {
+  const u64 piece_bytes = std::min(kPieceBytes, core_.geometry().cluster_bytes());
+  const u64 per_table = core_.geometry().cluster_bytes() / piece_bytes;
+  const u64 pieces = offsets.size() * per_table;
+  Bytes buffer(std::min(pieces, kPiecesAtOnce) * piece_bytes);
+  for (u64 done = 0; done < pieces; done += kPiecesAtOnce) {
+    const u64 n = std::min(kPiecesAtOnce, pieces - done);
+    auto place = [&](u64 i) { return offsets[(done + i) / per_table] + (done + i) % per_table * piece_bytes; };
+    auto part = [&](u64 i) { return buffer.span().subspan(i * piece_bytes, piece_bytes); };
+    TaskGroup group(static_cast<unsigned>(n));
+    for (u64 i = 0; i < n; ++i) group.add(read_padded(*core_.file, place(i), part(i)));
+    Status status = co_await group.all();
     CO_TRY(std::move(status));
-    bool changed = false;
-    for (u64 i = 0; i < piece.size(); i += g.l2_entry_bytes()) {
-      L2Entry entry{load_be<u64>(&piece[i]), g.extended_l2 ? load_be<u64>(&piece[i + 8]) : 0};
-      if ((entry.word | entry.bitmap) == 0) continue;
-      if (!l2_entry(entry, active)) continue;
-      store_be(&piece[i], entry.word);
-      if (g.extended_l2) store_be(&piece[i + 8], entry.bitmap);
-      changed = true;
+    for (u64 i = 0; i < n; ++i) {
+      if ((done + i) % per_table == 0) next_host_ = 0;  // fragments are counted inside each table
+      status = co_await l2_piece(place(i), part(i), active);
+      CO_TRY(std::move(status));
     }
-    if (changed) status = co_await write_growing(*core_.file, offset + at, std::span<const u8>(piece));
-    CO_TRY(std::move(status));
   }
+  co_return Status{};
+}
+
+Task<Status> Walk::l2_piece(u64 offset, std::span<u8> piece, bool active) {
+  const Geometry& g = core_.geometry();
+  bool changed = false;
+  for (u64 i = 0; i < piece.size(); i += g.l2_entry_bytes()) {
+    L2Entry entry{load_be<u64>(&piece[i]), g.extended_l2 ? load_be<u64>(&piece[i + 8]) : 0};
+    if ((entry.word | entry.bitmap) == 0) continue;
+    if (!l2_entry(entry, active)) continue;
+    store_be(&piece[i], entry.word);
+    if (g.extended_l2) store_be(&piece[i + 8], entry.bitmap);
+    changed = true;
+  }
+  if (changed) co_return co_await write_growing(*core_.file, offset, std::span<const u8>(piece));
   co_return Status{};
 }
 
@@ -212,7 +237,7 @@ bool Walk::l2_entry(L2Entry& entry, bool active) {
     if (!(entry.word & kCompressed)) return changed;
     const CompressedPlace place = decode_compressed(entry.word, g.cluster_bits);
     // The last sector may be cut off by the file's end.
-    const u64 bytes = std::min(place.bytes, std::max(file_end(), place.host + 1) - place.host);
+    const u64 bytes = std::min(place.bytes, std::max(file_end_, place.host + 1) - place.host);
     refer(place.host, bytes, "compressed cluster");
     if (active && first_) {
       ++findings_.report.allocated_clusters;

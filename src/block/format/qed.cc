@@ -126,6 +126,7 @@ class QedMap final : public ClusterMap, public Image {
   Task<Status> link(u64 offset, Place place) override;
   bool has_zero_clusters() const override { return true; }
   Task<Status> zero_cluster(u64 offset) override;
+  Status allow_writing(bool) override { return {}; }
   bool wants_flush() const override { return tables_.is_overfull(); }
   Task<Status> flush() override;
   Task<Status> resize(u64 size_bytes, Preallocation how) override;

@@ -118,6 +118,7 @@ class VdiMap final : public ClusterMap, public Image {
   Task<Result<Run>> find(u64 offset, u64 limit) override;
   Task<Result<Place>> allocate(u64 offset) override;
   Task<Status> link(u64 offset, Place place) override;
+  Status allow_writing(bool) override { return {}; }
   bool wants_flush() const override { return cache_.is_overfull(); }
   Task<Status> flush() override;
   Task<Result<CheckReport>> check(Repair repair, Progress progress) override;

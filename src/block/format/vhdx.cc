@@ -50,6 +50,7 @@ class VhdxMap final : public ClusterMap, public Image {
   Task<Status> link(u64 offset, Place place) override;
   bool has_zero_clusters() const override { return true; }
   Task<Status> zero_cluster(u64 offset) override;
+  Status allow_writing(bool) override { return {}; }
   bool wants_flush() const override { return cache_.is_overfull(); }
   Task<Status> flush() override;
   Task<Result<CheckReport>> check(Repair repair, Progress progress) override;

@@ -54,10 +54,7 @@ Task<Result<Extent>> open_sparse(NodePtr file, u64 cache_bytes, bool readonly) {
   Extent extent;
   Result<SparseHeader> read = co_await read_sparse_header(*file);
   extent.header = CO_TRY(std::move(read));
-  if (!readonly && extent.header.version == 3 && !extent.header.compressed)
-    co_return Error(ErrorKind::Permission, "VMDK version 3 must be read only", EINVAL);
-  if (!readonly && extent.header.has_footer)
-    co_return Error(ErrorKind::Permission, "vmdk: streams that end with a footer must be read only", EINVAL);
+  if (!readonly) CO_TRY(check_writable(extent.header));
   extent.bytes = extent.header.capacity_sectors * kSectorBytes;
   extent.tables = std::make_unique<TwoLevelTable>(*file, extent.header.shape(), cache_bytes);
   extent.file = std::move(file);

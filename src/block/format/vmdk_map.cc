@@ -37,6 +37,7 @@ class VmdkMap final : public ClusterMap, public Image {
   Task<Status> zero_cluster(u64 offset) override;
   bool compresses(u64 offset) const override { return at(offset).header.compressed; }
   Task<Status> write_compressed(u64 offset, std::span<const iovec> data) override;
+  Status allow_writing(bool on) override;
   bool wants_flush() const override;
   Task<Status> flush() override;
 
@@ -132,6 +133,12 @@ Task<Status> VmdkMap::read_encoded(u64 offset, Run run, std::span<const iovec> o
 // --- writing ---
 
 /// Overlays tell by the content ID whether what they stand on has changed.
+Status VmdkMap::allow_writing(bool on) {
+  for (const Extent& extent : extents_)
+    if (on && extent.kind == ExtentLine::Sparse) TRY(check_writable(extent.header));
+  return {};
+}
+
 Task<Status> VmdkMap::begin_writing() {
   Result<std::string> read = co_await read_descriptor(*file_, place_);
   std::string text = CO_TRY(std::move(read));

@@ -162,4 +162,12 @@ Task<Result<SparseHeader>> create_sparse_extent(Node& file, SparseChoice choice)
   co_return header;
 }
 
+Status check_writable(const SparseHeader& header) {
+  if (header.version == 3 && !header.compressed)
+    return Error(ErrorKind::Permission, "VMDK version 3 must be read only", EINVAL);
+  if (header.has_footer)
+    return Error(ErrorKind::Permission, "vmdk: streams that end with a footer must be read only", EINVAL);
+  return {};
+}
+
 }  // namespace atl::block::vmdk

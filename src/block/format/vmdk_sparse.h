@@ -38,6 +38,8 @@ struct SparseHeader {
 
 /// Reads the header, and the footer that streams have instead. Errors name the field.
 Task<Result<SparseHeader>> read_sparse_header(Node& file);
+/// Images of these kinds are only read.
+Status check_writable(const SparseHeader& header);
 
 struct SparseChoice {
   u64 size_bytes = 0;

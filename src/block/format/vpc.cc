@@ -51,6 +51,7 @@ class FixedVpcMap final : public ClusterMap, public Image {
     Run run{.kind = Run::Data, .bytes = limit, .at = offset, .file = file_.get(), .sparse = true};
     co_return run;
   }
+  Status allow_writing(bool) override { return {}; }
   Task<Status> flush() override { return file_->flush(); }
 
  private:
@@ -71,6 +72,10 @@ class DynamicVpcMap final : public ClusterMap, public Image {
   Task<Result<Place>> allocate(u64 offset) override;
   Task<Status> link(u64 offset, Place place) override;
   Task<Status> prepare(u64 offset) override;
+  Status allow_writing(bool on) override {
+    readonly_ = !on;
+    return {};
+  }
   bool wants_flush() const override { return table_cache_.is_overfull(); }
   Task<Status> flush() override;
 
@@ -83,7 +88,7 @@ class DynamicVpcMap final : public ClusterMap, public Image {
   NodePtr file_;
   const u64 size_;
   const DynamicHeader header_;
-  const bool readonly_;
+  bool readonly_;
   TableCache table_cache_;
   FlatTable table_;
   u64 data_end_;  // where the footer belongs

@@ -237,8 +237,8 @@ Task<Status> Job::end(Status result) {
 
 Status Jobs::check(const Job& job) const {
   if (find(job.id())) return Error(ErrorKind::Exists, fmt::format("Job ID '{}' already in use", job.id()));
-  for (const Node* node : job.nodes()) {
-    if (uses(*node))
+  for (const Node* node : job.nodes()) {  // null where there is none, such as the base of a whole chain
+    if (node && uses(*node))
       return Error(ErrorKind::Busy, fmt::format("Node '{}' is busy: block device is in use by block job", node->info().node_name));
   }
   return {};

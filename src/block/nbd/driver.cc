@@ -4,6 +4,7 @@
 #include "block/driver.h"
 #include "block/nbd/client_node.h"
 #include "block/nbd/uri.h"
+#include "block/protocol/remote_node.h"
 
 namespace atl::block {
 namespace {
@@ -77,18 +78,8 @@ Task<Result<NodePtr>> open_nbd(Graph& graph, Json tree, OpenMode mode, std::stri
   co_return co_await open_client_node(graph.loop(), *std::move(options));
 }
 
-/// Formats are written into exports that exist.
 Task<Status> create_on_nbd(Graph& graph, NodePtr, std::string filename, Json options) {
-  OptionReader reader(std::move(options), "nbd");
-  u64 size = CO_TRY(reader.size("size", 0));
-  OpenMode mode;
-  mode.no_probe = true;
-  auto opened = co_await graph.open_name(filename, "", mode);
-  if (!opened)
-    co_return std::move(opened).error().with_context(
-        "Protocol driver 'nbd' does not support image creation, and opening the image failed");
-  if ((*opened)->size_bytes() < size) co_return Error(ErrorKind::NoSpace, "The NBD export is too small", ENOSPC);
-  co_return Status{};
+  return create_on_disk(graph, std::move(filename), std::move(options), "nbd");
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "block/driver.h"
+#include "block/protocol/late_library.h"
 #include "block/protocol/missing.h"
 #include "block/protocol/remote_node.h"
 
@@ -48,11 +49,13 @@ class CurlConnection final : public RemoteConnection {
   std::span<u8> out_;
   size_t got_ = 0;
   bool accepts_ranges_ = false;
+  bool asking_size_ = false;
 };
 
 size_t CurlConnection::on_data(char* data, size_t size, size_t count, void* self) {
   auto& c = *static_cast<CurlConnection*>(self);
   const size_t bytes = size * count, room = c.out_.size() - c.got_;
+  if (c.asking_size_) return bytes;  // what libcurl makes of FTP's SIZE and MDTM: headers, told as data too
   if (bytes > room) return 0;  // more than asked for: the server does not know ranges
   std::memcpy(c.out_.data() + c.got_, data, bytes);
   c.got_ += bytes;
@@ -80,6 +83,9 @@ void CurlConnection::set_up(const CurlOptions& options) {
   curl_easy_setopt(easy_, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(easy_, CURLOPT_FAILONERROR, 1L);
   curl_easy_setopt(easy_, CURLOPT_AUTOREFERER, 1L);
+  // An FTP transfer that ends at the end of a range, not of the file, leaves answers on the control connection that libcurl
+  // takes for those to its next commands.
+  if (!is_http()) curl_easy_setopt(easy_, CURLOPT_FORBID_REUSE, 1L);
   curl_easy_setopt(easy_, CURLOPT_ERRORBUFFER, error_);
   // Too little in too long a time, rather than a bound on large reads.
   curl_easy_setopt(easy_, CURLOPT_CONNECTTIMEOUT, options.timeout_seconds);
@@ -113,7 +119,9 @@ Result<std::unique_ptr<RemoteConnection>> CurlConnection::create(const CurlOptio
 
 Result<u64> CurlConnection::size_bytes() {
   curl_easy_setopt(easy_, CURLOPT_NOBODY, 1L);
+  asking_size_ = true;
   CURLcode code = curl_easy_perform(easy_);
+  asking_size_ = false;
   curl_easy_setopt(easy_, CURLOPT_NOBODY, 0L);
   curl_easy_setopt(easy_, CURLOPT_HTTPGET, 1L);
   if (code != CURLE_OK) return failed(code, "Error opening file");
@@ -170,6 +178,7 @@ Result<CurlOptions> read_curl_options(Graph& graph, OptionReader& reader, const 
 }
 
 Task<Result<NodePtr>> open_curl(Graph& graph, Json tree, OpenMode mode, std::string node_name, const char* scheme) {
+  CO_TRY(load_library(LateLibrary::Curl));
   if (!mode.readonly && !mode.auto_readonly)
     co_return Error(ErrorKind::Permission, "curl block device does not support writes", EROFS);
   OptionReader reader(std::move(tree), scheme);

@@ -1,10 +1,12 @@
 // Driver "iscsi": a logical unit of an iSCSI target, through libiscsi.
 //
-// Supported: portal, target, lun, user, password-secret, initiator-name, header-digest none and crc32c, timeout; reads, writes,
+// Supported: portal, target, lun, user, password-secret, initiator-name, header-digest, timeout; reads, writes,
 // flush, unmap where the target has it. One session. Missing: persistent reservations, SCSI pass-through.
 #include <fmt/format.h>
 
+#include "base/strings.h"
 #include "block/driver.h"
+#include "block/protocol/late_library.h"
 #include "block/protocol/missing.h"
 #include "block/protocol/remote_node.h"
 
@@ -15,17 +17,21 @@ extern "C" {
 }
 
 #include <cstring>
+#include <functional>
+#include <utility>
 
 namespace atl::block {
 namespace {
 
 constexpr u64 kMaxTransfer = 256 * kKiB;
+constexpr int kMostAttentions = 8;
 constexpr const char* kInitiator = "iqn.2008-11.org.linux-kvm";
 
 struct IscsiOptions {
   std::string portal, target, user, password, initiator;
   int lun = 0, timeout = 0;
-  bool crc32c = false, readonly = false;
+  iscsi_header_digest digest = ISCSI_HEADER_DIGEST_NONE_CRC32C;
+  bool readonly = false;
 };
 
 struct IscsiDeleter {
@@ -50,6 +56,8 @@ class IscsiConnection final : public RemoteConnection {
   Status connect(const IscsiOptions& options);
   Status measure();
   Status check(const ScsiTask& task, std::string_view what) const;
+  std::string said() const { return std::string(trim(iscsi_get_error(context_.get()))); }
+  ScsiTask perform(const std::function<scsi_task*()>& command) const;
   Status read_blocks(u64 first, std::span<u8> out);
   Status write_blocks(u64 first, std::span<const u8> data);
 
@@ -62,7 +70,17 @@ class IscsiConnection final : public RemoteConnection {
 
 Status IscsiConnection::check(const ScsiTask& task, std::string_view what) const {
   if (task && task->status == SCSI_STATUS_GOOD) return {};
-  return Error(ErrorKind::Io, fmt::format("iSCSI: {}: {}", what, iscsi_get_error(context_.get())), EIO);
+  return Error(ErrorKind::Io, fmt::format("iSCSI: {}: {}", what, said()), EIO);
+}
+
+/// Once more if the unit only tells that something about it has changed (SAM-5, 5.14: unit attention).
+ScsiTask IscsiConnection::perform(const std::function<scsi_task*()>& command) const {
+  ScsiTask task(command());
+  for (int retries = 0; retries < kMostAttentions; ++retries) {
+    if (!task || task->status != SCSI_STATUS_CHECK_CONDITION || task->sense.key != SCSI_SENSE_UNIT_ATTENTION) break;
+    task.reset(command());
+  }
+  return task;
 }
 
 Status IscsiConnection::connect(const IscsiOptions& o) {
@@ -73,16 +91,16 @@ Status IscsiConnection::connect(const IscsiOptions& o) {
   iscsi_set_targetname(c, o.target.c_str());
   if (!o.user.empty()) iscsi_set_initiator_username_pwd(c, o.user.c_str(), o.password.c_str());
   iscsi_set_session_type(c, ISCSI_SESSION_NORMAL);
-  iscsi_set_header_digest(c, o.crc32c ? ISCSI_HEADER_DIGEST_CRC32C : ISCSI_HEADER_DIGEST_NONE_CRC32C);
+  iscsi_set_header_digest(c, o.digest);
   iscsi_set_timeout(c, o.timeout ? o.timeout : 30);
   iscsi_set_noautoreconnect(c, 1);
   if (iscsi_full_connect_sync(c, o.portal.c_str(), o.lun) != 0)
-    return Error(ErrorKind::Io, fmt::format("iSCSI: Failed to connect to LUN : {}", iscsi_get_error(c)), EINVAL);
+    return Error(ErrorKind::Io, fmt::format("iSCSI: Failed to connect to LUN : {}", said()), EINVAL);
   return measure();
 }
 
 Status IscsiConnection::measure() {
-  ScsiTask task(iscsi_readcapacity16_sync(context_.get(), lun_));
+  ScsiTask task = perform([&] { return iscsi_readcapacity16_sync(context_.get(), lun_); });
   TRY(check(task, "READ CAPACITY"));
   auto* capacity = static_cast<scsi_readcapacity16*>(scsi_datain_unmarshall(task.get()));
   if (!capacity || capacity->block_length < 512 || capacity->block_length > 64 * kKiB || capacity->block_length % 512)
@@ -103,8 +121,9 @@ Result<std::unique_ptr<RemoteConnection>> IscsiConnection::create(const IscsiOpt
 Status IscsiConnection::read_blocks(u64 first, std::span<u8> out) {
   for (u64 done = 0; done < out.size();) {
     u32 n = static_cast<u32>(std::min<u64>(out.size() - done, kMaxTransfer));
-    ScsiTask task(iscsi_read16_sync(context_.get(), lun_, first + done / block_bytes_, n, static_cast<int>(block_bytes_), 0, 0, 0, 0, 0));
-    TRY(check(task, fmt::format("READ of {} bytes at block {}", n, first + done / block_bytes_)));
+    const u64 block = first + done / block_bytes_;
+    ScsiTask task = perform([&] { return iscsi_read16_sync(context_.get(), lun_, block, n, static_cast<int>(block_bytes_), 0, 0, 0, 0, 0); });
+    TRY(check(task, fmt::format("READ of {} bytes at block {}", n, block)));
     if (task->datain.size < 0 || static_cast<u32>(task->datain.size) < n) return Error(ErrorKind::Io, "iSCSI: short read", EIO);
     std::memcpy(out.data() + done, task->datain.data, n);
     done += n;
@@ -116,8 +135,10 @@ Status IscsiConnection::write_blocks(u64 first, std::span<const u8> data) {
   for (u64 done = 0; done < data.size();) {
     u32 n = static_cast<u32>(std::min<u64>(data.size() - done, kMaxTransfer));
     auto* bytes = const_cast<unsigned char*>(data.data() + done);  // only read
-    ScsiTask task(iscsi_write16_sync(context_.get(), lun_, first + done / block_bytes_, bytes, n, static_cast<int>(block_bytes_), 0, 0, 0, 0, 0));
-    TRY(check(task, fmt::format("WRITE of {} bytes at block {}", n, first + done / block_bytes_)));
+    const u64 block = first + done / block_bytes_;
+    ScsiTask task =
+        perform([&] { return iscsi_write16_sync(context_.get(), lun_, block, bytes, n, static_cast<int>(block_bytes_), 0, 0, 0, 0, 0); });
+    TRY(check(task, fmt::format("WRITE of {} bytes at block {}", n, block)));
     done += n;
   }
   return {};
@@ -143,7 +164,7 @@ Status IscsiConnection::write(u64 offset, std::span<const u8> data) {
 }
 
 Status IscsiConnection::flush() {
-  ScsiTask task(iscsi_synchronizecache10_sync(context_.get(), lun_, 0, 0, 0, 0));
+  ScsiTask task = perform([&] { return iscsi_synchronizecache10_sync(context_.get(), lun_, 0, 0, 0, 0); });
   // A target without a cache need not know the command.
   if (task && task->status == SCSI_STATUS_CHECK_CONDITION && task->sense.key == SCSI_SENSE_ILLEGAL_REQUEST) return {};
   return check(task, "SYNCHRONIZE CACHE");
@@ -155,7 +176,7 @@ Status IscsiConnection::discard(u64 offset, u64 size) {
     unmap_list list{};
     list.lba = first;
     list.num = static_cast<u32>(std::min<u64>(end - first, 1u << 20));
-    ScsiTask task(iscsi_unmap_sync(context_.get(), lun_, 0, 0, &list, 1));
+    ScsiTask task = perform([&] { return iscsi_unmap_sync(context_.get(), lun_, 0, 0, &list, 1); });
     if (task && task->status == SCSI_STATUS_CHECK_CONDITION) return {};  // a hint
     TRY(check(task, "UNMAP"));
     first += list.num;
@@ -164,6 +185,16 @@ Status IscsiConnection::discard(u64 offset, u64 size) {
 }
 
 // --- options ---
+
+Result<iscsi_header_digest> read_digest(std::string_view name) {
+  static constexpr std::pair<std::string_view, iscsi_header_digest> kDigests[] = {{"none", ISCSI_HEADER_DIGEST_NONE},
+                                                                                  {"crc32c", ISCSI_HEADER_DIGEST_CRC32C},
+                                                                                  {"none-crc32c", ISCSI_HEADER_DIGEST_NONE_CRC32C},
+                                                                                  {"crc32c-none", ISCSI_HEADER_DIGEST_CRC32C_NONE}};
+  for (const auto& [known, digest] : kDigests)
+    if (name == known) return digest;
+  return Error(ErrorKind::Invalid, fmt::format("Invalid header-digest setting : {}", name), EINVAL);
+}
 
 Result<IscsiOptions> read_iscsi_options(Graph& graph, OptionReader& reader) {
   IscsiOptions o;
@@ -179,16 +210,15 @@ Result<IscsiOptions> read_iscsi_options(Graph& graph, OptionReader& reader) {
   o.password = TRY(reader.string("password", {}));
   if (!secret.empty()) o.password = TRY(graph.secret(secret));
   o.initiator = TRY(reader.string("initiator-name", kInitiator));
-  std::string digest = TRY(reader.string("header-digest", "none"));
-  o.crc32c = digest == "crc32c" || digest == "crc32c-none";
-  if (!o.crc32c && digest != "none" && digest != "none-crc32c")
-    return Error(ErrorKind::Invalid, fmt::format("Invalid header-digest setting : {}", digest), EINVAL);
+  std::string digest = TRY(reader.string("header-digest", "none-crc32c"));
+  o.digest = TRY(read_digest(digest));
   o.timeout = static_cast<int>(std::min<u64>(TRY(reader.number("timeout", 0)), 86400));
   TRY(reader.finish());
   return o;
 }
 
 Task<Result<NodePtr>> open_iscsi(Graph& graph, Json tree, OpenMode mode, std::string node_name) {
+  CO_TRY(load_library(LateLibrary::Iscsi));
   OptionReader reader(std::move(tree), "iscsi");
   IscsiOptions options = CO_TRY(read_iscsi_options(graph, reader));
   RemoteOptions remote;
@@ -222,10 +252,20 @@ Result<Json> parse_iscsi_name(std::string_view name) {
   return tree;
 }
 
+Task<Status> create_on_unit(Graph& graph, NodePtr, std::string filename, Json options) {
+  return create_on_disk(graph, std::move(filename), std::move(options), "iscsi");
+}
+
 }  // namespace
 
 extern const Driver kIscsiDriver;
-const Driver kIscsiDriver = {.name = "iscsi", .protocol = true, .parse_name = parse_iscsi_name, .schemes = {"iscsi"}, .open = open_iscsi};
+const Driver kIscsiDriver = {.name = "iscsi",
+                             .protocol = true,
+                             .parse_name = parse_iscsi_name,
+                             .schemes = {"iscsi"},
+                             .open = open_iscsi,
+                             .create = create_on_unit,
+                             .create_options = {{"size", CreateOption::Size, "Virtual disk size"}}};
 
 }  // namespace atl::block
 

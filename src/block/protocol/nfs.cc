@@ -1,10 +1,12 @@
 // Driver "nfs": a file on an NFS server, through libnfs, without mounting.
 //
-// Supported: server.host, path, user, group, tcp-syn-count, readahead-size through libnfs's URL, creation, resizing.
+// Supported: NFS version 3; server.host, path, user, group, creation, resizing. Missing: tcp-syn-count, readahead-size,
+// page-cache-size, debug.
 #include <fcntl.h>
 #include <fmt/format.h>
 
 #include "block/driver.h"
+#include "block/protocol/late_library.h"
 #include "block/protocol/missing.h"
 #include "block/protocol/remote_node.h"
 
@@ -92,6 +94,15 @@ Status NfsConnection::write(u64 offset, std::span<const u8> data) {
   return {};
 }
 
+/// -1, for the process's own, where none is given.
+Result<int> read_identity(OptionReader& reader, const char* key) {
+  constexpr u64 kOwn = ~u64{0}, kMost = 0x7fff'ffff;
+  const u64 id = TRY(reader.number(key, kOwn));
+  if (id == kOwn) return -1;
+  if (id > kMost) return Error(ErrorKind::Invalid, fmt::format("nfs: {} {} is out of range", key, id), EINVAL);
+  return static_cast<int>(id);
+}
+
 Result<NfsOptions> read_nfs_options(OptionReader& reader) {
   NfsOptions o;
   o.host = TRY(reader.required_string("server.host"));
@@ -102,13 +113,14 @@ Result<NfsOptions> read_nfs_options(OptionReader& reader) {
   if (slash == path.npos) return Error(ErrorKind::Invalid, "Invalid URL specified", EINVAL);
   o.folder = slash ? path.substr(0, slash) : "/";
   o.file = path.substr(slash);
-  o.uid = static_cast<int>(TRY(reader.number("user", 0))) ;
-  o.gid = static_cast<int>(TRY(reader.number("group", 0)));
+  o.uid = TRY(read_identity(reader, "user"));
+  o.gid = TRY(read_identity(reader, "group"));
   TRY(reader.finish());
   return o;
 }
 
 Task<Result<NodePtr>> open_nfs(Graph& graph, Json tree, OpenMode mode, std::string node_name) {
+  CO_TRY(load_library(LateLibrary::Nfs));
   OptionReader reader(std::move(tree), "nfs");
   NfsOptions options = CO_TRY(read_nfs_options(reader));
   options.readonly = mode.readonly;
@@ -145,6 +157,7 @@ Result<Json> parse_nfs_name(std::string_view name) {
 }
 
 Task<Status> create_nfs(Graph& graph, NodePtr, std::string filename, Json create_options) {
+  CO_TRY(load_library(LateLibrary::Nfs));
   OptionReader sizes(std::move(create_options), "nfs");
   u64 size = CO_TRY(sizes.size("size", 0));
   Json tree = CO_TRY(parse_nfs_name(filename));

@@ -240,4 +240,18 @@ Task<Status> run_blocking(Loop& loop, std::function<Status()> function) {
   co_return status;
 }
 
+Task<Status> create_on_disk(Graph& graph, std::string filename, Json options, const char* driver) {
+  OptionReader reader(std::move(options), driver);
+  const u64 size = CO_TRY(reader.size("size", 0));
+  OpenMode mode;
+  mode.no_probe = true;
+  auto opened = co_await graph.open_name(filename, "", mode);
+  if (!opened) {
+    auto why = fmt::format("Protocol driver '{}' does not support image creation, and opening the image failed", driver);
+    co_return std::move(opened).error().with_context(std::move(why));
+  }
+  if ((*opened)->size_bytes() < size) co_return Error(ErrorKind::NoSpace, fmt::format("'{}' is too small", filename), ENOSPC);
+  co_return Status{};
+}
+
 }  // namespace atl::block

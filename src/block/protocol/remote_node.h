@@ -38,4 +38,7 @@ Task<Result<NodePtr>> open_remote_node(Loop& loop, RemoteOptions options, Connec
 /// Runs `function` on a thread of its own, for creating files at the other side.
 Task<Status> run_blocking(Loop& loop, std::function<Status()> function);
 
+/// Creation of images on disks that exist: the disk of that name must be there, writable, and large enough.
+Task<Status> create_on_disk(Graph& graph, std::string filename, Json options, const char* driver);
+
 }  // namespace atl::block

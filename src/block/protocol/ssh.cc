@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "block/driver.h"
+#include "block/protocol/late_library.h"
 #include "block/protocol/missing.h"
 #include "block/protocol/remote_node.h"
 
@@ -106,6 +107,8 @@ Status SshConnection::connect(const SshOptions& options) {
   ssh_options_set(session_.get(), SSH_OPTIONS_HOST, options.host.c_str());
   ssh_options_set(session_.get(), SSH_OPTIONS_PORT, &port);
   ssh_options_set(session_.get(), SSH_OPTIONS_TIMEOUT, &timeout);
+  int nodelay = 1;  // requests are answered one by one: each would wait for the other side's delayed acknowledgement
+  ssh_options_set(session_.get(), SSH_OPTIONS_NODELAY, &nodelay);
   if (!options.user.empty()) ssh_options_set(session_.get(), SSH_OPTIONS_USER, options.user.c_str());
   ssh_options_parse_config(session_.get(), nullptr);
   if (ssh_connect(session_.get()) != SSH_OK) return failed("failed to connect");
@@ -225,6 +228,7 @@ std::string name_of(const SshOptions& o) {
 }
 
 Task<Result<NodePtr>> open_ssh(Graph& graph, Json tree, OpenMode mode, std::string node_name) {
+  CO_TRY(load_library(LateLibrary::Ssh));
   OptionReader reader(std::move(tree), "ssh");
   SshOptions options = CO_TRY(read_ssh_options(reader));
   options.readonly = mode.readonly;
@@ -267,6 +271,7 @@ Result<Json> parse_ssh_name(std::string_view name) {
 }
 
 Task<Status> create_ssh(Graph& graph, NodePtr, std::string filename, Json create_options) {
+  CO_TRY(load_library(LateLibrary::Ssh));
   OptionReader sizes(std::move(create_options), "ssh");
   u64 size = CO_TRY(sizes.size("size", 0));
   Json tree = CO_TRY(parse_ssh_name(filename));

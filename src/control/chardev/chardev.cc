@@ -2,7 +2,9 @@
 
 namespace atl::control {
 
-Result<std::unique_ptr<Chardev>> create_chardev(Loop& loop, const ChardevConfig& config) {
+namespace {
+
+Result<std::unique_ptr<Chardev>> create_plain(Loop& loop, const ChardevConfig& config) {
   switch (config.kind) {
     case ChardevKind::Stdio:
     case ChardevKind::File:
@@ -14,6 +16,14 @@ Result<std::unique_ptr<Chardev>> create_chardev(Loop& loop, const ChardevConfig&
     case ChardevKind::Ringbuf: break;
   }
   return create_memory_chardev(config);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Chardev>> create_chardev(Loop& loop, const ChardevConfig& config) {
+  auto plain = TRY(create_plain(loop, config));
+  if (config.log_path.empty()) return plain;
+  return with_log(std::move(plain), config);
 }
 
 }  // namespace atl::control

@@ -37,5 +37,7 @@ Result<std::unique_ptr<Chardev>> create_stream_chardev(Loop& loop, const Chardev
 Result<std::unique_ptr<Chardev>> create_socket_chardev(Loop& loop, const ChardevConfig& config);
 Result<std::unique_ptr<Chardev>> create_pty_chardev(Loop& loop, const ChardevConfig& config);
 std::unique_ptr<Chardev> create_memory_chardev(const ChardevConfig& config);
+/// Output goes to config.log_path, too.
+Result<std::unique_ptr<Chardev>> with_log(std::unique_ptr<Chardev> inner, const ChardevConfig& config);
 
 }  // namespace atl::control

@@ -9,6 +9,7 @@
 
 #include "control/chardev/channel.h"
 #include "control/chardev/mux.h"
+#include "control/chardev/telnet.h"
 
 namespace atl::control {
 namespace {
@@ -196,6 +197,32 @@ TEST_F(MuxTest, ExitWorksWhileTheUserTakesNoInput) {
   sink.room = 100;
   serial->accept_input();
   run_until([&] { return sink.input == "stuck"; });
+}
+
+TEST_F(ChardevTest, LogfileKeepsWhatTheBackEndTook) {
+  const std::string log = dir + "/f";
+  ChardevConfig config{.id = "r", .kind = ChardevKind::Ringbuf, .log_path = log};
+  {
+    auto chardev = MUST(create_chardev(*loop, config));  // the folder is ours
+    EXPECT_EQ(chardev->write(bytes_of("one ")), 4u);
+    EXPECT_EQ(MUST(chardev->read_ring(100)), "one ");
+  }
+  config.log_append = true;
+  MUST(create_chardev(*loop, config))->write(bytes_of("two"));
+  EXPECT_EQ(MUST(read_file(log, 100)), "one two");
+  config.log_path = "/nonexistent/log";
+  EXPECT_FALSE(create_chardev(*loop, config));
+}
+
+TEST(Telnet, CommandsAreTakenOutOfTheText) {
+  TelnetDecoder decoder;
+  auto feed = [&](std::string_view text) { return decoder.feed(bytes_of(text)); };
+  EXPECT_EQ(feed("a\xff\xfd\x01" "b\xff\xff").text, "ab\xff");
+  EXPECT_EQ(feed("\xff").text, "");
+  EXPECT_EQ(feed("\xfb").text, "");       // WILL, in pieces
+  EXPECT_EQ(feed("\x03" "c").text, "c");
+  EXPECT_EQ(feed("\xff\xfa\x18xterm\xff\xf0" "d").text, "d");  // a subnegotiation
+  EXPECT_TRUE(feed("\xff\xf3").break_sent);
 }
 
 }  // namespace

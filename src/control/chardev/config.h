@@ -22,7 +22,10 @@ struct ChardevConfig {
   bool server = false;        // Socket
   bool wait = true;           // Socket server: creation waits for the first client
   bool nodelay = false;       // Socket (TCP)
+  bool telnet = false;        // Socket server: clients speak telnet
   u32 reconnect_seconds = 0;  // Socket client: 0 = give up when the connection ends
+  std::string log_path;       // output is kept there too; "" = nowhere
+  bool log_append = false;
   u64 ring_bytes = 65536;     // Ringbuf: a power of two
 
   bool is_tcp() const { return kind == ChardevKind::Socket && path.empty() && fd < 0; }

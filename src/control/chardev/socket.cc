@@ -14,11 +14,13 @@
 #include "base/sockets.h"
 #include "control/chardev/channel.h"
 #include "control/chardev/chardev.h"
+#include "control/chardev/telnet.h"
 
 namespace atl::control {
 namespace {
 
 std::string address_text(const ChardevConfig& config) {
+  if (config.telnet) return fmt::format("telnet:{}:{}", config.host, config.port);
   if (!config.path.empty()) return "unix:" + config.path;
   if (config.fd >= 0) return fmt::format("fd:{}", config.fd);
   return fmt::format("tcp:{}:{}", config.host, config.port);
@@ -93,7 +95,7 @@ class SocketChardev final : public Chardev {
   }
 
   void attach(Frontend frontend) override {
-    channel_->set_frontend(std::move(frontend));
+    channel_->set_frontend(config_.telnet ? behind_telnet(std::move(frontend)) : std::move(frontend));
     if (channel_->is_open()) channel_->notify(CharEvent::Opened);
   }
   void detach() override { channel_->set_frontend({}); }
@@ -110,6 +112,16 @@ class SocketChardev final : public Chardev {
   Fd take_received_fd() override { return channel_->take_received_fd(); }
 
  private:
+  Frontend behind_telnet(Frontend frontend) {
+    auto receive = [this, receive = frontend.receive, event = frontend.event](std::span<const u8> data) {
+      const auto decoded = telnet_.feed(data);
+      if (decoded.break_sent && event) event(CharEvent::Break);
+      if (!decoded.text.empty() && receive) receive({reinterpret_cast<const u8*>(decoded.text.data()), decoded.text.size()});
+    };
+    frontend.receive = std::move(receive);
+    return frontend;
+  }
+
   Status open_server() {
     if (config_.fd >= 0) listener_ = TRY(adopt_socket(config_.fd));
     else if (config_.is_tcp()) listener_ = TRY(listen_tcp(config_.host, config_.port));
@@ -138,6 +150,8 @@ class SocketChardev final : public Chardev {
     connection_ = std::move(fd);
     had_client_ = true;
     channel_->open(connection_.get(), connection_.get());
+    telnet_ = {};
+    if (config_.telnet) channel_->write(TelnetDecoder::greeting());
     channel_->notify(CharEvent::Opened);
   }
 
@@ -160,6 +174,7 @@ class SocketChardev final : public Chardev {
   Fd listener_, connection_;
   bool owns_path_ = false;
   bool had_client_ = false;
+  TelnetDecoder telnet_;
   std::unique_ptr<Loop::Watch> listen_watch_;
   std::unique_ptr<Channel> channel_;
   Loop::Timer retry_;

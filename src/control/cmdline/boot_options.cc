@@ -35,6 +35,27 @@ Status option_firmware_dir(Builder& b, const OptionUse& use) {
   return {};
 }
 
+/// Names of 55 characters at most fit into the directory that guests read.
+Status option_fw_cfg(Builder& b, const OptionUse& use) {
+  constexpr size_t kMaxName = 55;
+  KeyValues values = TRY(KeyValues::parse(use.value, "name"));
+  machine::FirmwareFile file{.name = TRY(values.take_required("name")), .path = values.take("file").value_or(""), .text = {}};
+  const auto text = values.take("string");
+  if (file.path.empty() == !text.has_value()) return invalid_option("one of 'file' and 'string' is expected");
+  if (file.name.empty() || file.name.size() > kMaxName) return invalid_option(fmt::format("name too long (max. {} char)", kMaxName));
+  file.text = text.value_or("");
+  for (const auto& other : b.config().boot.files)
+    if (other.name == file.name) return invalid_option(fmt::format("duplicate fw_cfg file name: {}", file.name));
+  b.config().boot.files.push_back(std::move(file));
+  return values.expect_empty();
+}
+
+Status option_option_rom(Builder& b, const OptionUse& use) {
+  KeyValues values = TRY(KeyValues::parse(use.value, "romfile"));
+  b.config().boot.option_roms.push_back(TRY(values.take_required("romfile")));
+  return values.expect_empty();
+}
+
 namespace {
 
 Status check_boot_order(std::string_view order) {

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "base/machine_types.h"
 #include "control/cmdline/handlers.h"
 #include "control/cmdline/help.h"
 #include "control/cmdline/translate.h"
@@ -52,15 +53,21 @@ Status read_fixed_switches(KeyValues& values, BoardKind kind) {
   return {};
 }
 
+BoardKind board_kind(MachineType::Board board) {
+  switch (board) {
+    case MachineType::Board::Pc: return BoardKind::Pc;
+    case MachineType::Board::Q35: return BoardKind::Q35;
+    default: return BoardKind::Microvm;
+  }
+}
+
 Status choose_board(KeyValues& values, machine::Config& config) {
   auto name = values.take("type");
-  for (const auto& board : board_names()) {
-    if (name ? *name != board.name && *name != board.alias : !board.is_default) continue;
-    config.board = board.kind;
-    config.board_name = board.name;
-    return {};
-  }
-  return invalid_option(fmt::format("unsupported machine type '{}'; -machine help lists the supported ones", *name));
+  const MachineType* type = find_machine_type(name.value_or("pc"));
+  if (!type) return invalid_option(fmt::format("unsupported machine type '{}'; -machine help lists the supported ones", *name));
+  config.board = board_kind(type->board);
+  config.board_name = type->name;
+  return {};
 }
 
 Status use_memory_backend(KeyValues& values, Builder& b) {

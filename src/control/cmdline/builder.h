@@ -95,6 +95,7 @@ class Builder {
   std::vector<std::string> firmware_dirs;
   std::map<std::string, std::string> tpms;  // the character back end of each -tpmdev
   bool nographic = false;
+  bool snapshot = false;  // -snapshot: of every disk
   bool no_defaults = false;
   bool usb = false;  // -usb: the board's own controller
   bool default_serial = true, default_monitor = true, default_net = true, default_cdrom = true;

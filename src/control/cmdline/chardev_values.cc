@@ -37,7 +37,9 @@ Status read_socket(KeyValues& values, ChardevConfig& c) {
   c.nodelay = TRY(values.take_bool("nodelay", c.nodelay));
   c.reconnect_seconds = static_cast<u32>(TRY(values.take_u64("reconnect", 0, 86400)));
   if (c.server && c.reconnect_seconds) return invalid("'reconnect' option is incompatible with socket in server listen mode");
-  for (std::string_view key : {"telnet", "tn3270", "websocket", "abstract"}) TRY(refuse_if_on(values, key));
+  c.telnet = TRY(values.take_bool("telnet", false));
+  if (c.telnet && !(c.server && c.is_tcp())) return invalid("'telnet' option needs a TCP socket in server listen mode");
+  for (std::string_view key : {"tn3270", "websocket", "abstract"}) TRY(refuse_if_on(values, key));
   return {};
 }
 
@@ -103,8 +105,9 @@ Result<KeyValues> list_after_address(std::string_view text, std::string& address
 
 Result<KeyValues> socket_values(std::string_view spec) {
   std::string address;
-  bool is_unix = spec.starts_with("unix:");
-  KeyValues values = TRY(list_after_address(spec.substr(is_unix ? 5 : 4), address));
+  bool is_unix = spec.starts_with("unix:"), is_telnet = spec.starts_with("telnet:");
+  KeyValues values = TRY(list_after_address(spec.substr(spec.find(':') + 1), address));
+  if (is_telnet) values.set("telnet", "on");
   if (is_unix) {
     values.set("path", address);
     return values;
@@ -118,7 +121,7 @@ Result<KeyValues> socket_values(std::string_view spec) {
 /// The list that -chardev would have had, or an error that names the driver.
 Result<KeyValues> values_of_compat(std::string_view spec) {
   KeyValues values;
-  if (spec.starts_with("unix:") || spec.starts_with("tcp:")) {
+  if (spec.starts_with("unix:") || spec.starts_with("tcp:") || spec.starts_with("telnet:")) {
     values = TRY(socket_values(spec));
     values.set("backend", "socket");
     return values;
@@ -144,6 +147,12 @@ Result<KeyValues> values_of_compat(std::string_view spec) {
 
 }  // namespace
 
+std::vector<std::string_view> chardev_backends() {
+  std::vector<std::string_view> names;
+  for (const Driver& driver : kDrivers) names.push_back(driver.name);
+  return names;
+}
+
 Result<ChardevConfig> chardev_from_values(KeyValues values) {
   ChardevConfig c;
   std::string backend = values.take("backend").value_or("");
@@ -155,6 +164,8 @@ Result<ChardevConfig> chardev_from_values(KeyValues values) {
   if (!driver) return invalid(fmt::format("'{}' is not a valid char driver name", backend));
   c.kind = driver->kind;
   c.mux = TRY(values.take_bool("mux", false));
+  c.log_path = values.take("logfile").value_or("");
+  c.log_append = TRY(values.take_bool("logappend", false));
   TRY(driver->read(values, c));
   TRY(values.expect_empty());
   return c;

@@ -83,6 +83,11 @@ Status option_floppy(Builder& b, const OptionUse& use) {
   return add_file(b, use, "floppy", static_cast<unsigned>(use.name.back() - 'a'), false);
 }
 
+Status option_snapshot(Builder& b, const OptionUse&) {
+  b.snapshot = true;
+  return {};
+}
+
 Status option_blockdev(Builder& b, const OptionUse& use) {
   if (use.value.starts_with('{')) {
     auto tree = nlohmann::json::parse(use.value, nullptr, false);

@@ -20,12 +20,6 @@ constexpr Alias kAliases[] = {
     {"virtio-rng", "virtio-rng-pci", "virtio-rng-device"},
     {"virtio-serial", "virtio-serial-pci", "virtio-serial-device"},
     {"virtio-balloon", "virtio-balloon-pci", "virtio-balloon-device"},
-    {"virtio-blk-pci-non-transitional", "virtio-blk-pci", ""},
-    {"virtio-net-pci-non-transitional", "virtio-net-pci", ""},
-    {"virtio-scsi-pci-non-transitional", "virtio-scsi-pci", ""},
-    {"virtio-rng-pci-non-transitional", "virtio-rng-pci", ""},
-    {"virtio-serial-pci-non-transitional", "virtio-serial-pci", ""},
-    {"virtio-balloon-pci-non-transitional", "virtio-balloon-pci", ""},
 };
 
 }  // namespace

@@ -273,6 +273,8 @@ Status Builder::finish_drives() {
   if (default_cdrom && !no_defaults && board != BoardKind::Microvm) add_default_cdrom(drives, board);
   TRY(place_drives(drives, board));
   name_drives(drives, board);
+  for (DriveRequest& request : drives)
+    request.drive.snapshot |= snapshot && request.drive.from_drive_option && request.drive.tree && !request.drive.mode.readonly && request.interface != "pflash";
   return {};
 }
 

@@ -33,6 +33,8 @@ Status option_initrd(Builder&, const OptionUse&);
 Status option_append(Builder&, const OptionUse&);
 Status option_bios(Builder&, const OptionUse&);
 Status option_firmware_dir(Builder&, const OptionUse&);
+Status option_fw_cfg(Builder&, const OptionUse&);
+Status option_option_rom(Builder&, const OptionUse&);
 Status option_boot(Builder&, const OptionUse&);
 Status option_name(Builder&, const OptionUse&);
 Status option_uuid(Builder&, const OptionUse&);
@@ -54,6 +56,7 @@ Status option_object(Builder&, const OptionUse&);
 Status option_global(Builder&, const OptionUse&);
 Status option_hard_disk(Builder&, const OptionUse&);  // -hda to -hdd, and a file name alone
 Status option_cdrom(Builder&, const OptionUse&);
+Status option_snapshot(Builder&, const OptionUse&);
 Status option_floppy(Builder&, const OptionUse&);     // -fda and -fdb
 Status option_pflash(Builder&, const OptionUse&);
 
@@ -91,6 +94,8 @@ Status option_vnc(Builder&, const OptionUse&);
 Status option_keyboard(Builder&, const OptionUse&);
 
 // process_options.cc
+Status option_run_as(Builder&, const OptionUse&);
+Status option_chroot(Builder&, const OptionUse&);
 Status option_pidfile(Builder&, const OptionUse&);
 Status option_daemonize(Builder&, const OptionUse&);
 Status option_sandbox(Builder&, const OptionUse&);
@@ -104,5 +109,12 @@ Status option_nothing(Builder&, const OptionUse&);
 Error invalid_option(std::string text);
 /// A switch whose only state here is `truth`: the other one is refused.
 Status expect_switch(KeyValues& values, std::string_view key, bool truth);
+
+// config_file.cc
+Status option_read_config(Builder&, const OptionUse&);
+
+// option_table.cc
+/// What handles an option that takes a list of values; nullptr if there is none of this name.
+Handler listed_option(std::string_view name);
 
 }  // namespace atl::control

@@ -2,33 +2,17 @@
 
 #include <fmt/format.h>
 
+#include "base/machine_types.h"
 #include "cpu/cpuid.h"
 #include "machine/device_table.h"
 
 namespace atl::control {
 namespace {
 
-using machine::BoardKind;
-
-constexpr BoardName kBoards[] = {
-    {"pc-i440fx-7.2", "pc", "Standard PC (i440FX + PIIX, 1996)", BoardKind::Pc, true},
-    {"pc-q35-7.2", "q35", "Standard PC (Q35 + ICH9, 2009)", BoardKind::Q35},
-    {"microvm", "", "microvm (i386)", BoardKind::Microvm},
+constexpr std::string_view kObjects[] = {
+    "iothread", "memory-backend-file", "memory-backend-memfd", "memory-backend-ram", "rng-builtin", "rng-random",
+    "secret", "throttle-group", "tls-creds-anon", "tls-creds-psk", "tls-creds-x509",
 };
-
-std::string_view type_name(machine::PropertyType type) {
-  using machine::PropertyType;
-  switch (type) {
-    case PropertyType::Bool: return "bool";
-    case PropertyType::U16: return "uint16";
-    case PropertyType::U32: return "uint32";
-    case PropertyType::U64: return "uint64";
-    case PropertyType::Size: return "size";
-    case PropertyType::PciAddress: return "int32";
-    case PropertyType::OnOffAuto: return "OnOffAuto";
-    default: return "str";
-  }
-}
 
 std::string device_line(const machine::DeviceSpec& spec) {
   std::string text = fmt::format("name \"{}\"", spec.type);
@@ -52,11 +36,25 @@ std::string list_devices() {
 
 }  // namespace
 
-std::span<const BoardName> board_names() { return kBoards; }
+std::string_view property_type_name(machine::PropertyType type) {
+  using machine::PropertyType;
+  switch (type) {
+    case PropertyType::Bool: return "bool";
+    case PropertyType::U16: return "uint16";
+    case PropertyType::U32: return "uint32";
+    case PropertyType::U64: return "uint64";
+    case PropertyType::Size: return "size";
+    case PropertyType::PciAddress: return "int32";
+    case PropertyType::OnOffAuto: return "OnOffAuto";
+    default: return "str";
+  }
+}
+
+std::span<const std::string_view> user_creatable_objects() { return kObjects; }
 
 std::string machine_help() {
   std::string text = "Supported machines are:\n";
-  for (const auto& board : kBoards) {
+  for (const MachineType& board : machine_types()) {
     if (!board.alias.empty()) text += fmt::format("{:<20} {} (alias of {})\n", board.alias, board.description, board.name);
     text += fmt::format("{:<20} {}{}\n", board.name, board.description, board.is_default ? " (default)" : "");
   }
@@ -80,8 +78,7 @@ std::string cpu_help() {
 }
 
 std::string object_help() {
-  return "List of user creatable objects:\n  iothread\n  memory-backend-file\n  memory-backend-memfd\n  memory-backend-ram\n"
-         "  rng-builtin\n  rng-random\n  secret\n  throttle-group\n  tls-creds-anon\n  tls-creds-psk\n  tls-creds-x509\n";
+  return fmt::format("List of user creatable objects:\n  {}\n", fmt::join(kObjects, "\n  "));
 }
 
 Result<std::string> device_help(const std::string& type) {
@@ -90,7 +87,7 @@ Result<std::string> device_help(const std::string& type) {
   if (!spec) return Error(ErrorKind::NotFound, fmt::format("Device '{}' not found", type));
   std::string text = fmt::format("{} options:\n", type);
   for (const auto& p : spec->properties) {
-    std::string name = fmt::format("{}=<{}>", p.name, type_name(p.type));
+    std::string name = fmt::format("{}=<{}>", p.name, property_type_name(p.type));
     text += fmt::format("  {:<22} - {}", name, p.description);
     if (!p.fallback.empty()) text += fmt::format(" (default: {})", p.fallback);
     text += "\n";

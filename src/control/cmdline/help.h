@@ -4,23 +4,22 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
-#include "machine/config.h"
+#include "machine/device_table.h"
 
 namespace atl::control {
 
-/// The boards by name, as query-machines and -machine help list them.
-struct BoardName {
-  std::string_view name;
-  std::string_view alias;        // "" = none
-  std::string_view description;
-  machine::BoardKind kind;
-  bool is_default = false;
-};
-std::span<const BoardName> board_names();
+/// The types that -object takes.
+std::span<const std::string_view> user_creatable_objects();
+
+/// What -device help and the object model call a property's type: "bool", "uint32", "str" ...
+std::string_view property_type_name(machine::PropertyType type);
 
 std::string option_table_help();
+/// Without the dash.
+std::vector<std::string_view> option_names();
 std::string machine_help();
 std::string cpu_help();
 std::string object_help();

@@ -12,7 +12,7 @@ namespace atl::control {
 Status option_chardev(Builder& b, const OptionUse& use) {
   KeyValues values = TRY(KeyValues::parse(use.value, "backend"));
   if (values.asks_help()) {
-    b.line.text = "Available chardev backend types:\n  file\n  null\n  pipe\n  pty\n  ringbuf\n  serial\n  socket\n  stdio\n";
+    b.line.text = fmt::format("Available chardev backend types:\n  {}\n", fmt::join(chardev_backends(), "\n  "));
     return {};
   }
   return b.add_chardev(TRY(chardev_from_values(std::move(values))));

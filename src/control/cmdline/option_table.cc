@@ -44,9 +44,12 @@ constexpr Option kOptions[] = {
     {"tpmdev", "emulator,id=name,chardev=name", option_tpmdev, "a TPM: swtpm behind a Unix socket"},
     {"pflash", "file", option_pflash, "a firmware flash chip; a second one holds its variables"},
     {"L", "path", option_firmware_dir, "where to look for firmware"},
+    {"fw_cfg", "[name=]name,file=file|string=text", option_fw_cfg, "a file that firmware and guest find by name"},
+    {"option-rom", "file", option_option_rom, "an option ROM that firmware runs"},
     {"boot", "[order=drives][,menu=on|off][,strict=on|off]", option_boot, "boot order"},
     {"drive", "[file=file][,if=ide|scsi|floppy|virtio|none][,media=disk|cdrom][,format=raw]...", option_drive, "a disk or a CD drive"},
     {"blockdev", "[driver=]driver,node-name=name[,option=value...]", option_blockdev, "a block node: raw, file, host_device"},
+    {"snapshot", "", option_snapshot, "writes to disks go to temporary files"},
     {"fda", "file", option_floppy, "a floppy disk in drive A"},
     {"fdb", "file", option_floppy, "a floppy disk in drive B"},
     {"hda", "file", option_hard_disk, "the first IDE disk"},
@@ -86,10 +89,13 @@ constexpr Option kOptions[] = {
     {"no-acpi", "", option_no_acpi, "no ACPI tables"},
     {"no-hpet", "", option_nothing, "there is no HPET anyway"},
     {"pidfile", "file", option_pidfile, "write the process id there"},
+    {"runas", "user|uid:gid", option_run_as, "become another user before the guest runs"},
+    {"chroot", "dir", option_chroot, "see nothing but a directory before the guest runs"},
     {"daemonize", "", option_daemonize, "go to the background once the VM is ready"},
     {"sandbox", "on[,obsolete=allow|deny][,spawn=allow|deny]...", option_sandbox, "a filter of system calls"},
     {"add-fd", "fd=n,set=n", option_add_fd, "an inherited descriptor, to be opened as /dev/fdset/n"},
     {"msg", "[timestamp=on|off]", option_msg, "put the time before messages"},
+    {"readconfig", "file", option_read_config, "options from a file"},
     {"nodefaults", "", option_no_defaults, "no default serial port, monitor, network card and CD drive"},
     {"no-user-config", "", option_nothing, "there are no configuration files anyway"},
 };
@@ -116,6 +122,17 @@ Status read_option(Builder& builder, std::span<const std::string> arguments, siz
 }
 
 }  // namespace
+
+Handler listed_option(std::string_view name) {
+  const Option* option = find_option(name);
+  return option && option->argument.contains('=') ? option->handler : nullptr;
+}
+
+std::vector<std::string_view> option_names() {
+  std::vector<std::string_view> names;
+  for (const auto& option : kOptions) names.push_back(option.name);
+  return names;
+}
 
 std::string option_table_help() {
   std::string text = fmt::format("{}: runs a virtual machine\nusage: atoll-vmm [options]\n\n", kPackage);

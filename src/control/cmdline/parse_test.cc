@@ -325,5 +325,42 @@ TEST(CommandLine, RtcBases) {
   EXPECT_EQ(parsed("-rtc base=localtime,clock=vm,driftfix=slew").machine.rtc.base, machine::RtcConfig::Base::LocalTime);
 }
 
+TEST(CommandLine, FilesForFirmware) {
+  const auto boot = parsed("-fw_cfg name=opt/a,string=x -fw_cfg opt/b,file=/tmp/f -option-rom /x/rom.bin").machine.boot;
+  ASSERT_EQ(boot.files.size(), 2u);
+  EXPECT_EQ(boot.files[0].text, "x");
+  EXPECT_EQ(boot.files[1].path, "/tmp/f");
+  EXPECT_THAT(boot.option_roms, testing::ElementsAre("/x/rom.bin"));
+  EXPECT_THAT(error_of("-fw_cfg opt/a"), HasSubstr("one of 'file' and 'string'"));
+  EXPECT_THAT(error_of("-fw_cfg opt/a,string=1 -fw_cfg opt/a,string=2"), HasSubstr("duplicate fw_cfg file name"));
+}
+
+TEST(CommandLine, SnapshotIsForEveryWritableDrive) {
+  const auto drives = parsed("-snapshot -hda /x -drive file=/y,if=virtio,readonly=on -nodefaults").machine.drives;
+  ASSERT_EQ(drives.size(), 2u);
+  EXPECT_TRUE(drives[0].snapshot);
+  EXPECT_FALSE(drives[1].snapshot);
+}
+
+TEST(CommandLine, OptionsFromAFile) {
+  char name[] = "/tmp/atoll-config-XXXXXX";
+  Fd file(::mkstemp(name));
+  const std::string_view text = "# a VM\n[drive \"disk\"]\n  file = \"/a,b.raw\"\n  if = \"none\"\n\n[smp-opts]\n cpus = \"2\"\n";
+  ASSERT_TRUE(write_all(file, {reinterpret_cast<const u8*>(text.data()), text.size()}));
+  const auto config = parsed(std::string("-readconfig ") + name).machine;
+  EXPECT_EQ(config.topology.cpus, 2u);
+  ASSERT_FALSE(config.drives.empty());
+  EXPECT_EQ(config.drives[0].id, "disk");
+  ASSERT_TRUE(write_all(file, {reinterpret_cast<const u8*>("nonsense\n"), 9}));
+  EXPECT_THAT(error_of(std::string("-readconfig ") + name), HasSubstr(":8: a line is key"));
+  ::unlink(name);
+}
+
+TEST(CommandLine, OtherUsersAreNamedOrNumbered) {
+  EXPECT_EQ(parsed("-runas 12:34").program.run_as, (std::pair<u32, u32>(12, 34)));
+  EXPECT_EQ(parsed("-runas root").program.run_as, (std::pair<u32, u32>(0, 0)));
+  EXPECT_THAT(error_of("-runas nobody-of-that-name"), HasSubstr("doesn't exist"));
+}
+
 }  // namespace
 }  // namespace atl::control

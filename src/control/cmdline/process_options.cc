@@ -1,10 +1,12 @@
 // Options about the process: daemon, pid file, sandbox, descriptors, help.
 #include <fcntl.h>
+#include <pwd.h>
 
 #include <array>
 
 #include <fmt/format.h>
 
+#include "base/strings.h"
 #include "control/cmdline/handlers.h"
 #include "control/cmdline/help.h"
 #include "control/version.h"
@@ -13,6 +15,26 @@ namespace atl::control {
 
 Status option_pidfile(Builder& b, const OptionUse& use) {
   b.program().pidfile = use.value;
+  return {};
+}
+
+/// A name of the system's, or numbers: "nobody", "1000:1000".
+Status option_run_as(Builder& b, const OptionUse& use) {
+  const size_t colon = use.value.find(':');
+  if (colon != std::string::npos) {
+    const auto user = parse_u64(use.value.substr(0, colon)), group = parse_u64(use.value.substr(colon + 1));
+    if (!user || !group || *user > 0xfffffffe || *group > 0xfffffffe) return invalid_option("User \"" + use.value + "\" doesn't exist");
+    b.program().run_as = {static_cast<u32>(*user), static_cast<u32>(*group)};
+    return {};
+  }
+  const passwd* entry = ::getpwnam(use.value.c_str());
+  if (!entry) return invalid_option(fmt::format("User \"{}\" doesn't exist", use.value));
+  b.program().run_as = {entry->pw_uid, entry->pw_gid};
+  return {};
+}
+
+Status option_chroot(Builder& b, const OptionUse& use) {
+  b.program().chroot = use.value;
   return {};
 }
 

@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <nlohmann/json_fwd.hpp>
 
@@ -38,6 +39,8 @@ std::string board_device_name(std::string_view type, machine::BoardKind board);
 Result<machine::DeviceConfig> device_from_values(KeyValues values);
 /// -chardev.
 Result<ChardevConfig> chardev_from_values(KeyValues values);
+/// The names of the drivers.
+std::vector<std::string_view> chardev_backends();
 /// The old form of a character back end, as -serial and -monitor take it.
 Result<ChardevConfig> chardev_from_compat(std::string_view spec, const std::string& id);
 

@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include <nlohmann/json_fwd.hpp>
+
 #include "control/vm_control.h"
 
 namespace atl::control {
@@ -27,11 +29,27 @@ struct HmpCommand {
   std::string_view parameters;
   std::string_view help;
   Status (*run)(HmpContext& context, const HmpArguments& arguments);
+  // Without `run`: QMP's command of this name, and how the words of the line become its arguments.
+  std::string_view qmp = {};
+  /// In the order in which they are typed. "key:T", "key?:T": s a word, S the rest of the line, i a number, o a size in MiB
+  /// unless it has a suffix. "-f=key": an option that sets `key` to true, "-n=key:a" or "-n=key:a|b" to "a", and to "b"
+  /// without it.
+  std::string_view words = {};
 };
 
-std::span<const HmpCommand> hmp_commands();       // commands.cc
-std::span<const HmpCommand> hmp_info_commands();  // info.cc
+std::span<const HmpCommand> hmp_commands();          // commands.cc
+std::span<const HmpCommand> hmp_bridged_commands();  // bridged.cc
+std::span<const HmpCommand> hmp_info_commands();     // info.cc
+/// All but those of "info", by name.
+std::vector<const HmpCommand*> all_hmp_commands();
+/// Of all_hmp_commands(); nullptr if there is none.
+const HmpCommand* find_hmp_command(std::string_view name);
 const HmpCommand* find_hmp_command(std::span<const HmpCommand> table, std::string_view name);
+
+/// Carries out one that is QMP's.
+Status run_bridged(HmpContext& context, const HmpCommand& command, const HmpArguments& arguments);
+/// A QMP command's result.
+Result<nlohmann::json> run_qmp(HmpContext& context, std::string_view name, const nlohmann::json& arguments);
 
 /// Fails if anything is left of the line.
 Status expect_no_arguments(const HmpArguments& arguments);
@@ -40,6 +58,19 @@ Status expect_no_arguments(const HmpArguments& arguments);
 Status hmp_dump_linear(HmpContext& context, const HmpArguments& arguments);
 Status hmp_dump_physical(HmpContext& context, const HmpArguments& arguments);
 Status hmp_print(HmpContext& context, const HmpArguments& arguments);
+
+// queries.cc
+Status hmp_qom_list(HmpContext& context, const HmpArguments& arguments);
+Status hmp_qom_get(HmpContext& context, const HmpArguments& arguments);
+Status hmp_qom_set(HmpContext& context, const HmpArguments& arguments);
+Status hmp_qom_tree(HmpContext& context, const HmpArguments& arguments);
+Status hmp_ringbuf_read(HmpContext& context, const HmpArguments& arguments);
+Status hmp_dump_guest_memory(HmpContext& context, const HmpArguments& arguments);
+Status hmp_sum(HmpContext& context, const HmpArguments& arguments);
+Status hmp_info_block_jobs(HmpContext& context, const HmpArguments& arguments);
+Status hmp_info_blockstats(HmpContext& context, const HmpArguments& arguments);
+Status hmp_info_memory_size(HmpContext& context, const HmpArguments& arguments);
+Status hmp_info_tpm(HmpContext& context, const HmpArguments& arguments);
 
 // screen.cc
 Status hmp_set_password(HmpContext& context, const HmpArguments& arguments);

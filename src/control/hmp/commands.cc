@@ -25,12 +25,12 @@ Status help(HmpContext& c, Arguments arguments) {
     for (const auto& command : hmp_info_commands()) print_help_line(c.output, "info ", command);
     return {};
   }
-  if (const auto* command = find_hmp_command(hmp_commands(), name)) {
+  if (const auto* command = find_hmp_command(name)) {
     print_help_line(c.output, "", *command);
     return {};
   }
   if (!name.empty()) return invalid(fmt::format("unknown command: '{}'", name));
-  for (const auto& command : hmp_commands()) print_help_line(c.output, "", command);
+  for (const HmpCommand* command : all_hmp_commands()) print_help_line(c.output, "", *command);
   return {};
 }
 
@@ -123,6 +123,7 @@ constexpr HmpCommand kCommands[] = {
     {"cpu", "index", "set the default CPU", select_cpu},
     {"device_add", "driver[,prop=value][,...]", "add device, like -device on the command line", device_add},
     {"device_del", "device", "remove device", device_del},
+    {"dump-guest-memory", "filename", "save guest memory and registers as an ELF core file", hmp_dump_guest_memory},
     {"eject", "[-f] device", "eject a removable medium (use -f to force it)", eject},
     {"expire_password", "vnc now|never|+seconds|seconds", "set when the password ends", hmp_expire_password},
     {"help|?", "[cmd]", "show the help", help},
@@ -136,11 +137,16 @@ constexpr HmpCommand kCommands[] = {
     {"object_add", "type,id=str[,prop=value][,...]", "create a random source", object_add},
     {"object_del", "id", "destroy an object", object_del},
     {"print|p", "/fmt expr", "print expression value (use $reg for CPU register access)", hmp_print},
+    {"qom-get", "path property", "print a property of an object", hmp_qom_get},
+    {"qom-list", "[path]", "list an object's properties and children", hmp_qom_list},
+    {"qom-set", "path property value", "change a property of an object", hmp_qom_set},
     {"quit|q", "", "quit the emulator", quit},
+    {"ringbuf_read", "device size", "print what a ring buffer holds", hmp_ringbuf_read},
     {"screendump", "filename [-f format]", "save the screen into a PPM or PNG file", hmp_screendump},
     {"sendkey", "keys [hold_ms]", "send keys to the VM (e.g. 'sendkey ctrl-alt-f1', default hold time=100 ms)", hmp_sendkey},
     {"set_password", "vnc password", "set the password of new viewers", hmp_set_password},
     {"stop|s", "", "stop emulation", stop},
+    {"sum", "addr size", "the checksum of a stretch of memory", hmp_sum},
     {"system_powerdown", "", "send system power down event", system_powerdown},
     {"system_reset", "", "reset the system", system_reset},
     {"x", "/fmt addr", "virtual memory dump starting at 'addr'", hmp_dump_linear},

@@ -14,7 +14,7 @@ constexpr size_t kMaxLineBytes = 64 * kKiB;
 
 /// Whether what follows the command's name after a slash is a format; to other commands it is a path.
 bool takes_format(std::string_view name) {
-  const auto* command = find_hmp_command(hmp_commands(), name);
+  const auto* command = find_hmp_command(name);
   return command && command->parameters.starts_with("/fmt");
 }
 
@@ -47,13 +47,13 @@ void run_line(HmpContext& context, std::string_view line) {
   size_t end = std::min(line.find(' '), line.size());
   std::string_view name = line.substr(0, end);
   HmpArguments arguments = split_arguments(name, trim(line.substr(end)));
-  const auto* command = find_hmp_command(hmp_commands(), name);
+  const auto* command = find_hmp_command(name);
   if (!command) {
     context.output += fmt::format("unknown command: '{}'\n", name);
     return;
   }
   Status status = command->parameters.empty() ? expect_no_arguments(arguments) : Status();
-  if (status) status = command->run(context, arguments);
+  if (status) status = command->run ? command->run(context, arguments) : run_bridged(context, *command, arguments);
   if (!status) context.output += fmt::format("Error: {}\n", status.error().text());
 }
 
@@ -64,6 +64,19 @@ const HmpCommand* find_hmp_command(std::span<const HmpCommand> table, std::strin
     for (auto one : split(command.names, '|'))
       if (one == name) return &command;
   return nullptr;
+}
+
+std::vector<const HmpCommand*> all_hmp_commands() {
+  std::vector<const HmpCommand*> all;
+  for (auto table : {hmp_commands(), hmp_bridged_commands()})
+    for (const auto& command : table) all.push_back(&command);
+  std::ranges::sort(all, {}, [](const HmpCommand* command) { return command->names; });
+  return all;
+}
+
+const HmpCommand* find_hmp_command(std::string_view name) {
+  const auto* own = find_hmp_command(hmp_commands(), name);
+  return own ? own : find_hmp_command(hmp_bridged_commands(), name);
 }
 
 Status expect_no_arguments(const HmpArguments& arguments) {
@@ -82,9 +95,12 @@ std::string hmp_execute(VmControl& vm, std::string_view line, u32& cpu) {
 std::vector<std::string> hmp_completions(std::string_view line) {
   bool info = line.starts_with("info ");
   std::string_view word = info ? line.substr(5) : line;
+  std::vector<const HmpCommand*> commands = all_hmp_commands();
+  if (info) commands.clear();
+  for (const auto& command : info ? hmp_info_commands() : std::span<const HmpCommand>()) commands.push_back(&command);
   std::vector<std::string> found;
-  for (const auto& command : info ? hmp_info_commands() : hmp_commands())
-    for (auto name : split(command.names, '|'))
+  for (const HmpCommand* command : commands)
+    for (auto name : split(command->names, '|'))
       if (name.starts_with(word) && !word.empty()) found.push_back(std::string(name));
   return found;
 }

@@ -89,5 +89,25 @@ TEST(Completion, ExtendsNames) {
   EXPECT_THAT(hmp_completions("info bal"), testing::ElementsAre("balloon"));
 }
 
+TEST_F(HmpTest, WordsBecomeQmpArguments) {
+  EXPECT_EQ(run("block_job_pause nothing"), "Error: Block job 'nothing' not found\r\n");
+  EXPECT_EQ(run("block_job_pause"), "Error: device is missing\r\n");
+  EXPECT_EQ(run("block_job_pause a b"), "Error: extraneous characters at the end of line\r\n");
+  EXPECT_EQ(run("block_resize disk lots"), "Error: invalid number 'lots' for size\r\n");
+  EXPECT_EQ(run("block_job_cancel -x disk"), "Error: extraneous characters at the end of line\r\n");
+  EXPECT_EQ(run("drive_mirror -nx disk file"), "Error: unsupported option -x\r\n");
+}
+
+TEST_F(HmpTest, ObjectsAreListedAsATree) {
+  EXPECT_THAT(run("info qom-tree /machine"), testing::HasSubstr("  /peripheral (container)\r\n"));
+  EXPECT_THAT(run("qom-list /machine"), testing::HasSubstr("type (string)\r\n"));
+  EXPECT_EQ(run("qom-get /nothing x"), "Error: Device '/nothing' not found\r\n");
+}
+
+TEST_F(HmpTest, SumIsBsds) {
+  machine.memory = {'a', 'b', 'c'};
+  EXPECT_EQ(run("sum 0 3"), "16556\r\n");
+}
+
 }  // namespace
 }  // namespace atl::control

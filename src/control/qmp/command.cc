@@ -1,5 +1,6 @@
 #include "control/qmp/command.h"
 
+#include <algorithm>
 #include <array>
 
 #include <fmt/format.h>
@@ -12,10 +13,9 @@ namespace {
 
 using Json = nlohmann::json;
 
-std::array<std::span<const QmpCommand>, 10> all_tables() {
-  return {status_commands(), device_commands(), memory_commands(),   screen_commands(),
-          block_commands(),  job_commands(),    snapshot_commands(), bitmap_commands(),
-          export_commands(), media_commands()};
+std::array<std::span<const QmpCommand>, 12> all_tables() {
+  return {status_commands(),   device_commands(), memory_commands(), screen_commands(), block_commands(),  job_commands(),
+          snapshot_commands(), bitmap_commands(), export_commands(), media_commands(),  object_commands(), introspection_commands()};
 }
 
 bool has_type(const Json& value, char type) {
@@ -39,23 +39,9 @@ std::string_view type_name(char type) {
   }
 }
 
-struct Parameter {
-  std::string_view name;
-  bool optional;
-  char type;
-};
-
-Parameter parse_parameter(std::string_view text) {
-  size_t colon = text.rfind(':');
-  std::string_view name = text.substr(0, colon);
-  bool optional = name.ends_with('?');
-  if (optional) name.remove_suffix(1);
-  return {name, optional, text[colon + 1]};
-}
-
 Error invalid(std::string text) { return Error(ErrorKind::Invalid, std::move(text)); }
 
-Status check_parameter(const Parameter& parameter, const Json& arguments, size_t& known) {
+Status check_parameter(const QmpParameter& parameter, const Json& arguments, size_t& known) {
   auto at = arguments.find(parameter.name);
   if (at == arguments.end()) {
     if (parameter.optional) return {};
@@ -66,11 +52,10 @@ Status check_parameter(const Parameter& parameter, const Json& arguments, size_t
   return invalid(fmt::format("Invalid parameter type for '{}', expected: {}", parameter.name, type_name(parameter.type)));
 }
 
-Status refuse_unknown(std::string_view list, const Json& arguments) {
+Status refuse_unknown(std::span<const QmpParameter> parameters, const Json& arguments) {
   for (const auto& [key, value] : arguments.items()) {
-    bool known = false;
-    for (auto text : split(list, ' ')) known |= !text.empty() && parse_parameter(text).name == key;
-    if (!known) return invalid(fmt::format("Parameter '{}' is unexpected", key));
+    if (std::ranges::find(parameters, key, &QmpParameter::name) == parameters.end())
+      return invalid(fmt::format("Parameter '{}' is unexpected", key));
   }
   return {};
 }
@@ -84,19 +69,40 @@ const QmpCommand* find_qmp_command(std::string_view name) {
   return nullptr;
 }
 
+std::vector<const QmpCommand*> qmp_commands() {
+  std::vector<const QmpCommand*> list;
+  for (auto table : all_tables())
+    for (const auto& command : table) list.push_back(&command);
+  return list;
+}
+
 std::vector<std::string_view> qmp_command_names() {
   std::vector<std::string_view> names = {"qmp_capabilities"};
-  for (auto table : all_tables())
-    for (const auto& command : table) names.push_back(command.name);
+  for (const QmpCommand* command : qmp_commands()) names.push_back(command->name);
   return names;
+}
+
+QmpParameter parse_qmp_parameter(std::string_view text) {
+  size_t colon = text.rfind(':');
+  std::string_view name = text.substr(0, colon);
+  bool optional = name.ends_with('?');
+  if (optional) name.remove_suffix(1);
+  return {name, optional, text[colon + 1]};
+}
+
+std::vector<QmpParameter> parameters_of(const QmpCommand& command) {
+  std::vector<QmpParameter> list;
+  for (auto text : split(command.arguments, ' '))
+    if (!text.empty()) list.push_back(parse_qmp_parameter(text));
+  return list;
 }
 
 Status check_arguments(const QmpCommand& command, const Json& arguments) {
   if (command.arguments == "*") return {};
+  const auto parameters = parameters_of(command);
   size_t known = 0;
-  for (auto text : split(command.arguments, ' '))
-    if (!text.empty()) TRY(check_parameter(parse_parameter(text), arguments, known));
-  return known == arguments.size() ? Status() : refuse_unknown(command.arguments, arguments);
+  for (const QmpParameter& parameter : parameters) TRY(check_parameter(parameter, arguments, known));
+  return known == arguments.size() ? Status() : refuse_unknown(parameters, arguments);
 }
 
 std::string text_argument(const Json& arguments, const char* name, std::string_view fallback) {

@@ -39,12 +39,24 @@ std::span<const QmpCommand> snapshot_commands();  // commands_snapshots.cc
 std::span<const QmpCommand> bitmap_commands();    // commands_bitmaps.cc
 std::span<const QmpCommand> export_commands();    // commands_exports.cc
 std::span<const QmpCommand> media_commands();     // commands_media.cc
-
-std::span<const QmpCommand> screen_commands();   // commands_screen.cc
+std::span<const QmpCommand> screen_commands();    // commands_screen.cc
+std::span<const QmpCommand> object_commands();    // commands_objects.cc
+std::span<const QmpCommand> introspection_commands();  // commands_introspection.cc
 
 /// In the order of the tables.
 const QmpCommand* find_qmp_command(std::string_view name);
+std::vector<const QmpCommand*> qmp_commands();
+/// All of them, and qmp_capabilities.
 std::vector<std::string_view> qmp_command_names();
+
+/// One entry of QmpCommand::arguments.
+struct QmpParameter {
+  std::string_view name;
+  bool optional;
+  char type;
+};
+QmpParameter parse_qmp_parameter(std::string_view text);
+std::vector<QmpParameter> parameters_of(const QmpCommand& command);
 
 /// Whether the arguments fit the command's list; the error's text is QEMU's.
 Status check_arguments(const QmpCommand& command, const nlohmann::json& arguments);

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "control/qmp/block_support.h"
+#include "machine/persistent_bitmaps.h"
 
 namespace atl::control {
 namespace {
@@ -59,11 +60,16 @@ Undo restore_content(Found found) {
   };
 }
 
+Status update(const Found& found) {
+  return finish_on(found.at.place->thread, [&] { return machine::update_stored_bitmap(*found.at.place, found.at.node, found.bitmap); });
+}
+
 Result<Undo> set_enabled(QmpContext& c, const Json& arguments, bool enabled) {
   TRY(check_arguments({"", "node:s name:s", nullptr}, arguments));
   auto found = TRY(find_idle_bitmap(c, arguments));
   auto& thread = found.at.place->thread;
   bool before = thread.run_on([&] { return std::exchange(found.bitmap->enabled, enabled); });
+  TRY(update(found));
   return Undo([&thread, bitmap = found.bitmap, before] { thread.run_on([&] { bitmap->enabled = before; }); });
 }
 
@@ -74,24 +80,42 @@ Result<Undo> bitmap_add(QmpContext& c, const Json& arguments) {
   auto located = TRY(find_node(c, text_argument(arguments, "node")));
   const std::string name = text_argument(arguments, "name");
   if (name.empty()) return Error(ErrorKind::Invalid, "Bitmap name cannot be empty");
-  if (flag_argument(arguments, "persistent", false))
-    return Error(ErrorKind::Unsupported, "persistent=true is not supported: atoll-img bitmap --add makes persistent bitmaps");
   u64 granularity = number_argument(arguments, "granularity").value_or(kGranularity);
   TRY(DirtyBitmap::check_granularity(granularity));
   BlockStore::Place& place = *located.place;
-  return place.thread.run_on([&]() -> Result<Undo> {
-    if (place.find_bitmap(*located.node, name)) return Error(ErrorKind::Exists, fmt::format("Bitmap already exists: {}", name));
-    auto bitmap = std::make_shared<DirtyBitmap>(name, located.node->size_bytes(), static_cast<u32>(granularity));
-    bitmap->enabled = !flag_argument(arguments, "disabled", false);
-    put_bitmap(place, located.node, bitmap);
-    return Undo([&place, bitmap] { place.thread.run_on([&] { drop_bitmap(place, *bitmap); }); });
+  if (place.thread.run_on([&] { return place.find_bitmap(*located.node, name) != nullptr; }))
+    return Error(ErrorKind::Exists, fmt::format("Bitmap already exists: {}", name));
+  auto bitmap = std::make_shared<DirtyBitmap>(name, located.node->size_bytes(), static_cast<u32>(granularity));
+  bitmap->enabled = !flag_argument(arguments, "disabled", false);
+  bitmap->persistent = flag_argument(arguments, "persistent", false);
+  if (bitmap->persistent)
+    TRY(finish_on(place.thread, [&] { return machine::make_persistent(place, located.node, *bitmap); }));
+  place.thread.run_on([&] { put_bitmap(place, located.node, bitmap); });
+  return Undo([&place, node = located.node, bitmap] {
+    place.thread.run_on([&] { drop_bitmap(place, *bitmap); });
+    if (bitmap->persistent)
+      static_cast<void>(finish_on(place.thread, [&] { return machine::remove_stored_bitmap(place, node, bitmap->name()); }));
   });
+}
+
+/// One that was not closed properly is in the image only, and can but be removed.
+static Result<Undo> remove_inconsistent(QmpContext& c, const Json& arguments, Error error) {
+  if (error.kind() != ErrorKind::NotFound) return error;
+  auto located = find_node(c, text_argument(arguments, "node"));
+  if (!located) return error;
+  BlockStore::Place& place = *located->place;
+  TRY(finish_on(place.thread, [&] { return machine::remove_stored_bitmap(place, located->node, text_argument(arguments, "name")); }));
+  return Undo();
 }
 
 Result<Undo> bitmap_remove(QmpContext& c, const Json& arguments) {
   TRY(check_arguments({"", "node:s name:s", nullptr}, arguments));
-  auto found = TRY(find_idle_bitmap(c, arguments));
+  auto idle = find_idle_bitmap(c, arguments);
+  if (!idle) return remove_inconsistent(c, arguments, std::move(idle).error());
+  Found found = std::move(*idle);
   BlockStore::Place& place = *found.at.place;
+  if (found.bitmap->persistent)
+    TRY(finish_on(place.thread, [&] { return machine::remove_stored_bitmap(place, found.at.node, found.bitmap->name()); }));
   place.thread.run_on([&] { drop_bitmap(place, *found.bitmap); });
   return Undo([found = std::move(found)] {
     found.at.place->thread.run_on([&] { put_bitmap(*found.at.place, found.at.node, found.bitmap); });
@@ -128,6 +152,7 @@ Result<Undo> bitmap_merge(QmpContext& c, const Json& arguments) {
     auto copy = source.at.place->thread.run_on([&] { return copy_of(*source.bitmap); });
     target.at.place->thread.run_on([&] { target.bitmap->merge(*copy); });
   }
+  TRY(update(target));
   return undo;
 }
 

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "control/cmdline/help.h"
 #include "control/cmdline/json_values.h"
 #include "control/cmdline/translate.h"
 #include "control/qmp/command.h"
@@ -58,19 +59,6 @@ Reply object_del(QmpContext& c, const Json& arguments) {
   return done(c.vm.machine().remove_object(arguments["id"].get_ref<const std::string&>()));
 }
 
-std::string_view property_type_name(machine::PropertyType type) {
-  using machine::PropertyType;
-  switch (type) {
-    case PropertyType::Bool: return "bool";
-    case PropertyType::U16: return "uint16";
-    case PropertyType::U32: return "uint32";
-    case PropertyType::U64: return "uint64";
-    case PropertyType::Size: return "size";
-    case PropertyType::OnOffAuto: return "OnOffAuto";
-    default: return "str";
-  }
-}
-
 Reply device_list_properties(QmpContext& c, const Json& arguments) {
   const auto& name = arguments["typename"].get_ref<const std::string&>();
   const auto* spec = machine::find_device_spec(board_device_name(name, c.vm.config().board));
@@ -106,9 +94,50 @@ Reply add_fd(QmpContext& c, const Json& arguments) {
   return Json{{"fdset-id", set}, {"fd", number}};
 }
 
+Reply remove_fd(QmpContext& c, const Json& arguments) {
+  auto fd = number_argument(arguments, "fd");
+  return done(c.vm.remove_from_fd_set(arguments["fdset-id"].get<u64>(), fd ? std::optional<int>(static_cast<int>(*fd)) : std::nullopt));
+}
+
+Reply query_fdsets(QmpContext& c, const Json&) {
+  Json list = Json::array();
+  for (const auto& [set, fd] : c.vm.fd_sets())
+    list.push_back({{"fdset-id", set}, {"fds", Json::array({{{"fd", fd}}})}});
+  return list;
+}
+
+Reply query_chardev_backends(QmpContext&, const Json&) {
+  Json list = Json::array();
+  for (auto name : chardev_backends()) list.push_back({{"name", name}});
+  return list;
+}
+
+bool is_tpm(std::string_view type) { return type.starts_with("tpm-"); }
+
+Reply query_tpm_models(QmpContext&, const Json&) {
+  Json list = Json::array();
+  for (const auto& spec : machine::device_specs())
+    if (is_tpm(spec.type)) list.push_back(spec.type);
+  return list;
+}
+
+Reply query_tpm_types(QmpContext&, const Json&) { return Json::array({"emulator"}); }
+
+Reply query_tpm(QmpContext& c, const Json&) {
+  Json list = Json::array();
+  for (const auto& info : c.vm.machine().devices())
+    if (is_tpm(info.config.type))
+      list.push_back({{"model", info.config.type}, {"id", info.config.id}, {"options", {{"type", "emulator"}, {"data", Json::object()}}}});
+  return list;
+}
+
 constexpr QmpCommand kCommands[] = {
     {"query-chardev", "", query_chardev},
+    {"query-chardev-backends", "", query_chardev_backends},
     {"query-iothreads", "", query_iothreads},
+    {"query-tpm", "", query_tpm},
+    {"query-tpm-models", "", query_tpm_models},
+    {"query-tpm-types", "", query_tpm_types},
     {"ringbuf-read", "device:s size:i format?:s", ringbuf_read, "DeviceNotFound"},
     {"device_add", "*", device_add},
     {"device_del", "id:s", device_del, "DeviceNotFound"},
@@ -120,6 +149,8 @@ constexpr QmpCommand kCommands[] = {
     {"getfd", "fdname:s", getfd},
     {"closefd", "fdname:s", closefd},
     {"add-fd", "fdset-id?:i opaque?:s", add_fd},
+    {"remove-fd", "fdset-id:i fd?:i", remove_fd},
+    {"query-fdsets", "", query_fdsets},
 };
 
 }  // namespace

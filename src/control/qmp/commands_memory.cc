@@ -1,4 +1,4 @@
-// Guest memory to files.
+// Guest memory: what there is of it, and copies of it in files.
 #include <fcntl.h>
 
 #include <algorithm>
@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "control/core_dump.h"
 #include "control/qmp/command.h"
 
 namespace atl::control {
@@ -44,9 +45,73 @@ Result<Json> save(QmpContext& c, const Json& arguments, bool physical) {
 Result<Json> memsave(QmpContext& c, const Json& arguments) { return save(c, arguments, false); }
 Result<Json> pmemsave(QmpContext& c, const Json& arguments) { return save(c, arguments, true); }
 
+/// "file:NAME", or "fd:NAME" of a descriptor that getfd stored.
+Result<Fd> open_dump(QmpContext& c, std::string_view protocol) {
+  if (protocol.starts_with("file:")) return open_file(std::string(protocol.substr(5)), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  if (protocol.starts_with("fd:")) return c.vm.take_fd(std::string(protocol.substr(3)));
+  return Error(ErrorKind::Invalid, "Parameter 'protocol' expects file: or fd:");
+}
+
+Result<DumpRange> dump_range(const Json& arguments) {
+  const auto begin = number_argument(arguments, "begin"), length = number_argument(arguments, "length");
+  if (begin.has_value() != length.has_value())
+    return Error(ErrorKind::Invalid, fmt::format("Parameter '{}' is missing", begin ? "length" : "begin"));
+  if (length && *length == 0) return Error(ErrorKind::Invalid, "Parameter 'length' expects a non-zero length");
+  return DumpRange{.first = begin.value_or(0), .size_bytes = length.value_or(0)};
+}
+
+Status refuse_dump_options(const Json& arguments) {
+  auto on = [&](const char* name) { return arguments.contains(name) && arguments[name] == true; };
+  if (on("paging")) return Error(ErrorKind::Unsupported, "Parameter 'paging' is not supported: addresses are physical");
+  if (on("detach")) return Error(ErrorKind::Unsupported, "Parameter 'detach' is not supported: the command returns when the dump is done");
+  if (text_argument(arguments, "format", "elf") != "elf") return Error(ErrorKind::Unsupported, "Parameter 'format' supports 'elf' only");
+  return {};
+}
+
+Status dump_stopped(machine::Machine& machine, const Fd& file, DumpRange range) {
+  std::vector<cpu::VcpuState> states;
+  for (const auto& cpu : machine.cpus()) states.push_back(TRY(machine.cpu_state(cpu.index)));
+  return write_core_dump(file, *machine.guest_memory(), states, range);
+}
+
+Result<Json> dump_guest_memory(QmpContext& c, const Json& arguments) {
+  TRY(refuse_dump_options(arguments));
+  const DumpRange range = TRY(dump_range(arguments));
+  const Fd file = TRY(open_dump(c, arguments["protocol"].get_ref<const std::string&>()));
+  machine::Machine& machine = c.vm.machine();
+  const bool running = machine.state() == machine::RunState::Running;
+  if (running) TRY(machine.pause());
+  Status dumped = dump_stopped(machine, file, range);
+  if (running) TRY(machine.resume());
+  TRY(std::move(dumped));
+  c.vm.report({.kind = machine::Event::Kind::DumpCompleted, .value = static_cast<i64>(c.vm.config().ram_bytes)});
+  return Json::object();
+}
+
+Result<Json> query_dump_capability(QmpContext&, const Json&) { return Json{{"formats", Json::array({"elf"})}}; }
+
+Result<Json> query_memory_size(QmpContext& c, const Json&) {
+  return Json{{"base-memory", c.vm.config().ram_bytes}, {"plugged-memory", 0}};
+}
+
+/// Memory in slots; boards here have none.
+Result<Json> query_memory_devices(QmpContext&, const Json&) { return Json::array(); }
+
+Result<Json> query_memdev(QmpContext& c, const Json&) {
+  const memory::RamOptions& ram = c.vm.config().ram;
+  return Json::array({{{"id", "pc.ram"}, {"size", c.vm.config().ram_bytes}, {"merge", ram.merge}, {"dump", ram.dump},
+                       {"prealloc", ram.prealloc}, {"share", ram.shared}, {"reserve", true}, {"host-nodes", Json::array()},
+                       {"policy", "default"}}});
+}
+
 constexpr QmpCommand kCommands[] = {
     {"memsave", "val:i size:i filename:s cpu-index?:i", memsave},
     {"pmemsave", "val:i size:i filename:s", pmemsave},
+    {"dump-guest-memory", "paging:b protocol:s detach?:b begin?:i length?:i format?:s", dump_guest_memory},
+    {"query-dump-guest-memory-capability", "", query_dump_capability},
+    {"query-memory-size-summary", "", query_memory_size},
+    {"query-memory-devices", "", query_memory_devices},
+    {"query-memdev", "", query_memdev},
 };
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "control/qmp/block_support.h"
+#include "machine/persistent_bitmaps.h"
 
 namespace atl::control {
 
@@ -18,6 +19,7 @@ Task<Status> put_overlay(BlockStore::Place& place, NodePtr active, NodePtr overl
   if (status && block::backing_of(*overlay) != active) status = overlay->replace_child("backing", active);
   if (status) status = place.graph.replace(*active, overlay);
   // A backing file is written by nobody: others may open it, too. Where the format cannot change, it just stays as it is.
+  if (status) status = co_await machine::store_bitmaps(place, active);
   if (status) static_cast<void>(co_await active->set_readonly(true));
   place.graph.resume();
   co_return status;

@@ -2,11 +2,12 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "base/machine_types.h"
 #include "control/cmdline/handlers.h"
-#include "control/cmdline/help.h"
 #include "control/hmp/execute.h"
 #include "control/qmp/command.h"
 #include "control/version.h"
+#include "cpu/cpu_features.h"
 #include "cpu/cpuid.h"
 
 namespace atl::control {
@@ -29,12 +30,6 @@ Reply query_status(QmpContext& c, const Json&) {
 
 Reply query_version(QmpContext&, const Json&) {
   return Json{{"qemu", {{"major", kQemuMajor}, {"minor", kQemuMinor}, {"micro", kQemuMicro}}}, {"package", kPackage}};
-}
-
-Reply query_commands(QmpContext&, const Json&) {
-  Json list = Json::array();
-  for (auto name : qmp_command_names()) list.push_back({{"name", name}});
-  return list;
 }
 
 Reply query_cpus_fast(QmpContext& c, const Json&) {
@@ -73,7 +68,7 @@ Reply query_target(QmpContext&, const Json&) { return Json{{"arch", "x86_64"}}; 
 
 Reply query_machines(QmpContext&, const Json&) {
   Json list = Json::array();
-  for (const auto& board : board_names()) {
+  for (const MachineType& board : machine_types()) {
     Json entry = {{"name", board.name}, {"cpu-max", 255}, {"hotpluggable-cpus", false}, {"numa-mem-supported", false},
                   {"deprecated", false}, {"default-cpu-type", "max-x86_64-cpu"}};
     if (!board.alias.empty()) entry["alias"] = board.alias;
@@ -89,6 +84,28 @@ Reply query_cpu_definitions(QmpContext&, const Json&) {
     list.push_back({{"name", name}, {"typename", name + "-x86_64-cpu"}, {"static", false}, {"deprecated", false},
                     {"migration-safe", name != "host" && name != "max"}});
   return list;
+}
+
+/// Waking up from a sleep of the guest: the boards have none.
+Reply query_current_machine(QmpContext&, const Json&) { return Json{{"wakeup-suspend-support", false}}; }
+
+/// What a model is made of on this accelerator: every feature, on or off.
+Reply query_cpu_model_expansion(QmpContext& c, const Json& arguments) {
+  const auto& type = arguments["type"].get_ref<const std::string&>();
+  if (type != "static" && type != "full") return Error(ErrorKind::Invalid, fmt::format("Parameter 'type' does not accept value '{}'", type));
+  const Json& model = arguments["model"];
+  if (!model.contains("name") || !model["name"].is_string()) return Error(ErrorKind::Invalid, "Parameter 'model.name' is missing");
+  cpu::CpuRequest request{.model = model["name"].get<std::string>()};
+  const Json properties_given = model.value("props", Json::object());
+  for (const auto& [name, value] : properties_given.items()) {
+    if (!value.is_boolean()) return Error(ErrorKind::Invalid, fmt::format("Invalid parameter type for '{}', expected: boolean", name));
+    request.features.emplace_back(name, value.get<bool>());
+  }
+  const auto tables = TRY(cpu::build_cpuid(request, c.vm.machine().cpuid_limits(), {}));
+  const cpu::FeatureSet features(tables.front());
+  Json properties = Json::object();
+  for (const auto& feature : cpu::all_features()) properties[feature.name] = features.has(feature);
+  return Json{{"model", {{"name", type == "static" ? "base" : request.model}, {"props", std::move(properties)}}}};
 }
 
 Reply query_balloon(QmpContext& c, const Json&) {
@@ -137,7 +154,6 @@ Reply human_monitor_command(QmpContext& c, const Json& arguments) {
 constexpr QmpCommand kCommands[] = {
     {"query-status", "", query_status},
     {"query-version", "", query_version},
-    {"query-commands", "", query_commands},
     {"query-cpus-fast", "", query_cpus_fast},
     {"query-hotpluggable-cpus", "", query_hotpluggable_cpus},
     {"query-name", "", query_name},
@@ -146,6 +162,8 @@ constexpr QmpCommand kCommands[] = {
     {"query-target", "", query_target},
     {"query-machines", "", query_machines},
     {"query-cpu-definitions", "", query_cpu_definitions},
+    {"query-current-machine", "", query_current_machine},
+    {"query-cpu-model-expansion", "type:s model:o", query_cpu_model_expansion},
     {"query-balloon", "", query_balloon, "DeviceNotActive"},
     {"balloon", "value:i", balloon, "DeviceNotActive"},
     {"stop", "", stop},

@@ -11,6 +11,11 @@ namespace {
 using Json = nlohmann::json;
 using machine::Event;
 
+// By ViewerChange's and JobEvent's kinds.
+constexpr const char* kViewerEvents[] = {"VNC_CONNECTED", "VNC_INITIALIZED", "VNC_DISCONNECTED"};
+constexpr const char* kJobEvents[] = {"JOB_STATUS_CHANGE", "BLOCK_JOB_READY", "BLOCK_JOB_PENDING", "BLOCK_JOB_COMPLETED",
+                                      "BLOCK_JOB_CANCELLED"};
+
 Json device_data(const Event& event) {
   Json data = {{"path", event.path.empty() ? "/machine/peripheral/" + event.device : event.path}};
   if (!event.device.empty()) data["device"] = event.device;
@@ -26,6 +31,10 @@ Json ending_data(const Event& event) { return {{"guest", event.guest}, {"reason"
 Json action_data(const Event& event) { return {{"action", event.action}}; }
 Json no_data(const Event&) { return Json(); }
 Json balloon_data(const Event& event) { return {{"actual", event.value}}; }
+Json dump_data(const Event& event) {
+  return {{"result", {{"status", "completed"}, {"completed", event.value}, {"total", event.value}}}};
+}
+
 Json rtc_data(const Event& event) { return {{"offset", event.value}}; }
 Json filter_data(const Event& event) { return {{"name", event.device}, {"path", event.path}}; }
 
@@ -40,8 +49,7 @@ Json endpoint_data(const display::vnc::Endpoint& at) {
 }
 
 void put_viewer_event(const display::vnc::ViewerChange& change, Json& message) {
-  constexpr const char* kNames[] = {"VNC_CONNECTED", "VNC_INITIALIZED", "VNC_DISCONNECTED"};
-  message["event"] = kNames[change.kind];
+  message["event"] = kViewerEvents[change.kind];
   message["data"] = {{"server", endpoint_data(change.server)}, {"client", endpoint_data(change.viewer)}};
   if (!change.auth.empty()) message["data"]["server"]["auth"] = change.auth;
 }
@@ -58,11 +66,8 @@ Json block_job_data(const block::JobEvent& event) {
 }
 
 void put_job_event(const block::JobEvent& event, Json& message) {
-  using block::JobEvent;
-  constexpr const char* kNames[] = {"JOB_STATUS_CHANGE", "BLOCK_JOB_READY", "BLOCK_JOB_PENDING", "BLOCK_JOB_COMPLETED",
-                                    "BLOCK_JOB_CANCELLED"};
-  message["event"] = kNames[event.kind];
-  message["data"] = event.kind == JobEvent::StatusChange ? job_status_data(event.job) : block_job_data(event);
+  message["event"] = kJobEvents[event.kind];
+  message["data"] = event.kind == block::JobEvent::StatusChange ? job_status_data(event.job) : block_job_data(event);
 }
 
 struct Form {
@@ -86,10 +91,18 @@ constexpr Form kForms[] = {
     {Event::Kind::GuestPanicked, "GUEST_PANICKED", action_data},
     {Event::Kind::GuestCrashLoaded, "GUEST_CRASHLOADED", action_data},
     {Event::Kind::Watchdog, "WATCHDOG", action_data},
+    {Event::Kind::DumpCompleted, "DUMP_COMPLETED", dump_data},
     {Event::Kind::DeviceUnplugError, "DEVICE_UNPLUG_GUEST_ERROR", device_data},
 };
 
 }  // namespace
+
+std::vector<std::string_view> event_names() {
+  std::vector<std::string_view> names(std::begin(kJobEvents), std::end(kJobEvents));
+  names.insert(names.end(), std::begin(kViewerEvents), std::end(kViewerEvents));
+  for (const auto& form : kForms) names.push_back(form.name);
+  return names;
+}
 
 Json event_json(const Event& event, u64 realtime_ns) {
   Json message = {{"timestamp", {{"seconds", realtime_ns / 1'000'000'000}, {"microseconds", realtime_ns / 1000 % 1'000'000}}}};

@@ -1,5 +1,6 @@
 #include "control/qmp/monitor.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <nlohmann/json.hpp>
 
@@ -189,6 +190,55 @@ TEST_F(QmpTest, EveryListedCommandExists) {
   for (const auto& command : ask(R"({"execute": "query-commands"})")["return"]) {
     std::string name = command["name"];
     EXPECT_THAT(error_of(R"({"execute": ")" + name + R"(", "arguments": {"zz": 1}})"), testing::Not(HasSubstr("has not been found")));
+  }
+}
+
+TEST_F(QmpTest, ObjectsAreListedReadAndWrittenByPath) {
+  machine.balloon = kMiB;
+  machine.present = {{{.type = "virtio-balloon-pci", .id = "bal"}, "/machine/peripheral/bal"}};
+  connect();
+  EXPECT_EQ(ask(R"({"execute": "qom-list", "arguments": {"path": "/machine/peripheral"}})")["return"],
+            Json::parse(R"([{"name": "type", "type": "string"}, {"name": "bal", "type": "child<virtio-balloon-pci>"}])"));
+  EXPECT_EQ(ask(R"({"execute": "qom-get", "arguments": {"path": "bal", "property": "type"}})")["return"], "virtio-balloon-pci");
+  EXPECT_EQ(error_of(R"({"execute": "qom-get", "arguments": {"path": "bal", "property": "x"}})"),
+            "GenericError: Property 'virtio-balloon-pci.x' not found");
+  EXPECT_EQ(error_of(R"({"execute": "qom-get", "arguments": {"path": "/nope", "property": "x"}})"),
+            "DeviceNotFound: Device '/nope' not found");
+  ask(R"({"execute": "qom-set", "arguments": {"path": "bal", "property": "guest-stats-polling-interval", "value": 5}})");
+  EXPECT_THAT(machine.log, testing::Contains("statistics 5"));
+  EXPECT_EQ(error_of(R"({"execute": "qom-set", "arguments": {"path": "bal", "property": "realized", "value": false}})"),
+            "GenericError: Property 'virtio-balloon-pci.realized' is not writable");
+}
+
+TEST_F(QmpTest, TypesAreFoundByWhatTheyImplement) {
+  connect();
+  auto names = [&](std::string_view type) {
+    std::vector<std::string> list;
+    const Json reply = ask(fmt::format(R"({{"execute": "qom-list-types", "arguments": {{"implements": "{}"}}}})", type));
+    for (const Json& entry : reply["return"]) list.push_back(entry["name"]);
+    return list;
+  };
+  EXPECT_THAT(names("machine"), testing::Contains("pc-i440fx-7.2-machine"));
+  EXPECT_THAT(names("device"), testing::AllOf(testing::Contains("virtio-blk-pci"), testing::Contains("max-x86_64-cpu")));
+  EXPECT_THAT(names("iothread"), ElementsAre("iothread"));
+  EXPECT_THAT(names("nothing"), testing::IsEmpty());
+}
+
+TEST_F(QmpTest, SchemaTellsEachCommandsArguments) {
+  connect();
+  const Json schema = ask(R"({"execute": "query-qmp-schema"})")["return"];
+  auto named = [&](std::string_view name) {
+    for (const Json& entry : schema)
+      if (entry["name"] == name) return entry;
+    return Json();
+  };
+  const Json command = named("device_del");
+  EXPECT_EQ(command["meta-type"], "command");
+  EXPECT_EQ(named(command["arg-type"].get<std::string>())["members"], Json::parse(R"([{"name": "id", "type": "str"}])"));
+  EXPECT_EQ(named("DEVICE_DELETED")["meta-type"], "event");
+  for (const Json& entry : schema) {
+    const std::string type = entry.value("arg-type", "any");
+    EXPECT_FALSE(named(type).is_null()) << entry;
   }
 }
 

@@ -161,16 +161,27 @@ void VirtioNet::transmit() {
   if (backend_) backend_->flush();
 }
 
+/// Legacy drivers know the count of buffers only if they can use several (5.1.6.1).
+u32 VirtioNet::header_bytes() const {
+  return chosen_features() & (virtio::kFeatureVersion1 | kFeatureMergeable) ? net::kVnetHeaderBytes : kHeaderBuffers;
+}
+
 /// A frame behind its header (5.1.6.2). What the back end cannot take is lost, as on a wire.
 void VirtioNet::send_chain(const Chain& chain) {
   bool link_up = status_.load(std::memory_order_relaxed) & kLinkUp;
-  if (!backend_ || !link_up || chain.readable_bytes() <= net::kVnetHeaderBytes) return;
-  if (backend_header_) {
+  const u32 skip = header_bytes();
+  if (!backend_ || !link_up || chain.readable_bytes() <= skip) return;
+  if (backend_header_ && skip == net::kVnetHeaderBytes) {
     backend_->send(chain.readable());
     return;
   }
+  std::array<u8, net::kVnetHeaderBytes> header{};
   transmit_iovecs_.clear();
-  append_from(transmit_iovecs_, chain.readable(), net::kVnetHeaderBytes);
+  if (backend_header_) {  // the driver's is shorter
+    chain.read(0, std::span(header).first(skip));
+    transmit_iovecs_.push_back({header.data(), header.size()});
+  }
+  append_from(transmit_iovecs_, chain.readable(), skip);
   backend_->send(transmit_iovecs_);
 }
 
@@ -207,7 +218,7 @@ bool VirtioNet::wanted(std::span<const iovec> frame) const {
 }
 
 bool VirtioNet::deliver(std::span<const iovec> frame) {
-  u64 bytes = total_bytes(frame) + (backend_header_ ? 0 : net::kVnetHeaderBytes);
+  u64 bytes = total_bytes(frame) - (backend_header_ ? net::kVnetHeaderBytes : 0) + header_bytes();
   if (!gather_buffers(bytes)) return false;
   if (!receive_chains_.empty()) fill_buffers(frame, bytes);
   receive_chains_.clear();
@@ -238,19 +249,28 @@ bool VirtioNet::gather_buffers(u64 bytes) {
   return true;
 }
 
+/// The frame behind the driver's form of the header; what the back end sent before it is used as far as it goes.
+void VirtioNet::copy_frame(std::span<const iovec> frame) {
+  const u32 own = header_bytes();
+  if (backend_header_ && own == net::kVnetHeaderBytes) return copy_iovecs(receive_iovecs_, 0, frame);
+  std::array<u8, net::kVnetHeaderBytes> header{};
+  iovec bytes{header.data(), header.size()};
+  if (backend_header_) copy_iovecs({&bytes, 1}, 0, frame);
+  bytes.iov_len = own;
+  copy_iovecs(receive_iovecs_, 0, {&bytes, 1});
+  body_iovecs_.clear();
+  append_from(body_iovecs_, frame, backend_header_ ? net::kVnetHeaderBytes : 0);
+  copy_iovecs(receive_iovecs_, own, body_iovecs_);
+}
+
 void VirtioNet::fill_buffers(std::span<const iovec> frame, u64 bytes) {
   receive_iovecs_.clear();
   for (const Chain& chain : receive_chains_)
     receive_iovecs_.insert(receive_iovecs_.end(), chain.writable().begin(), chain.writable().end());
-  if (!backend_header_) {
-    static constexpr u8 kNoHeader[net::kVnetHeaderBytes] = {};
-    iovec header{const_cast<u8*>(kNoHeader), sizeof kNoHeader};
-    copy_iovecs(receive_iovecs_, 0, {&header, 1});
-  }
-  copy_iovecs(receive_iovecs_, backend_header_ ? 0 : net::kVnetHeaderBytes, frame);
+  copy_frame(frame);
   std::array<u8, 2> count{};
   store_le<u16>(count.data(), static_cast<u16>(receive_chains_.size()));
-  receive_chains_.front().write(kHeaderBuffers, count);
+  if (header_bytes() > kHeaderBuffers) receive_chains_.front().write(kHeaderBuffers, count);
   for (Chain& chain : receive_chains_) {
     u64 part = std::min(bytes, chain.writable_bytes());
     chain.add_written(part);

@@ -76,6 +76,8 @@ class VirtioNet final : public VirtioDevice, private net::FrameSink {
   /// Puts a frame into receive buffers: false if there are too few now.
   bool deliver(std::span<const iovec> frame);
   bool gather_buffers(u64 bytes);
+  u32 header_bytes() const;
+  void copy_frame(std::span<const iovec> frame);
   void fill_buffers(std::span<const iovec> frame, u64 bytes);
   void apply_offloads();
   void change_status(u16 set, u16 clear);
@@ -90,7 +92,7 @@ class VirtioNet final : public VirtioDevice, private net::FrameSink {
   std::atomic<u16> status_;
   bool receive_blocked_ = false;    // the back end waits for resume_receive()
   std::vector<Chain> receive_chains_;
-  std::vector<iovec> receive_iovecs_, transmit_iovecs_;  // two: a frame sent may bring an answer at once
+  std::vector<iovec> receive_iovecs_, body_iovecs_, transmit_iovecs_;  // apart: a frame sent may bring an answer at once
   u64 oversized_ = 0;
 };
 

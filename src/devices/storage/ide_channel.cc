@@ -219,7 +219,7 @@ void IdeChannel::BusMaster::write_byte(u64 offset, u8 value) {
     const u8 kept = owner_.master_status_ & static_cast<u8>(~(value & (kMasterError | kMasterInterrupt)) & ~kDmaCapable);
     owner_.master_status_ = static_cast<u8>(kept | (value & kDmaCapable));
   }
-  if (offset < 4) return;
+  if (offset < 4 || offset >= kMasterPorts) return;  // a wide access may begin inside and end behind
   const unsigned shift = 8 * static_cast<unsigned>(offset - 4);
   owner_.master_table_ = ((owner_.master_table_ & ~(0xffu << shift)) | u32{value} << shift) & ~3u;
 }

@@ -111,6 +111,12 @@ struct IdeTest : testing::Test {
   }
 };
 
+TEST_F(IdeTest, WideWritesEndWithTheBusMastersRegisters) {
+  ide->bus_master().bus_write(4, 0x12345678, 4);
+  ide->bus_master().bus_write(6, 0xabcd5634, 4);
+  EXPECT_EQ(ide->bus_master().bus_read(4, 4), 0x56345678u);
+}
+
 TEST_F(IdeTest, SignaturesTellDiskFromDrive) {
   out(6, 0);
   EXPECT_EQ(in(4) | in(5) << 8, 0);

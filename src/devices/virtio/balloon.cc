@@ -5,6 +5,7 @@
 
 #include <fmt/core.h>
 
+#include "base/clock.h"
 #include "base/endian.h"
 #include "base/math.h"
 
@@ -125,10 +126,10 @@ void VirtioBalloon::report(const Chain& chain) {
 
 /// The driver's answer stays with us until we want the next one (5.5.6.3).
 void VirtioBalloon::keep_statistics(Chain chain) {
-  std::vector<Statistic> fresh;
+  Statistics fresh{.update_s = static_cast<i64>(realtime_ns() / 1'000'000'000)};
   std::array<u8, kStatisticBytes> entry;
   for (size_t i = 0; i < kMaxStatistics && chain.read(i * kStatisticBytes, entry) == kStatisticBytes; ++i)
-    fresh.push_back({load_le<u16>(&entry[0]), load_le<u64>(&entry[2])});
+    fresh.list.push_back({load_le<u16>(&entry[0]), load_le<u64>(&entry[2])});
   {
     Lock lock(statistics_mutex_);
     statistics_ = std::move(fresh);
@@ -150,7 +151,7 @@ void VirtioBalloon::set_statistics_interval(u64 ns) {
   });
 }
 
-std::vector<VirtioBalloon::Statistic> VirtioBalloon::statistics() {
+VirtioBalloon::Statistics VirtioBalloon::statistics() {
   Lock lock(statistics_mutex_);
   return statistics_;
 }

@@ -36,7 +36,11 @@ class VirtioBalloon final : public VirtioDevice {
   u64 actual_bytes();
   /// Asks for fresh statistics every `ns`; 0: never.
   void set_statistics_interval(u64 ns);
-  std::vector<Statistic> statistics();
+  struct Statistics {
+    i64 update_s = 0;  // when they came, since the epoch; 0: never
+    std::vector<Statistic> list;
+  };
+  Statistics statistics();
 
  private:
   void serve(u16 index) override;
@@ -55,7 +59,7 @@ class VirtioBalloon final : public VirtioDevice {
   Loop::Timer statistics_timer_;
   u64 statistics_interval_ns_ = 0;  // loop
   Mutex statistics_mutex_;
-  std::vector<Statistic> statistics_ GUARDED_BY(statistics_mutex_);
+  Statistics statistics_ GUARDED_BY(statistics_mutex_);
 };
 
 }  // namespace atl::devices

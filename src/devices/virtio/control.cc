@@ -1,6 +1,9 @@
 #include "devices/virtio/control.h"
 
+#include <chrono>
 #include <utility>
+
+#include "base/math.h"
 
 namespace atl::devices {
 
@@ -13,6 +16,9 @@ constexpr u8 kStatusResetting = 0x10;
 constexpr u8 kDriverBits =
     kStatusAcknowledge | kStatusDriver | kStatusDriverOk | kStatusFeaturesOk | kStatusFailed;
 
+/// A legacy driver takes its memory back when the write returns; but a disk that never answers must not hold a vCPU for ever.
+constexpr std::chrono::seconds kLegacyResetLimit{10};
+
 }  // namespace
 
 VirtioControl::VirtioControl(VirtioDevice& device) : device_(device), queues_(device.queue_count()) {
@@ -22,6 +28,7 @@ VirtioControl::VirtioControl(VirtioDevice& device) : device_(device), queues_(de
 
 void VirtioControl::forget() {
   status_ = 0;
+  up_ = false;
   driver_features_ = 0;
   for (u16 i = 0; i < queues_.size(); ++i) queues_[i] = {.size = device_.queue(i).max_size()};
 }
@@ -44,7 +51,7 @@ bool VirtioControl::write_status(u8 value) {
     if ((value & ~before & kStatusFeaturesOk) && !device_.accepts(driver_features_)) value &= ~kStatusFeaturesOk;
     if (!(value & kStatusFeaturesOk)) value &= ~kStatusDriverOk;
     status_ = static_cast<u8>(value | (before & (kStatusNeedsReset | kStatusDriverOk)));
-    if (value & ~before & kStatusDriverOk) up = collect();
+    if ((value & kStatusDriverOk) && !std::exchange(up_, true)) up = collect();
   }
   if (up) device_.activate(std::move(*up));
   return false;
@@ -54,7 +61,7 @@ bool VirtioControl::write_status(u8 value) {
 void VirtioControl::start_reset() {
   {
     Lock lock(mutex_);
-    bool was_up = status_ & kStatusDriverOk;
+    const bool was_up = up_;
     forget();
     if (!was_up) return;
     ++resets_pending_;
@@ -64,12 +71,12 @@ void VirtioControl::start_reset() {
 
 void VirtioControl::reset_done() {
   Lock lock(mutex_);
-  if (resets_pending_) --resets_pending_;
+  if (resets_pending_ && --resets_pending_ == 0) no_reset_pending_.notify_all();
 }
 
 bool VirtioControl::set_needs_reset() {
   Lock lock(mutex_);
-  if (!(status_ & kStatusDriverOk) || (status_ & kStatusNeedsReset)) return false;
+  if (!up_ || (status_ & kStatusNeedsReset)) return false;
   status_ |= kStatusNeedsReset;
   return true;
 }
@@ -100,7 +107,7 @@ u16 VirtioControl::max_queue_size(u32 index) const {
 }
 
 QueueLayout* VirtioControl::changeable(u32 index) {
-  bool fixed = index >= queues_.size() || (status_ & kStatusDriverOk) || queues_[index].enabled;
+  bool fixed = index >= queues_.size() || up_ || queues_[index].enabled;
   return fixed ? nullptr : &queues_[index];
 }
 
@@ -123,15 +130,65 @@ void VirtioControl::set_queue_address(u32 index, Part part, unsigned word, u32 v
 
 void VirtioControl::set_queue_enabled(u32 index, bool enabled) {
   Lock lock(mutex_);
-  if (index < queues_.size() && !(status_ & kStatusDriverOk)) queues_[index].enabled = enabled;
+  if (index < queues_.size() && !up_) queues_[index].enabled = enabled;
 }
 
 VirtioDevice::Activation VirtioControl::collect() const { return {.features = driver_features_, .queues = queues_}; }
 
 std::optional<VirtioDevice::Activation> VirtioControl::activation() {
   Lock lock(mutex_);
-  if (!(status_ & kStatusDriverOk)) return std::nullopt;
+  if (!up_) return std::nullopt;
   return collect();
+}
+
+// Legacy drivers.
+
+u32 VirtioControl::legacy_page(u32 index) {
+  Lock lock(mutex_);
+  return index < queues_.size() && queues_[index].enabled ? static_cast<u32>(queues_[index].descriptors >> 12) : 0;
+}
+
+/// The three parts follow each other, the used ring on a page of its own (2.7.2).
+void VirtioControl::set_legacy_page(u32 index, u32 page) {
+  Lock lock(mutex_);
+  if (index >= queues_.size() || up_) return;
+  QueueLayout& queue = queues_[index];
+  queue.size = max_queue_size(index);
+  queue.enabled = page != 0;
+  queue.descriptors = u64{page} << 12;
+  queue.driver = queue.descriptors + 16 * u64{queue.size};
+  queue.device = align_up(queue.driver + 6 + 2 * u64{queue.size}, kPageSize);
+}
+
+void VirtioControl::set_legacy_features(u32 value) {
+  Lock lock(mutex_);
+  if (!up_) driver_features_ = value & device_.features();
+}
+
+bool VirtioControl::write_legacy_status(u8 value) {
+  if (value == 0) {
+    start_reset();
+    Lock lock(mutex_);
+    no_reset_pending_.wait_for(lock, kLegacyResetLimit, [this]() REQUIRES(mutex_) { return resets_pending_ == 0; });
+    return true;
+  }
+  {
+    Lock lock(mutex_);
+    status_ = static_cast<u8>((value & kDriverBits & ~kStatusFeaturesOk) | (status_ & kStatusNeedsReset));
+  }
+  bring_up_legacy(value & kStatusDriverOk);
+  return false;
+}
+
+void VirtioControl::legacy_kicked() { bring_up_legacy(true); }
+
+void VirtioControl::bring_up_legacy(bool wanted) {
+  std::optional<VirtioDevice::Activation> up;
+  {
+    Lock lock(mutex_);
+    if (wanted && !std::exchange(up_, true)) up = collect();
+  }
+  if (up) device_.activate(std::move(*up));
 }
 
 void VirtioControl::reset() {
@@ -143,6 +200,7 @@ void VirtioControl::visit(Archive& archive) {
   Lock lock(mutex_);
   archive.field(1, "status", status_);
   archive.field(2, "driver_features", driver_features_);
+  archive.field(3, "up", up_);
   u32 number = 16;
   for (QueueLayout& queue : queues_) {
     archive.part(number++, "queue", [&queue](Archive& part) {

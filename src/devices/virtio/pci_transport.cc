@@ -17,7 +17,7 @@ constexpr u16 kVendor = 0x1af4;
 constexpr u16 kDeviceBase = 0x1040;
 constexpr u16 kSubsystem = 0x1100;
 
-constexpr unsigned kMsixBar = 1, kRegisterBar = 4;
+constexpr unsigned kLegacyBar = 0, kMsixBar = 1, kRegisterBar = 4;
 // BAR 4.
 constexpr u32 kRegisterBytes = 0x4000;
 constexpr u32 kCommonAt = 0, kIsrAt = 0x1000, kConfigAt = 0x2000, kNotifyAt = 0x3000;
@@ -82,9 +82,15 @@ u32 class_of(u16 device_id) {
   }
 }
 
-PciIdentity identity_of(const VirtioDevice& device, std::optional<u32> class_code) {
-  return {.vendor = kVendor, .device = static_cast<u16>(kDeviceBase + device.device_id()), .revision = 1,
-          .class_code = class_code.value_or(class_of(device.device_id())), .subsystem_vendor = kVendor, .subsystem = kSubsystem};
+/// A transitional device has its old id, revision 0, and its kind as the subsystem (4.1.2.1).
+PciIdentity identity_of(const VirtioDevice& device, const VirtioPciOptions& options) {
+  const u16 kind = device.device_id();
+  const u32 class_code = options.class_code.value_or(class_of(kind));
+  if (options.legacy)
+    return {.vendor = kVendor, .device = transitional_pci_id(kind).value_or(0), .revision = 0, .class_code = class_code,
+            .subsystem_vendor = kVendor, .subsystem = kind};
+  return {.vendor = kVendor, .device = static_cast<u16>(kDeviceBase + kind), .revision = 1, .class_code = class_code,
+          .subsystem_vendor = kVendor, .subsystem = kSubsystem};
 }
 
 }  // namespace
@@ -93,7 +99,7 @@ VirtioPci::VirtioPci(std::unique_ptr<VirtioDevice> device, VirtioPciOptions opti
     : device_(std::move(device)),
       options_(std::move(options)),
       control_(*device_),
-      function_(options_.type, identity_of(*device_, options_.class_code)),
+      function_(options_.type, identity_of(*device_, options_)),
       queue_vectors_(device_->queue_count()) {
   reset_registers();
 }
@@ -114,8 +120,13 @@ Status VirtioPci::build(cpu::Vm& vm) {
   for (u16 i = 0; i < queues; ++i)
     if (!device_->queue(i).kick_fd()) return Error(ErrorKind::NoSpace, fmt::format("{}: no eventfd left", type()));
   unsigned vectors = options_.vectors.value_or(queues + 1u);
+  if (options_.legacy && !transitional_pci_id(device_->device_id()))
+    return Error(ErrorKind::Invalid, fmt::format("{}: device is modern-only, use disable-legacy=on", type()));
   if (vectors) TRY(function_.add_msix(vm, vectors, kMsixBar));
   function_.set_interrupt_pin(1);
+  if (options_.legacy)
+    function_.set_bar(kLegacyBar, {.kind = PciBar::Kind::Io, .size = LegacyRegisters::bar_bytes(*device_, vectors != 0), .device = &legacy_registers_});
+  if (!options_.modern) return {};
   function_.set_bar(kRegisterBar, register_bar());
   add_capabilities();
   return {};
@@ -176,7 +187,7 @@ void VirtioPci::Registers::bus_write(u64 offset, u64 value, unsigned width) {
       owner_.device_->config_write(at, std::span(bytes).first(width));
       break;
     }
-    case kNotifyAt: owner_.kick(at); break;
+    case kNotifyAt: owner_.kick(at / kNotifyMultiplier); break;
     default: break;
   }
 }
@@ -184,6 +195,11 @@ void VirtioPci::Registers::bus_write(u64 offset, u64 value, unsigned width) {
 u16 VirtioPci::selected_queue() {
   Lock lock(mutex_);
   return queue_select_;
+}
+
+void VirtioPci::select_queue(u16 queue) {
+  Lock lock(mutex_);
+  queue_select_ = queue;
 }
 
 u64 VirtioPci::common_read(u32 offset) {
@@ -293,8 +309,7 @@ void VirtioPci::raise_isr(u8 bits) {
   function_.set_intx(true);
 }
 
-void VirtioPci::kick(u64 offset) {
-  u64 queue = offset / kNotifyMultiplier;
+void VirtioPci::kick(u64 queue) {
   if (queue < device_->queue_count()) signal_eventfd(device_->queue(static_cast<u16>(queue)).kick_fd());
 }
 

@@ -1,6 +1,6 @@
 // Virtio over PCI. VIRTIO 1.2 section 4.1. Supported: the modern interface in BAR 4 (common, ISR, device, notify and
-// pci-cfg capabilities), MSI-X in BAR 1, INTx, one eventfd a queue. Missing: the legacy interface, shared memory
-// regions, ring reset, notification data.
+// pci-cfg capabilities), the legacy interface in BAR 0 (I/O; 4.1.4.8) beside it or alone, MSI-X in BAR 1, INTx, one eventfd a
+// queue. Missing: shared memory regions, ring reset, notification data.
 //
 // Threads: registers on vCPU threads, under VirtioControl's mutex or this one's; interrupts from the device's loop.
 #pragma once
@@ -17,9 +17,14 @@
 
 namespace atl::devices {
 
+/// The id under which drivers from before VIRTIO 1.0 look for a kind of device (4.1.2.1); none: they do not know it.
+std::optional<u16> transitional_pci_id(u16 device_id);
+
 struct VirtioPciOptions {
   std::string type;               // "virtio-blk-pci"
   std::optional<u32> class_code;  // in place of that of the device's kind
+  bool legacy = false;            // a transitional device, which old drivers know too
+  bool modern = true;             // false: the legacy interface alone
   std::optional<unsigned> vectors; // MSI-X vectors; by default one a queue and one more; 0: INTx only
 };
 
@@ -51,6 +56,24 @@ class VirtioPci final : public PciDevice, private VirtioInterrupts {
     VirtioPci& owner_;
   };
 
+  /// BAR 0, in pci_legacy.cc.
+  class LegacyRegisters final : public memory::BusDevice {
+   public:
+    explicit LegacyRegisters(VirtioPci& owner) : owner_(owner) {}
+    u64 bus_read(u64 offset, unsigned width) override;
+    void bus_write(u64 offset, u64 value, unsigned width) override;
+    /// The BAR's size: the header and the device's configuration.
+    static u64 bar_bytes(const VirtioDevice& device, bool msix);
+
+   private:
+    /// The device's configuration begins behind the vectors, if MSI-X is on.
+    u32 config_at() const;
+    u64 header_read(u32 offset);
+    void header_write(u32 offset, u32 value);
+
+    VirtioPci& owner_;
+  };
+
   VirtioPci(std::unique_ptr<VirtioDevice> device, VirtioPciOptions options);
   Status build(cpu::Vm& vm);
   void add_capabilities();
@@ -62,9 +85,10 @@ class VirtioPci final : public PciDevice, private VirtioInterrupts {
   void select_write(u32 offset, u32 value);
   u16 checked_vector(u32 value);
   u16 selected_queue();
+  void select_queue(u16 queue);
   u8 take_isr();
   void raise_isr(u8 bits);
-  void kick(u64 offset);
+  void kick(u64 queue);
   /// The pci-cfg capability: a window into BAR 4 through configuration space.
   void window_access(bool write);
   void reset_registers();
@@ -77,6 +101,7 @@ class VirtioPci final : public PciDevice, private VirtioInterrupts {
   const VirtioPciOptions options_;
   VirtioControl control_;
   Registers registers_{*this};
+  LegacyRegisters legacy_registers_{*this};
   PciFunction function_;
   u8 cfg_capability_ = 0;
 

@@ -137,8 +137,8 @@ TEST_F(VirtioBalloonTest, StatisticsAreReadWhenTheIntervalIsOver) {
   GuestAddr at = guest_.put(entry);
   driver_.queue(2).add({{at, 10, false}});
   driver_.kick(2);
-  ASSERT_EQ(device_.statistics().size(), 1u);
-  EXPECT_EQ(device_.statistics()[0].value, 12345u);
+  ASSERT_EQ(device_.statistics().list.size(), 1u);
+  EXPECT_EQ(device_.statistics().list[0].value, 12345u);
   EXPECT_FALSE(driver_.queue(2).take_used());
   device_.set_statistics_interval(1000);
   EXPECT_TRUE(driver_.wait_used(2));

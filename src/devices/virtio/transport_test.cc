@@ -71,7 +71,7 @@ struct Fixture {
 
 class VirtioPciTest : public testing::Test, protected Fixture {
  protected:
-  VirtioPciTest() {
+  explicit VirtioPciTest(bool legacy = false) : pci_(make_pci(*this, legacy)) {
     EXPECT_TRUE(bus_->add({2, 0}, pci_->function()));
     EXPECT_TRUE(bus_->assign_resources({.memory_base = 0xe0000000, .memory_size = 0x1000000}));
     base_ = *pci_->function().bar_mapped(4);
@@ -92,8 +92,8 @@ class VirtioPciTest : public testing::Test, protected Fixture {
     EXPECT_TRUE(bus);
     return std::move(*bus);
   }
-  static std::unique_ptr<VirtioPci> make_pci(VirtioPciTest& t) {
-    auto pci = VirtioPci::create(t.vm_, std::move(t.owned), {.type = "virtio-echo-pci", .vectors = std::nullopt});
+  static std::unique_ptr<VirtioPci> make_pci(VirtioPciTest& t, bool legacy) {
+    auto pci = VirtioPci::create(t.vm_, std::move(t.owned), {.type = "virtio-echo-pci", .legacy = legacy, .vectors = std::nullopt});
     EXPECT_TRUE(pci);
     return std::move(*pci);
   }
@@ -136,7 +136,7 @@ class VirtioPciTest : public testing::Test, protected Fixture {
   FakeVm vm_;
   memory::AddressSpace ports_{"ports", 1 << 16};
   std::unique_ptr<PciBus> bus_ = make_bus(*this);
-  std::unique_ptr<VirtioPci> pci_ = make_pci(*this);
+  std::unique_ptr<VirtioPci> pci_;
   TestQueue queue_{guest, 8, kFeatureVersion1};
   u64 base_ = 0;
 };
@@ -186,6 +186,96 @@ TEST_F(VirtioPciTest, WithoutMsixTheIsrTellsWhy) {
   device.change(9);
   EXPECT_EQ(read(0x1000, 1), 2u);
   EXPECT_EQ(read(0x1000, 1), 0u);
+}
+
+/// The same device to a driver that knows the legacy interface only.
+class VirtioPciLegacyTest : public VirtioPciTest {
+ protected:
+  static constexpr u32 kFeatures = 0, kDriverFeatures = 4, kAddress = 8, kSize = 12, kSelect = 14, kNotify = 16, kStatus = 18, kIsr = 19;
+  VirtioPciLegacyTest() : VirtioPciTest(true) { ports_base_ = *pci_->function().bar_mapped(0); }
+  u64 in(u32 offset, unsigned width) { return memory::BusView(ports_).read(ports_base_ + offset, width); }
+  void out(u32 offset, u64 value, unsigned width) { memory::BusView(ports_).write(ports_base_ + offset, value, width); }
+  /// A queue of all 16 entries, as the legacy layout puts its parts.
+  static constexpr u16 kEntries = 16;
+  GuestAddr place_queue() {
+    const GuestAddr at = guest.allocate(2 * kPageSize, kPageSize);
+    out(kSelect, 0, 2);
+    out(kAddress, at / kPageSize, 4);
+    return at;
+  }
+  /// One request by hand: byte `letter` in, one byte out.
+  GuestAddr request(GuestAddr queue, char letter) {
+    const GuestAddr from = guest.allocate(1), to = guest.allocate(1);
+    *guest.at(from) = static_cast<u8>(letter);
+    put_descriptor(queue, 0, from, kDescNext, 1);
+    put_descriptor(queue, 1, to, kDescWrite, 0);
+    u8* available = guest.at(queue + 16 * kEntries);
+    store_le<u16>(available + 4, 0);
+    store_le<u16>(available + 2, 1);
+    return to;
+  }
+  void put_descriptor(GuestAddr queue, u32 index, GuestAddr at, u16 flags, u16 next) {
+    u8* d = guest.at(queue + 16 * index);
+    store_le<u64>(d, at);
+    store_le<u32>(d + 8, 1);
+    store_le<u16>(d + 12, flags);
+    store_le<u16>(d + 14, next);
+  }
+  u64 ports_base_ = 0;
+};
+
+TEST_F(VirtioPciLegacyTest, IdentifiesAsATransitionalDevice) {
+  EXPECT_EQ(bus_->config_read({2, 0}, 0, 4), 0x10051af4u);
+  EXPECT_EQ(bus_->config_read({2, 0}, 8, 1), 0u);
+  EXPECT_EQ(bus_->config_read({2, 0}, 0x2e, 2), 4u);
+  EXPECT_EQ(in(kFeatures, 4), (EchoDevice::kFeature | kFeatureIndirect | kFeatureEventIdx));
+  EXPECT_EQ(in(kSize, 2), kEntries);
+}
+
+TEST_F(VirtioPciLegacyTest, RequestIsServedAndTheIsrTellsOfIt) {
+  out(kStatus, 3, 1);
+  out(kDriverFeatures, 0xffffffff & ~(kFeatureEventIdx), 4);
+  EXPECT_EQ(in(kDriverFeatures, 4), (EchoDevice::kFeature | kFeatureIndirect));
+  const GuestAddr queue = place_queue();
+  EXPECT_EQ(in(kAddress, 4), queue / kPageSize);
+  out(kStatus, 7, 1);
+  const GuestAddr answer = request(queue, 'q');
+  out(kNotify, 0, 2);
+  settle();
+  EXPECT_EQ(*guest.at(answer), 'Q');
+  EXPECT_EQ(load_le<u16>(guest.at(queue + kPageSize + 2)), 1);  // the used ring's index, on a page of its own
+  EXPECT_EQ(in(kIsr, 1), 1u);
+  EXPECT_EQ(in(kIsr, 1), 0u);
+  EXPECT_EQ(device.activations, 1);
+}
+
+TEST_F(VirtioPciLegacyTest, QueuesWorkBeforeTheDriverSaysSo) {
+  out(kStatus, 3, 1);
+  const GuestAddr queue = place_queue(), answer = request(queue, 'a');
+  out(kNotify, 0, 2);
+  settle();
+  EXPECT_EQ(*guest.at(answer), 'A');
+  out(kStatus, 7, 1);
+  settle();
+  EXPECT_EQ(device.activations, 1);
+}
+
+TEST_F(VirtioPciLegacyTest, ConfigurationMovesBehindTheVectorsWhileMsixIsOn) {
+  EXPECT_EQ(in(20, 4), 0x04030201u);
+  enable_msix();
+  EXPECT_EQ(in(24, 4), 0x04030201u);
+  out(20, 2, 2);
+  EXPECT_EQ(in(20, 2), 2u);
+  out(22, 9, 2);
+  EXPECT_EQ(in(22, 2), kNoVector);
+}
+
+TEST_F(VirtioPciLegacyTest, ModernDriversFindTheirsToo) {
+  bring_up();
+  auto [from, to] = add(queue_, 'q');
+  write(0x3000, 0, 2);
+  settle();
+  EXPECT_EQ(*guest.at(to), 'Q');
 }
 
 TEST_F(VirtioPciTest, FeaturesThatAreNotOfferedAreRefused) {

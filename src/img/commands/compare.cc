@@ -10,7 +10,7 @@ namespace atl::img {
 namespace {
 
 constexpr unsigned kWidth = 6;
-constexpr u64 kPieceBytes = kMiB;
+constexpr u64 kPieceBytes = 512 * kKiB;
 constexpr u64 kNowhere = ~u64{0};
 
 enum Outcome { kSame = 0, kDifferent = 1, kCannotOpen = 2, kCannotMap = 3, kCannotRead = 4 };

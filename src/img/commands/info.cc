@@ -3,6 +3,7 @@
 
 #include "img/command.h"
 #include "img/nodes.h"
+#include "img/print.h"
 #include "img/report.h"
 
 namespace atl::img {
@@ -129,7 +130,7 @@ void print_chain(const std::vector<ImageFacts>& chain, OutputForm form, bool who
     list.push_back(json_of(facts));
   }
   if (form == OutputForm::JsonText) text = pretty_json(whole_chain ? list : list[0]) + "\n";
-  fmt::print("{}", text);
+  print_out("{}", text);
 }
 
 Task<int> run_info(Tool& tool, Arguments arguments) {

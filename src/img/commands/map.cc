@@ -4,6 +4,7 @@
 #include "img/command.h"
 #include "img/nodes.h"
 #include "img/numbers.h"
+#include "img/print.h"
 #include "img/report.h"
 
 namespace atl::img {
@@ -26,10 +27,10 @@ class Printer {
  public:
   explicit Printer(OutputForm form) : json_(form == OutputForm::JsonText) {}
 
-  void begin() { fmt::print("{}", json_ ? "[" : fmt::sprintf("%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "File")); }
+  void begin() { print_out("{}", json_ ? "[" : fmt::sprintf("%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "File")); }
   Status print(const Entry& entry, bool last) { return json_ ? print_json(entry, last) : print_human(entry); }
   void end() {
-    if (json_) fmt::print("]\n");
+    if (json_) print_out("]\n");
   }
 
  private:
@@ -37,15 +38,15 @@ class Printer {
     const ChainStatus& s = entry.status;
     if (!s.data || s.zero) return {};
     if (!s.offset) return Error(ErrorKind::Unsupported, "File contains external, encrypted or compressed clusters.");
-    fmt::printf("%#-16x%#-16x%#-16x%s\n", entry.start, s.bytes, *s.offset, s.file ? s.file->info().filename : "");
+    print_out("{}", fmt::sprintf("%#-16x%#-16x%#-16x%s\n", entry.start, s.bytes, *s.offset, s.file ? s.file->info().filename : ""));
     return {};
   }
   Status print_json(const Entry& entry, bool last) {
     const ChainStatus& s = entry.status;
-    fmt::print(R"({{ "start": {}, "length": {}, "depth": {}, "present": {}, "zero": {}, "data": {})", entry.start, s.bytes,
+    print_out(R"({{ "start": {}, "length": {}, "depth": {}, "present": {}, "zero": {}, "data": {})", entry.start, s.bytes,
                s.depth, s.present, s.zero, s.data);
-    if (s.offset) fmt::print(R"(, "offset": {})", *s.offset);
-    fmt::print("{}", last ? "}" : "},\n");
+    if (s.offset) print_out(R"(, "offset": {})", *s.offset);
+    print_out("{}", last ? "}" : "},\n");
     return {};
   }
 

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "img/command.h"
 #include "img/nodes.h"
+#include "img/print.h"
 #include "img/report.h"
 
 namespace atl::img {
@@ -14,7 +15,7 @@ Error without_snapshots() { return Error(ErrorKind::Unsupported, "-95 (Operation
 Task<Status> list_snapshots(block::Image* image) {
   if (!image) co_return Status{};
   auto listed = co_await image->snapshots();
-  if (listed && !listed->empty()) fmt::print("Snapshot list:\n{}", snapshot_table(*listed));
+  if (listed && !listed->empty()) print_out("Snapshot list:\n{}", snapshot_table(*listed));
   co_return Status{};
 }
 

@@ -64,6 +64,8 @@ struct PlugRequest {
   std::string bus;                  // "pci.0"; "" = the board's first one
   std::string address;              // "5" or "5.0"; "" = the next free place
   std::optional<unsigned> vectors;
+  std::optional<bool> legacy;       // virtio: the interface of old drivers too; none: as the bus suggests
+  bool modern = true;               // virtio
   std::optional<u32> boot_index;    // place in firmware's boot order
   std::string rom;                  // file of a PCI option ROM; "" = none
   std::string firmware_name = "scsi", firmware_tail = "/disk@0,0";  // of its Open Firmware path: name@place, what follows

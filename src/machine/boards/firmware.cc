@@ -19,7 +19,7 @@ namespace {
 using devices::FwCfg;
 
 constexpr u64 kMaxImage = 16 * kMiB;
-constexpr u64 kMaxOptionRom = 128 * kKiB;
+constexpr u64 kMaxOptionRom = 128 * kKiB, kMaxFile = 256 * kMiB;
 constexpr u64 kImageUnit = 64 * kKiB;
 constexpr u64 kLowCopy = 128 * kKiB;         // the end of the image is also at 0xe0000
 constexpr std::array<const char*, 4> kFolders = {"/usr/share/seabios/", "/usr/share/qemu/", "/usr/share/ovmf/",
@@ -136,6 +136,15 @@ Status Firmware::offer_configuration(const RamLayout& ram) {
   SmbiosBlob smbios = TRY(build_smbios(smbios_system(config)));
   config_.add_file("etc/smbios/smbios-anchor", std::move(smbios.anchor));
   config_.add_file("etc/smbios/smbios-tables", std::move(smbios.tables));
+  for (const std::string& rom : config.boot.option_roms) TRY(offer_option_rom("genroms/", rom));
+  return offer_files();
+}
+
+Status Firmware::offer_files() {
+  for (const FirmwareFile& file : context_.config.boot.files) {
+    const std::string content = file.path.empty() ? file.text : TRY(read_file(file.path, kMaxFile));
+    config_.add_file(file.name, {content.begin(), content.end()});
+  }
   return {};
 }
 
@@ -143,7 +152,7 @@ Status Firmware::offer_configuration(const RamLayout& ram) {
 Status Firmware::offer_option_rom(const std::string& folder, const std::string& name) {
   const BootFile file = TRY(find_image(name));
   if (file.size() > kMaxOptionRom) return file.error("is too large for an option ROM");
-  config_.add_file(folder + name, TRY(file.bytes(0, file.size())));
+  config_.add_file(folder + name.substr(name.rfind('/') + 1), TRY(file.bytes(0, file.size())));
   return {};
 }
 

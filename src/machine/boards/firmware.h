@@ -37,6 +37,7 @@ class Firmware {
   Status map_image(const std::string& name);
   Status map_flash();
   Status offer_configuration(const RamLayout& ram);
+  Status offer_files();
   Status offer_option_rom(const std::string& folder, const std::string& name);
   Status offer_kernel(const DirectBoot& kernel, const RamLayout& ram);
 

@@ -228,6 +228,8 @@ Status Pc::add_boot() {
     const std::string name = boot.firmware.empty() ? "bios-256k.bin" : boot.firmware;
     firmware_ = TRY(Firmware::create(context_, ram_, name, kernel_));
   }
+  if (!firmware_ && !(boot.files.empty() && boot.option_roms.empty()))
+    return Error(ErrorKind::Invalid, "-fw_cfg and -option-rom need firmware: a kernel that starts without it looks for neither; -bios adds it");
   chipset_->pm().start_in_acpi_mode(!firmware_);
   chipset_->pm().reset();
   set_cmos(boot.once.empty() ? boot.order : boot.once);
@@ -289,8 +291,11 @@ Result<PciAddress> Pc::choose_address(const PciBus& bus, u8 first, const PlugReq
 }
 
 Result<Device*> Pc::plug(std::unique_ptr<VirtioDevice> device, const PlugRequest& request) {
-  TRY(choose_place(request));
-  auto transport = TRY(VirtioPci::create(context_.vm, std::move(device), {.type = request.type, .vectors = request.vectors}));
+  const Plugged place = TRY(choose_place(request));
+  // Slots of PCI Express are for devices without I/O ports.
+  const bool conventional = !place.parent || !place.parent->is_express();
+  const bool legacy = request.legacy.value_or(!request.modern || (conventional && transitional_pci_id(device->device_id())));
+  auto transport = TRY(VirtioPci::create(context_.vm, std::move(device), {.type = request.type, .legacy = legacy, .modern = request.modern, .vectors = request.vectors}));
   return plug_pci(std::move(transport), request);
 }
 

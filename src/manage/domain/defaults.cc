@@ -3,16 +3,11 @@
 
 #include <fmt/format.h>
 
+#include "base/machine_types.h"
 #include "manage/domain/definition.h"
 
 namespace atl::manage {
 namespace {
-
-/// Machine versions: a VM keeps the one that it was defined with.
-struct MachineName {
-  std::string_view alias, name;
-};
-constexpr MachineName kMachines[] = {{"pc", "pc-i440fx-7.2"}, {"q35", "pc-q35-7.2"}, {"microvm", "microvm"}};
 
 constexpr u64 kMaxVcpus = 255;
 
@@ -132,8 +127,7 @@ Status fill_clock(Element& domain) {
 }  // namespace
 
 Result<std::string> versioned_machine(std::string_view name) {
-  for (const auto& machine : kMachines)
-    if (machine.alias == name || machine.name == name) return std::string(machine.name);
+  if (const MachineType* type = find_machine_type(name)) return type->name;
   return config_unsupported(fmt::format("Emulator does not support machine type '{}'", name));
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include "base/machine_types.h"
 #include "base/strings.h"
 #include "manage/host/guest_support.h"
 #include "manage/uuid.h"
@@ -82,9 +83,8 @@ void add_guest(Element& root, std::string_view arch_name, u64 wordsize, const st
   arch.add("wordsize", wordsize);
   arch.add("emulator", emulator);
   for (const MachineType& machine : machine_types()) {
-    Element& element = arch.add("machine", machine.name);
-    if (!machine.canonical.empty()) element.set("canonical", machine.canonical);
-    element.set("maxCpus", machine.max_vcpus);
+    arch.add("machine", machine.name).set("maxCpus", kMaxVcpus);
+    if (!machine.alias.empty()) arch.add("machine", machine.alias).set("canonical", machine.name).set("maxCpus", kMaxVcpus);
   }
   // "kvm" falls back to the software CPU where the host cannot.
   arch.add("domain").set("type", "qemu");
@@ -170,15 +170,15 @@ Result<std::string> domain_capabilities_text(const GuestKind& kind, const std::s
   if (arch != "x86_64" && arch != "i686") return invalid_arg(fmt::format("unknown architecture: {}", arch));
   std::string type = kind.type.empty() ? "kvm" : kind.type;
   if (type != "kvm" && type != "qemu") return invalid_arg(fmt::format("unknown virttype: {}", type));
-  const MachineType* machine = find_machine(kind.machine.empty() ? "pc" : kind.machine);
+  const MachineType* machine = find_machine_type(kind.machine.empty() ? "pc" : kind.machine);
   if (!machine)
     return invalid_arg(fmt::format("the machine '{}' is not supported by emulator '{}'", kind.machine, emulator));
   Element root("domainCapabilities");
   root.add("path", kind.emulator.empty() ? emulator : kind.emulator);
   root.add("domain", type);
-  root.add("machine", machine->canonical.empty() ? machine->name : machine->canonical);
+  root.add("machine", machine->name);
   root.add("arch", arch);
-  root.add("vcpu").set("max", machine->max_vcpus);
+  root.add("vcpu").set("max", kMaxVcpus);
   root.add("iothreads").set("supported", "yes");
   add_os(root);
   add_cpu_modes(root, cpu);

@@ -4,11 +4,6 @@ namespace atl::manage::host {
 
 namespace {
 
-constexpr MachineType kMachines[] = {
-    {"pc-i440fx-7.2", "", 255}, {"pc", "pc-i440fx-7.2", 255}, {"pc-q35-7.2", "", 255},
-    {"q35", "pc-q35-7.2", 255}, {"microvm", "", 255},
-};
-
 constexpr Choice kChoices[] = {
     {"disk", "diskDevice", "disk cdrom floppy"},
     {"disk", "bus", "ide fdc scsi virtio sata"},
@@ -21,14 +16,6 @@ constexpr Choice kChoices[] = {
 };
 
 }  // namespace
-
-std::span<const MachineType> machine_types() { return kMachines; }
-
-const MachineType* find_machine(std::string_view name) {
-  for (const MachineType& machine : kMachines)
-    if (machine.name == name) return &machine;
-  return nullptr;
-}
 
 std::span<const Choice> device_choices() { return kChoices; }
 

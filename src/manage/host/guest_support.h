@@ -8,14 +8,8 @@
 
 namespace atl::manage::host {
 
-struct MachineType {
-  std::string_view name;
-  std::string_view canonical;  // what the name stands for; "" if it is one itself
-  u32 max_vcpus;
-};
-std::span<const MachineType> machine_types();
-/// Null if there is none; aliases are found, too.
-const MachineType* find_machine(std::string_view name);
+/// Every board takes so many.
+inline constexpr u32 kMaxVcpus = 255;
 
 /// One <enum> of the domain capabilities.
 struct Choice {

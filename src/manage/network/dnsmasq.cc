@@ -188,8 +188,8 @@ Dnsmasq::Dnsmasq(const std::string& state, const std::string& run, const std::st
 Status Dnsmasq::write_files(const NetworkDefinition& network) const {
   DnsmasqFiles files = dnsmasq_files(network, paths_);
   // Read after dnsmasq has given its rights up.
-  TRY(write_atomically(paths_.dns_hosts, files.dns_hosts, 0644));
-  return write_atomically(paths_.config, files.config, 0644);
+  TRY(write_atomically(paths_.dns_hosts, files.dns_hosts, 0644, Flush::Never));
+  return write_atomically(paths_.config, files.config, 0644, Flush::Never);
 }
 
 Status Dnsmasq::start(const NetworkDefinition& network) {

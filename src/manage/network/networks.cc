@@ -92,7 +92,7 @@ Networks::Networks(Events& events, StateFolder config, StateFolder run, std::str
 Result<std::unique_ptr<Networks>> Networks::create(const Config& config, Events& events) {
   StateFolder stored = TRY(StateFolder::open(config.paths.config + "/networks"));
   // dnsmasq reads its files there after it has become another user.
-  StateFolder run = TRY(StateFolder::open(config.paths.run + "/networks", ".xml", 0755));
+  StateFolder run = TRY(StateFolder::open(config.paths.run + "/networks", ".xml", 0755, Flush::Never));
   std::string leases = config.paths.state + "/leases";
   TRY(make_folders(leases, 0755));
   std::unique_ptr<Networks> networks(new Networks(events, std::move(stored), std::move(run), leases));

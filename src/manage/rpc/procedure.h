@@ -42,7 +42,7 @@ enum class Access : u8 {
 enum class Where : u8 {
   Worker,  // a worker thread: may wait for files, tools and VMs
   Quick,   // one of a few threads kept for calls that never wait for a VM or a tool: always answered
-  Loop,    // the server's loop itself: for what only looks at memory of the connection
+  Loop,    // the server's loop itself: for what only looks at memory, under locks that are held for moments
 };
 
 struct Procedure {

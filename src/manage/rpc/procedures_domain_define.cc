@@ -218,7 +218,7 @@ constexpr Procedure kRows[] = {
     {Proc::DOMAIN_UNDEFINE, Access::Write, undefine},
     {Proc::DOMAIN_UNDEFINE_FLAGS, Access::Write, undefine_flags},
     {Proc::DOMAIN_RENAME, Access::Write, rename},
-    {Proc::DOMAIN_GET_AUTOSTART, Access::Read, get_autostart, Where::Quick},
+    {Proc::DOMAIN_GET_AUTOSTART, Access::Read, get_autostart, Where::Loop},
     {Proc::DOMAIN_SET_AUTOSTART, Access::Write, set_autostart},
     {Proc::DOMAIN_GET_XML_DESC, Access::Read, get_xml, Where::Quick},
     {Proc::DOMAIN_GET_METADATA, Access::Read, get_metadata, Where::Quick},

@@ -108,14 +108,14 @@ Status list_all(Call& call) {
 }
 
 constexpr Procedure kRows[] = {
-    {Proc::DOMAIN_LOOKUP_BY_ID, Access::Read, lookup_by_id, Where::Quick},
-    {Proc::DOMAIN_LOOKUP_BY_NAME, Access::Read, lookup_by_name, Where::Quick},
-    {Proc::DOMAIN_LOOKUP_BY_UUID, Access::Read, lookup_by_uuid, Where::Quick},
-    {Proc::CONNECT_LIST_DOMAINS, Access::Read, list_ids, Where::Quick},
-    {Proc::CONNECT_LIST_DEFINED_DOMAINS, Access::Read, list_defined, Where::Quick},
-    {Proc::CONNECT_NUM_OF_DOMAINS, Access::Read, count_active, Where::Quick},
-    {Proc::CONNECT_NUM_OF_DEFINED_DOMAINS, Access::Read, count_defined, Where::Quick},
-    {Proc::CONNECT_LIST_ALL_DOMAINS, Access::Read, list_all, Where::Quick},
+    {Proc::DOMAIN_LOOKUP_BY_ID, Access::Read, lookup_by_id, Where::Loop},
+    {Proc::DOMAIN_LOOKUP_BY_NAME, Access::Read, lookup_by_name, Where::Loop},
+    {Proc::DOMAIN_LOOKUP_BY_UUID, Access::Read, lookup_by_uuid, Where::Loop},
+    {Proc::CONNECT_LIST_DOMAINS, Access::Read, list_ids, Where::Loop},
+    {Proc::CONNECT_LIST_DEFINED_DOMAINS, Access::Read, list_defined, Where::Loop},
+    {Proc::CONNECT_NUM_OF_DOMAINS, Access::Read, count_active, Where::Loop},
+    {Proc::CONNECT_NUM_OF_DEFINED_DOMAINS, Access::Read, count_defined, Where::Loop},
+    {Proc::CONNECT_LIST_ALL_DOMAINS, Access::Read, list_all, Where::Loop},
 };
 
 }  // namespace

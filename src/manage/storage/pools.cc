@@ -81,7 +81,7 @@ Pools::Pools(Events& events, StateFolder config, StateFolder run, StateFolder re
 
 Result<std::unique_ptr<Pools>> Pools::create(const Config& config, Events& events, FindSecret find_secret) {
   StateFolder stored = TRY(StateFolder::open(config.paths.config + "/storage"));
-  StateFolder run = TRY(StateFolder::open(config.paths.run + "/storage"));
+  StateFolder run = TRY(StateFolder::open(config.paths.run + "/storage", ".xml", 0700, Flush::Never));
   StateFolder records = TRY(StateFolder::open(config.paths.state + "/formats"));
   std::unique_ptr<Pools> pools(
       new Pools(events, std::move(stored), std::move(run), std::move(records), std::move(find_secret)));

@@ -9,13 +9,11 @@
 #include <memory>
 
 #include "base/fd.h"
+#include "manage/store/late_flush.h"
 #include "manage/xml/parse.h"
 
 namespace atl::manage {
 namespace {
-
-// A leading dot and this ending: neither is a name that clients may choose together.
-constexpr std::string_view kTemporary = ".new~";
 
 std::string folder_of(const std::string& path) {
   size_t slash = path.rfind('/');
@@ -37,21 +35,39 @@ Result<std::vector<std::string>> entries(const std::string& path) {
   return found;
 }
 
+/// What a write that was cut off left: finished if it says of itself that it is whole, else removed.
+Status recover(const std::string& folder, const std::string& entry) {
+  std::string temporary = folder + "/" + entry;
+  if (auto final_name = LateFlush::complete_name(folder, entry)) {
+    TRY(flush_file(temporary));
+    if (::rename(temporary.c_str(), (folder + "/" + *final_name).c_str()) == 0) return sync_folder(folder);
+    return os_error("rename " + temporary);
+  }
+  if (::unlink(temporary.c_str()) < 0 && errno != ENOENT) return os_error("remove " + temporary);
+  return {};
+}
+
 Status unlink_if_there(const std::string& path) {
   if (::unlink(path.c_str()) < 0 && errno != ENOENT) return os_error("remove " + path);
   return {};
 }
 
-Status write_and_sync(const std::string& path, std::string_view content, unsigned mode) {
+}  // namespace
+
+Status write_whole(const std::string& path, std::string_view content, unsigned mode, bool flush) {
   Fd file = TRY(open_file(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, mode));
   if (::fchmod(file.get(), mode) < 0) return os_error("chmod " + path);
   std::span bytes(reinterpret_cast<const u8*>(content.data()), content.size());
   if (auto written = write_all(file, bytes); !written) return std::move(written.error()).with_context("write " + path);
-  if (::fsync(file.get()) < 0) return os_error("flush " + path);
+  if (flush && ::fsync(file.get()) < 0) return os_error("flush " + path);
   return {};
 }
 
-}  // namespace
+Status flush_file(const std::string& path) {
+  Fd file = TRY(open_file(path, O_RDONLY));
+  if (::fsync(file.get()) < 0) return os_error("flush " + path);
+  return {};
+}
 
 Status sync_folder(const std::string& path) {
   Fd folder = TRY(open_file(path, O_RDONLY | O_DIRECTORY));
@@ -68,55 +84,76 @@ Status make_folders(const std::string& path, unsigned mode) {
   return {};
 }
 
-Status write_atomically(const std::string& path, std::string_view content, unsigned mode) {
+Status write_atomically(const std::string& path, std::string_view content, unsigned mode, Flush flush) {
   std::string temporary = temporary_of(path);
-  Status written = write_and_sync(temporary, content, mode);
+  Status written = write_whole(temporary, content, mode, flush != Flush::Never);
   if (written && ::rename(temporary.c_str(), path.c_str()) < 0) written = Status(os_error("rename to " + path));
   if (!written) {
     ::unlink(temporary.c_str());
     return written;
   }
-  return sync_folder(folder_of(path));
+  return flush == Flush::Never ? Status() : sync_folder(folder_of(path));
 }
 
-Result<StateFolder> StateFolder::open(std::string path, std::string suffix, unsigned folder_mode) {
+StateFolder::StateFolder(std::string path, std::string suffix, Flush flush)
+    : path_(std::move(path)), suffix_(std::move(suffix)), flush_(flush) {}
+StateFolder::~StateFolder() = default;
+StateFolder::StateFolder(StateFolder&&) noexcept = default;
+
+Result<StateFolder> StateFolder::open(std::string path, std::string suffix, unsigned folder_mode, Flush flush) {
   TRY(make_folders(path, folder_mode));
-  StateFolder folder(std::move(path), std::move(suffix));
-  TRY(folder.sweep());
+  StateFolder folder(std::move(path), std::move(suffix), flush);
+  for (const std::string& entry : TRY(entries(folder.path_)))
+    if (entry.starts_with('.') && entry.ends_with(kTemporary)) TRY(recover(folder.path_, entry));
+  if (flush == Flush::Later) folder.late_ = TRY(LateFlush::start(folder.path_));
   return folder;
 }
 
-Status StateFolder::sweep() const {
-  for (const std::string& entry : TRY(entries(path_)))
-    if (entry.starts_with('.') && entry.ends_with(kTemporary)) TRY(unlink_if_there(path_ + "/" + entry));
+/// Before anything but a write: it must not overtake one.
+void StateFolder::settle() const {
+  if (late_) late_->settle();
+}
+
+/// Flushes a folder's entries, when it is time.
+Status StateFolder::sync(const std::string& path) const {
+  if (flush_ == Flush::Now) return sync_folder(path);
+  if (late_) late_->flush_folder(path);
   return {};
 }
 
 Status StateFolder::write(const std::string& name, std::string_view content, unsigned mode) const {
-  return write_atomically(file(name), content, mode);
+  if (late_) return late_->write(name + suffix_, content, mode);
+  return write_atomically(file(name), content, mode, flush_);
 }
 
 Result<std::string> StateFolder::read(const std::string& name) const {
+  settle();
   return read_file(file(name), xml::Limits{}.bytes);
 }
 
-bool StateFolder::contains(const std::string& name) const { return ::access(file(name).c_str(), F_OK) == 0; }
+bool StateFolder::contains(const std::string& name) const {
+  settle();
+  return ::access(file(name).c_str(), F_OK) == 0;
+}
 
 Status StateFolder::remove(const std::string& name) const {
+  if (late_) late_->cancel(name + suffix_);
   TRY(unlink_if_there(file(name)));
   TRY(unlink_if_there(link(name)));
-  return sync_folder(path_);
+  return sync(path_);
 }
 
 Status StateFolder::rename(const std::string& from, const std::string& to) const {
+  settle();
   bool starts = autostart(from);
   if (::rename(file(from).c_str(), file(to).c_str()) < 0) return os_error("rename " + file(from));
   TRY(unlink_if_there(link(from)));
-  TRY(sync_folder(path_));
+  TRY(sync(path_));
   return starts ? set_autostart(to, true) : Status();
 }
 
 Result<std::vector<std::string>> StateFolder::names() const {
+  settle();
   std::vector<std::string> found;
   for (const std::string& entry : TRY(entries(path_)))
     if (!entry.starts_with(".") && entry.size() > suffix_.size() && entry.ends_with(suffix_))
@@ -130,7 +167,7 @@ Status StateFolder::set_autostart(const std::string& name, bool on) const {
   TRY(make_folders(folder, 0700));
   TRY(unlink_if_there(link(name)));
   if (on && ::symlink(file(name).c_str(), link(name).c_str()) < 0) return os_error("link " + link(name));
-  return sync_folder(folder);
+  return sync(folder);
 }
 
 bool StateFolder::autostart(const std::string& name) const {

@@ -20,8 +20,8 @@ class StateFolderTest : public ::testing::Test {
     root_ = ::mkdtemp(pattern.data());
   }
   ~StateFolderTest() override { std::filesystem::remove_all(root_); }
-  StateFolder open() {
-    auto folder = StateFolder::open(root_ + "/a/b");
+  StateFolder open(Flush flush = Flush::Now) {
+    auto folder = StateFolder::open(root_ + "/a/b", ".xml", 0700, flush);
     EXPECT_TRUE(folder);
     return *std::move(folder);
   }
@@ -93,6 +93,50 @@ TEST_F(StateFolderTest, AKillInTheMiddleLeavesAWholeFile) {
     EXPECT_EQ(content->size() - 8, std::stoul(content->substr(0, 8)));
     EXPECT_EQ(content->find_first_not_of((*content)[8], 8), std::string::npos);
   }
+}
+
+TEST_F(StateFolderTest, LateWritesAreInPlaceWhenAnybodyLooks) {
+  StateFolder folder = open(Flush::Later);
+  ASSERT_TRUE(folder.write("one", "1"));
+  ASSERT_TRUE(folder.write("one", "2"));
+  EXPECT_EQ(*folder.read("one"), "2");
+  ASSERT_TRUE(folder.write("one", "3"));
+  ASSERT_TRUE(folder.remove("one"));
+  EXPECT_FALSE(folder.contains("one"));
+  ASSERT_TRUE(folder.write("two", "2"));
+  ASSERT_TRUE(folder.rename("two", "three"));
+  EXPECT_THAT(*folder.names(), ElementsAre("three"));
+}
+
+TEST_F(StateFolderTest, AKilledDaemonsLateWritesAreFinished) {
+  open();
+  for (int round = 0; round < 20; ++round) {
+    pid_t child = ::fork();
+    if (child == 0) {
+      StateFolder folder = open(Flush::Later);
+      for (int n = 0; n < 20; ++n)
+        if (!folder.write("x", fmt::format("{} {}", round, n))) ::_exit(1);
+      ::kill(::getpid(), SIGKILL);
+    }
+    ::waitpid(child, nullptr, 0);
+    StateFolder folder = open();
+    EXPECT_EQ(*folder.read("x"), fmt::format("{} 19", round));
+    EXPECT_THAT(*folder.names(), ElementsAre("x"));
+  }
+}
+
+TEST_F(StateFolderTest, ALateWriteThatAPowerCutEmptiedLeavesTheFileAsBefore) {
+  open();
+  pid_t child = ::fork();
+  if (child == 0) {
+    StateFolder folder = open(Flush::Later);
+    if (!folder.write("x", "before")) ::_exit(1);
+    ::_exit(folder.contains("x") ? 0 : 1);
+  }
+  ::waitpid(child, nullptr, 0);
+  std::ofstream(root_ + "/a/b/.x.xml.00000007-0123456789abcdef.new~") << "";
+  EXPECT_EQ(*open(Flush::Later).read("x"), "before");
+  EXPECT_FALSE(std::filesystem::exists(root_ + "/a/b/.x.xml.00000007-0123456789abcdef.new~"));
 }
 
 }  // namespace

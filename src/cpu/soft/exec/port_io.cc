@@ -73,6 +73,7 @@ bool run_in(Core& core, const Op& op) {
   if (!check_io_permission(core, port, op.opsize)) return false;
   ++core.stats.pio;
   set_accumulator(core, core.port_bus->read(port, op.opsize), op.opsize);
+  leave_if_wanted(core);
   return true;
 }
 
@@ -84,6 +85,7 @@ bool run_out(Core& core, const Op& op) {
   if (op.opsize == 1) value &= 0xff;
   core.port_bus->write(port, value, op.opsize);
   sync_memory_map(core);
+  leave_if_wanted(core);
   return true;
 }
 

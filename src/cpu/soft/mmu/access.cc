@@ -114,6 +114,7 @@ void bus_read(Core& core, GuestAddr gpa, void* out, unsigned size) {
     if (!apic_read(core, gpa + offset, width, value)) value = core.memory_bus->read(gpa + offset, width);
     std::memcpy(static_cast<u8*>(out) + offset, &value, width);
   });
+  leave_if_wanted(core);
 }
 
 void bus_write(Core& core, GuestAddr gpa, const void* data, unsigned size) {
@@ -123,6 +124,7 @@ void bus_write(Core& core, GuestAddr gpa, const void* data, unsigned size) {
     ++core.stats.mmio;
     if (!apic_write(core, gpa + offset, width, value)) core.memory_bus->write(gpa + offset, value, width);
   });
+  leave_if_wanted(core);
 }
 
 void read_target(Core& core, const Target& target, void* out, unsigned size) {

@@ -109,4 +109,9 @@ inline void sync_memory_map(Core& core) {
   if (core.vm->memory->generation() != core.tlb.map_generation) [[unlikely]] adopt_memory_map(core);
 }
 
+/// After a device was reached: what it asks of this very vCPU comes before the next instruction, not at the end of the block.
+inline void leave_if_wanted(Core& core) {
+  if (core.attention.load(std::memory_order_relaxed) & ~u32{kAttendMode}) core.leave_block = true;
+}
+
 }  // namespace atl::soft

@@ -1,0 +1,211 @@
+"""Block commands of the monitor without a guest: bitmaps, backups and exports, with qemu-img and qemu-io as the other side."""
+
+import json
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+from guest import VMM
+from qmp_client import Qmp, QmpError
+
+MIB = 1 << 20
+SIZE = 16 * MIB
+
+
+def qemu_img(*arguments):
+    return subprocess.run(["qemu-img", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+@unittest.skipUnless(shutil.which("qemu-img") and shutil.which("qemu-io"), "no qemu-utils")
+class BlockQmp(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+
+    def path(self, name):
+        return f"{self.folder}/{name}"
+
+    def make(self, name, *options):
+        qemu_img("create", "-q", "-f", "qcow2", *options, self.path(name), str(SIZE))
+        return self.path(name)
+
+    def start(self, *options):
+        """A VMM that stays stopped, with a monitor."""
+        self.process = subprocess.Popen([VMM, "-accel", "soft", "-M", "pc", "-m", "64", "-nodefaults", "-display", "none", "-S", "-qmp",
+                                         f"unix:{self.path('qmp')},server=on,wait=off", *options], stdin=subprocess.DEVNULL)
+        self.addCleanup(self.process.wait)
+        self.addCleanup(self.process.kill)
+        self.qmp = Qmp(self.path("qmp"), process=self.process)
+        self.addCleanup(self.qmp.close)
+        return self.qmp
+
+    def quit(self):
+        self.qmp.command("quit")
+        self.assertEqual(self.process.wait(60), 0)
+
+    def add(self, node, name, **options):
+        self.qmp.command("blockdev-add", driver="qcow2", node_name=node, file={"driver": "file", "filename": self.path(name)}, **options)
+
+    def export(self, node):
+        """For writes of the others."""
+        self.qmp.command("nbd-server-start", addr={"type": "unix", "data": {"path": self.path("nbd")}})
+        self.qmp.command("block-export-add", type="nbd", id="e", node_name=node, name="x", writable=True)
+
+    def unexport(self):
+        self.qmp.command("nbd-server-stop")
+
+    def write(self, *commands):
+        words = [word for command in commands for word in ("-c", command)]
+        subprocess.run(["qemu-io", "-f", "raw", *words, f"nbd+unix:///x?socket={self.path('nbd')}"], check=True, capture_output=True, timeout=60)
+
+    def bitmaps(self, node):
+        for info in self.qmp.command("query-named-block-nodes"):
+            if info["node-name"] == node:
+                return {b["name"]: b for b in info.get("dirty-bitmaps", [])}
+        raise KeyError(node)
+
+    def stored(self, name):
+        data = json.loads(qemu_img("info", "-U", "--output=json", self.path(name)))["format-specific"]["data"]
+        return {b["name"]: b["flags"] for b in data.get("bitmaps", [])}
+
+
+class Bitmaps(BlockQmp):
+    def test_persistent_bitmap_is_there_again_after_reopening(self):
+        self.make("disk")
+        self.start()
+        self.add("d", "disk")
+        self.qmp.command("block-dirty-bitmap-add", node="d", name="b", persistent=True)
+        self.qmp.command("block-dirty-bitmap-add", node="d", name="off", persistent=True, disabled=True, granularity=4096)
+        self.qmp.command("block-dirty-bitmap-add", node="d", name="gone")
+        self.export("d")
+        self.write("write -P 1 3M 1M", "write -P 2 9M 64k")
+        self.unexport()
+        before = self.bitmaps("d")
+        self.assertEqual(before["b"]["count"], MIB + 65536)
+        self.assertTrue(before["b"]["persistent"] and not before["gone"]["persistent"])
+        self.qmp.command("blockdev-del", node_name="d")
+        self.assertEqual(self.stored("disk"), {"b": ["auto"], "off": []})
+        self.add("d", "disk")
+        after = self.bitmaps("d")
+        self.assertEqual({n: (b["count"], b["recording"]) for n, b in after.items()}, {"b": (MIB + 65536, True), "off": (0, False)})
+        self.quit()
+        self.assertEqual(self.stored("disk"), {"b": ["auto"], "off": []})
+        qemu_img("check", "-q", "-f", "qcow2", self.path("disk"))
+
+    def test_clear_merge_and_remove_reach_the_image(self):
+        self.make("disk")
+        for name in ("a", "b", "c"):
+            qemu_img("bitmap", "--add", self.path("disk"), name)
+        self.start()
+        self.add("d", "disk")
+        self.export("d")
+        self.write("write -P 1 0 1M")
+        self.qmp.command("block-dirty-bitmap-clear", node="d", name="a")
+        self.qmp.command("block-dirty-bitmap-disable", node="d", name="a")
+        self.write("write -P 1 8M 2M")
+        self.qmp.command("block-dirty-bitmap-merge", node="d", target="a", bitmaps=["b"])
+        self.qmp.command("block-dirty-bitmap-remove", node="d", name="c")
+        self.unexport()
+        self.quit()
+        self.assertEqual(self.stored("disk"), {"a": [], "b": ["auto"]})
+        self.start()
+        self.add("d", "disk")
+        self.assertEqual({n: b["count"] for n, b in self.bitmaps("d").items()}, {"a": 3 * MIB, "b": 3 * MIB})
+
+    def test_raw_images_keep_no_bitmaps(self):
+        with open(self.path("raw"), "wb") as file:
+            file.truncate(SIZE)
+        self.start("-blockdev", f"driver=raw,node-name=r,file.driver=file,file.filename={self.path('raw')}")
+        with self.assertRaisesRegex(QmpError, "Can't store persistent bitmaps to r: Operation not supported"):
+            self.qmp.command("block-dirty-bitmap-add", node="r", name="b", persistent=True)
+        self.assertEqual(self.bitmaps("r"), {})
+
+    def test_failed_transaction_leaves_no_persistent_bitmap(self):
+        self.make("disk")
+        self.start()
+        self.add("d", "disk")
+        with self.assertRaises(QmpError):
+            self.qmp.command("transaction", actions=[
+                {"type": "block-dirty-bitmap-add", "data": {"node": "d", "name": "b", "persistent": True}}, {"type": "abort", "data": {}}])
+        self.assertEqual(self.bitmaps("d"), {})
+        self.quit()
+        self.assertEqual(self.stored("disk"), {})
+
+
+class Backups(BlockQmp):
+    def backup(self, target, **options):
+        self.qmp.command("blockdev-backup", device="d", target=target, job_id="job", **options)
+        event = self.qmp.wait_event("BLOCK_JOB_COMPLETED")
+        self.assertNotIn("error", event["data"])
+
+    def test_incremental_backups_restore_each_moment(self):
+        self.make("disk")
+        self.make("full")
+        self.start()
+        self.add("d", "disk")
+        self.add("t0", "full")
+        self.export("d")
+        self.write("write -P 1 0 4M")
+        self.qmp.command("transaction", actions=[
+            {"type": "block-dirty-bitmap-add", "data": {"node": "d", "name": "b", "persistent": True}},
+            {"type": "blockdev-backup", "data": {"device": "d", "target": "t0", "sync": "full", "job-id": "job"}}])
+        self.qmp.wait_event("BLOCK_JOB_COMPLETED")
+        self.qmp.command("blockdev-del", node_name="t0")
+        below = "full"
+        for turn, commands in enumerate((("write -P 2 1M 1M", "write -P 3 10M 64k"), ("write -P 4 1536k 1M", "discard 3M 512k"))):
+            self.write(*commands)
+            name = f"inc{turn}"
+            qemu_img("create", "-q", "-f", "qcow2", "-b", self.path(below), "-F", "qcow2", self.path(name))
+            self.add(f"t{turn + 1}", name)
+            self.backup(f"t{turn + 1}", sync="incremental", bitmap="b")
+            self.qmp.command("blockdev-del", node_name=f"t{turn + 1}")
+            self.assertEqual(self.bitmaps("d")["b"]["count"], 0)
+            qemu_img("compare", "-U", "-f", "qcow2", "-F", "qcow2", self.path("disk"), self.path(name))
+            below = name
+        self.unexport()
+        self.quit()
+        self.assertEqual(self.stored("disk"), {"b": ["auto"]})
+
+
+class Exports(BlockQmp):
+    def test_exports_are_listed_and_deleted_by_id(self):
+        self.make("disk")
+        self.start()
+        self.add("d", "disk")
+        with self.assertRaisesRegex(QmpError, "NBD server not running"):
+            self.qmp.command("block-export-add", type="nbd", id="e", node_name="d")
+        self.export("d")
+        self.assertEqual(self.qmp.command("query-block-exports"), [{"id": "e", "type": "nbd", "node-name": "d", "shutting-down": False}])
+        with self.assertRaisesRegex(QmpError, "Block export id 'e' is already in use"):
+            self.qmp.command("block-export-add", type="nbd", id="e", node_name="d", name="y")
+        with self.assertRaisesRegex(QmpError, "Parameter 'type' does not accept value 'fuse'"):
+            self.qmp.command("block-export-add", type="fuse", id="f", node_name="d")
+        self.qmp.command("block-export-del", id="e")
+        self.assertEqual(self.qmp.command("query-block-exports"), [])
+        with self.assertRaisesRegex(QmpError, "Export 'e' is not found"):
+            self.qmp.command("block-export-del", id="e")
+
+    def test_tls_server_admits_only_those_with_the_key(self):
+        self.make("disk")
+        with open(self.path("keys.psk"), "w") as file:
+            file.write("alice:" + "00112233445566778899aabbccddeeff" * 2 + "\n")
+        self.start("-object", f"tls-creds-psk,id=tls,dir={self.folder},endpoint=server")
+        self.add("d", "disk")
+        with self.assertRaisesRegex(QmpError, "No TLS credentials with id 'none'"):
+            self.qmp.command("nbd-server-start", addr={"type": "unix", "data": {"path": self.path("nbd")}}, tls_creds="none")
+        self.qmp.command("nbd-server-start", addr={"type": "inet", "data": {"host": "127.0.0.1", "port": "0"}}, tls_creds="tls")
+        self.qmp.command("nbd-server-stop")
+        self.qmp.command("nbd-server-start", addr={"type": "unix", "data": {"path": self.path("nbd")}}, tls_creds="tls")
+        self.qmp.command("block-export-add", type="nbd", id="e", node_name="d", name="x")
+        image = f"driver=nbd,server.type=unix,server.path={self.path('nbd')},export=x"
+        with self.assertRaises(subprocess.CalledProcessError):
+            qemu_img("info", "--image-opts", image)
+        client = f"tls-creds-psk,id=c,dir={self.folder},endpoint=client,username=alice"
+        info = qemu_img("info", "--output=json", "--object", client, "--image-opts", image + ",tls-creds=c")
+        self.assertEqual(json.loads(info)["virtual-size"], SIZE)
+
+
+if __name__ == "__main__":
+    unittest.main()
