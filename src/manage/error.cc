@@ -152,7 +152,10 @@ Error read_only_error(std::string_view function) {
 
 Status check_flags(u32 flags, u32 allowed, std::string_view function) {
   if ((flags & ~allowed) == 0) return {};
-  return Error(Code::InvalidArg, fmt::format("unsupported flags (0x{:x}) in function {}", flags & ~allowed, function));
+  // libvirt names its driver's function, and nothing stands before the text.
+  std::string name(function);
+  if (name.starts_with("virDomain")) name.replace(0, 3, "qemu");
+  return Error::received(Code::InvalidArg, Part::Qemu, fmt::format("unsupported flags (0x{:x}) in function {}", flags & ~allowed, name));
 }
 
 }  // namespace atl::manage

@@ -53,6 +53,20 @@ class DomainDisks(unittest.TestCase):
         self.assertEqual(self.source(), copy)
         self.assertIn(copy, self.d.virsh("domblklist", "g", "--inactive"))
 
+    def test_snapshots_have_records_and_deleting_one_merges_it(self):
+        before = self.source()
+        self.d.virsh("snapshot-create-as", "g", "first", "--disk-only", "--description", "words")
+        self.d.virsh("snapshot-create-as", "g", "second", "--disk-only")
+        self.assertEqual(self.d.virsh("snapshot-list", "g", "--name").split(), ["first", "second"])
+        self.assertEqual(self.d.virsh("snapshot-parent", "g", "second").strip(), "first")
+        self.assertIn("<description>words<", self.d.virsh("snapshot-dumpxml", "g", "first"))
+        overlay = self.source()
+        self.d.virsh("snapshot-delete", "g", "second")
+        self.assertNotEqual(self.source(), overlay)
+        self.d.virsh("snapshot-delete", "g", "first")
+        self.assertEqual(self.source(), before)
+        self.assertEqual(self.d.virsh("snapshot-list", "g", "--name").strip(), "")
+
     def test_limits_of_a_disk_are_read_back(self):
         self.d.virsh("blkdeviotune", "g", "vda", "--total-iops-sec", "100", "--live", "--config")
         self.assertRegex(self.d.virsh("blkdeviotune", "g", "vda"), r"total_iops_sec *: 100")

@@ -129,6 +129,21 @@ class Running(DomainCase):
         self.assertIn("shutdown", self.d.virsh("domstate", "--reason", "off"))
         self.assertIn("hello-from-guest", self.read(log))
 
+    def test_the_administrators_hook_is_told_and_may_say_no(self):
+        os.makedirs(f"{self.d.root}/etc/hooks", exist_ok=True)
+        hook, log = f"{self.d.root}/etc/hooks/qemu", f"{self.d.root}/hook.txt"
+        self.d.write("etc/hooks/qemu", f"#!/bin/sh\ncat >/dev/null\necho $* >>{log}\n[ $1 != never ]\n")
+        os.chmod(hook, 0o755)
+        self.addCleanup(os.unlink, hook)
+        self.run_guest("hooked")
+        self.d.virsh("destroy", "hooked")
+        self.assertEqual(self.read(log).splitlines(), ["hooked prepare begin -", "hooked start begin -", "hooked started begin -",
+                                                       "hooked stopped end -", "hooked release end -"])
+        self.forget("never")
+        self.d.define(guest_xml("never"))
+        self.assertIn("Hook script execution failed", self.d.virsh("start", "never", fails=True))
+        self.assertIn("failed", self.d.virsh("domstate", "--reason", "never"))
+
     def test_vms_outlive_the_daemon(self):
         self.run_guest("survivor")
         self.run_guest("victim")

@@ -2,75 +2,10 @@
 
 #include <fmt/format.h>
 
+#include "manage/domain/slot_map.h"
+
 namespace atl::manage {
 namespace {
-
-constexpr u32 kSlots = 32;
-
-/// Which slots of which bus are taken, by functions.
-class SlotMap {
- public:
-  Status take(const PciAddress& address, const Element& device) {
-    auto& functions = slots_[{address.bus, address.slot}];
-    if (functions.test(address.function))
-      return xml_error(fmt::format("Attempted double use of PCI Address {:04x}:{:02x}:{:02x}.{:x} (<{}>)", address.domain, address.bus,
-                                   address.slot, address.function, device.name()));
-    functions.set(address.function);
-    return {};
-  }
-  bool is_free(u32 bus, u32 slot) const {
-    auto found = slots_.find({bus, slot});
-    return found == slots_.end() || found->second.none();
-  }
-  Result<PciAddress> take_free_slot(u32 first) {
-    for (u32 slot = first; slot < kSlots; ++slot) {
-      if (!is_free(0, slot)) continue;
-      slots_[{0, slot}].set(0);
-      return PciAddress{.slot = slot};
-    }
-    return config_unsupported("No more available PCI slots");
-  }
-  void reserve(u32 slot) { slots_[{0, slot}].set(0); }
-
- private:
-  std::map<std::pair<u32, u32>, std::bitset<8>> slots_;
-};
-
-enum class Board { I440fx, Q35, Microvm };
-
-Board board_of(const Element& domain) {
-  const std::string machine = at(domain, "os/type", "machine");
-  if (machine.starts_with("microvm")) return Board::Microvm;
-  return machine.starts_with("pc-q35") ? Board::Q35 : Board::I440fx;
-}
-
-bool is_pci_controller_kind(const Element& device, Board board) {
-  const std::string type = device.attribute("type");
-  if (type == "pci") return !device.attribute("model").ends_with("-root");
-  if (type == "usb") return device.attribute("model") != "none";
-  if (type == "ide") return board == Board::I440fx;
-  return type == "scsi" || type == "sata" || type == "virtio-serial";
-}
-
-/// Whether a device of this kind sits on the PCI bus (or, on microvm, behind virtio-mmio).
-bool needs_slot(const Element& device, Board board) {
-  const std::string& name = device.name();
-  if (name == "controller") return is_pci_controller_kind(device, board);
-  if (name == "disk") return at(device, "target", "bus") == "virtio";
-  if (name == "interface" || name == "vsock") return true;
-  if (name == "memballoon" || name == "rng") return !device.attribute("model").starts_with("none");
-  if (name == "watchdog") return device.attribute("model") == "i6300esb";
-  if (name == "video") return at(device, "model", "type") != "none";
-  if (name == "input") return device.attribute("bus") == "virtio";
-  return false;
-}
-
-void set_address(Element& device, const PciAddress& address, bool multifunction = false) {
-  Element& element = device.add("address");
-  element.set("type", "pci").set("domain", fmt::format("0x{:04x}", address.domain)).set("bus", fmt::format("0x{:02x}", address.bus));
-  element.set("slot", fmt::format("0x{:02x}", address.slot)).set("function", fmt::format("0x{:x}", address.function));
-  if (multifunction) element.set("multifunction", "on");
-}
 
 /// Parts of the chipset have the place that the board gives them.
 std::optional<PciAddress> fixed_place(const Element& device, Board board) {
@@ -175,12 +110,16 @@ Status assign_addresses(Element& domain) {
   SlotMap map = TRY(slots_in_use(domain, board));
   TRY(place_on_board(domain, board, map));
   reserve_board(board, map);
+  if (board == Board::Q35) {
+    TRY(assign_express(domain, map));
+    return place_companions(domain, map);
+  }
   for (std::string_view name : kOrder)
     for (Element* device : each(devices_of(domain), name)) {
       // An element without a place ("<address type='pci'/>") asks for any.
       if (!needs_slot(*device, board) || is_companion(*device) || TRY(pci_address(*device)).has_value()) continue;
       device->remove("address");
-      PciAddress place = TRY(map.take_free_slot(board == Board::Q35 ? 2 : 3));
+      PciAddress place = TRY(map.take_free_slot(3));
       place.function = usb_function(*device);
       set_address(*device, place);
     }
@@ -193,7 +132,7 @@ Status assign_address(const Element& domain, Element& device) {
   if (board == Board::Microvm) return config_unsupported("this machine has no bus for devices added later");
   SlotMap map = TRY(slots_in_use(domain, board));
   reserve_board(board, map);
-  set_address(device, TRY(map.take_free_slot(board == Board::Q35 ? 2 : 3)));
+  set_address(device, board == Board::Q35 ? TRY(free_express_place(domain, device, map)) : TRY(map.take_free_slot(3)));
   return {};
 }
 

@@ -14,7 +14,7 @@ struct Numbered {
 constexpr Numbered kNumbered[] = {
     {"interface", "net"},     {"serial", "serial"},     {"console", "console"},      {"channel", "channel"}, {"input", "input"},
     {"video", "video"},       {"memballoon", "balloon"}, {"rng", "rng"},             {"watchdog", "watchdog"}, {"tpm", "tpm"},
-    {"panic", "panic"},       {"vsock", "vsock"}};
+    {"hub", "hub"},           {"panic", "panic"},       {"vsock", "vsock"}};
 
 bool is_taken(const Element& domain, std::string_view alias) {
   const auto devices = devices_of(domain).children();
@@ -38,7 +38,7 @@ std::string disk_alias(const Element& domain, const Element& disk) {
 std::string controller_alias(const Element& domain, const Element& controller) {
   const std::string type = controller.attribute("type"), index = controller.attribute("index");
   const bool q35 = at(domain, "os/type", "machine").starts_with("pc-q35");
-  if (type == "pci") return fmt::format("{}.{}", q35 ? "pcie" : "pci", index);
+  if (type == "pci") return index == "0" && q35 ? "pcie.0" : "pci." + index;
   // Controllers that the chipset has.
   if (index == "0" && type == "ide" && !q35) return "ide";
   if (index == "0" && type == "sata" && q35) return "ide";
@@ -61,25 +61,16 @@ std::string choose_alias(const Element& domain, const Element& device) {
   return {};
 }
 
-void set_source_index(const Element& domain, Element& device) {
-  if (device.name() != "disk" || !device.child("source") || device.child("source")->has_attribute("index")) return;
-  device.child("source")->set("index", next_source_index(domain));
-}
-
 }  // namespace
 
-u64 next_source_index(const Element& domain) {
+void number_sources(Element& domain) {
   u64 next = 1;
-  for (const Element* disk : devices_of(domain).children("disk")) {
-    next = std::max(next, number_at(*disk, "source", "index").value_or(0) + 1);
-    for (const Element* backing = disk->child("backingStore"); backing; backing = backing->child("backingStore"))
-      next = std::max(next, number_at(*backing, "source", "index").value_or(0) + 1);
-  }
-  return next;
+  auto disks = each(devices_of(domain), "disk");
+  for (auto disk = disks.rbegin(); disk != disks.rend(); ++disk)
+    if (Element* source = (*disk)->child("source")) source->set("index", next++);
 }
 
 void assign_alias(const Element& domain, Element& device) {
-  set_source_index(domain, device);
   if (device.child("alias")) return;
   if (const std::string alias = choose_alias(domain, device); !alias.empty()) device.add("alias").set("name", alias);
 }
@@ -89,9 +80,17 @@ void assign_aliases(Element& domain) {
     if (!device.is_text()) assign_alias(domain, device);
 }
 
-std::string disk_node(const Element& disk) {
-  const std::string index = at(disk, "source", "index");
-  return index.empty() ? std::string() : fmt::format("libvirt-{}-format", index);
+std::string format_node(const std::string& index) { return index.empty() ? std::string() : fmt::format("libvirt-{}-format", index); }
+std::string storage_node(const std::string& index) { return fmt::format("libvirt-{}-storage", index); }
+
+std::string disk_node(const Element& disk) { return format_node(at(disk, "source", "index")); }
+
+std::vector<std::string> chain_indexes(const Element& disk) {
+  std::vector<std::string> indexes;
+  if (const std::string top = at(disk, "source", "index"); !top.empty()) indexes.push_back(top);
+  for (const Element* layer = disk.child("backingStore"); layer; layer = layer->child("backingStore"))
+    if (const std::string index = layer->attribute("index"); !index.empty()) indexes.push_back(index);
+  return indexes;
 }
 
 }  // namespace atl::manage

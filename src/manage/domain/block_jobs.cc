@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "manage/domain/aliases.h"
+#include "manage/domain/disk_chain.h"
 #include "manage/domain/vm_stats.h"
 #include "manage/xml/parse.h"
 
@@ -18,85 +19,120 @@ using Json = nlohmann::json;
 
 constexpr u64 kAnswer_ns = 30'000'000'000;
 
-/// What a disk's device reads from now: jobs and snapshots change it.
-struct Medium {
-  std::string target, node, file, format;
-};
-
-Result<Medium> medium_of(const Domain& domain, const std::string& path) {
-  auto tree = domain.live();
-  auto monitor = TRY(domain.monitor());
-  if (!tree) return operation_invalid("domain is not running");
-  const Element* disk = TRY(find_disk(*tree, path));
-  for (const Json& drive : TRY(monitor->execute("query-block", Json::object(), kAnswer_ns))) {
-    const std::string device = drive.value("qdev", "");
-    if (device != alias_of(*disk) && !device.ends_with("/" + alias_of(*disk)) && !device.ends_with("/" + alias_of(*disk) + "/virtio-backend")) continue;
-    const Json inserted = drive.value("inserted", Json::object());
-    return Medium{.target = at(*disk, "target", "dev"), .node = inserted.value("node-name", ""), .file = inserted.value("file", ""),
-                  .format = inserted.value("drv", "")};
-  }
-  return operation_invalid(fmt::format("disk '{}' does not currently have a source assigned", path));
-}
-
 std::string job_name(const std::string& target) { return "job-" + target; }
 
 u64 bytes_of(u64 bandwidth, bool bytes) { return bytes ? bandwidth : bandwidth * kMiB; }
 
-/// An empty file of the VM's user: it cannot make one itself.
-Status make_target_file(RunningVm& vm, const std::string& path, bool must_exist) {
+/// The disk as it is in the domain, running or not.
+Result<Element> disk_named(const Domain& domain, const std::string& path) {
+  const Element tree = TRY(domain.current());
+  return *TRY(find_disk(tree, path, kNotInDomain));
+}
+
+/// Where a job will lead is told to clients, and remembered, as <mirror>.
+void note_mirror(Domains& domains, Domain& domain, const std::string& target, std::string_view kind, const ChainImage& image) {
+  domain.change_live([&](Element& tree) {
+    for (Element* disk : each(devices_of(tree), "disk")) {
+      if (at(*disk, "target", "dev") != target) continue;
+      disk->remove("mirror");
+      Element& mirror = disk->add("mirror");
+      mirror.set("type", "file").set("job", kind);
+      mirror.add("format").set("type", image.format);
+      mirror.add("source").set("file", image.path).set("index", image.index);
+    }
+    put_in_order(tree);
+  });
+  domains.save_status(domain);
+}
+
+}  // namespace
+
+Status make_image_file(RunningVm& vm, const std::string& path, bool must_exist) {
   const int flags = O_RDWR | (must_exist ? 0 : O_CREAT | O_EXCL);
   TRY(open_file(path, flags, 0600));
   return vm.files.give(path, true);
 }
 
-}  // namespace
-
 Status pull_disk(const Domain& domain, const std::string& path, const std::string& base, u64 bandwidth, bool bytes) {
-  const Medium medium = TRY(medium_of(domain, path));
-  Json arguments = {{"job-id", job_name(medium.target)}, {"device", medium.node}};
-  if (!base.empty()) arguments["base"] = base;
-  if (bandwidth) arguments["speed"] = bytes_of(bandwidth, bytes);
+  const Element disk = TRY(disk_named(domain, path));
   auto monitor = TRY(domain.monitor());
+  const auto images = chain_of(disk);
+  if (images.empty()) return operation_invalid(fmt::format("disk '{}' does not currently have a source assigned", path));
+  Json arguments = {{"job-id", job_name(at(disk, "target", "dev"))}, {"device", disk_node(disk)}};
+  if (!base.empty()) arguments["base"] = images[TRY(find_image(disk, base))].path;
+  if (bandwidth) arguments["speed"] = bytes_of(bandwidth, bytes);
   TRY(monitor->execute("block-stream", std::move(arguments), kAnswer_ns));
   return {};
 }
 
-Status commit_disk(const Domain& domain, const CommitRequest& request) {
-  const Medium medium = TRY(medium_of(domain, request.path));
-  Json arguments = {{"job-id", job_name(medium.target)}, {"device", medium.node}, {"auto-finalize", true}};
-  if (!request.top.empty() && request.top != medium.file && request.top != request.path) arguments["top"] = request.top;
-  if (!request.base.empty()) arguments["base"] = request.base;
-  if (request.shallow && request.base.empty()) {
-    const auto chain = TRY(backing_files(request.top.empty() ? medium.file : request.top, medium.format));
-    if (chain.empty()) return invalid_arg(fmt::format("top '{}' in chain for '{}' has no backing file", medium.file, request.path));
-    arguments["base"] = chain[0];
-  }
-  if (request.bandwidth) arguments["speed"] = bytes_of(request.bandwidth, request.bytes);
-  // What is committed to was opened for reading only.
-  auto vm = domain.running();
-  const auto chain = TRY(backing_files(medium.file, medium.format));
-  for (const auto& file : chain)
-    if (vm) TRY(vm->files.give(file, true));
+namespace {
+
+struct CommitRange {
+  size_t top = 0, base = 0;  // places in the chain
+};
+
+Result<CommitRange> commit_range(const Element& disk, const CommitRequest& request) {
+  const auto images = chain_of(disk);
+  const std::string target = at(disk, "target", "dev");
+  CommitRange range;
+  if (!request.top.empty()) range.top = TRY(find_image(disk, request.top));
+  if (range.top + 1 >= images.size()) return invalid_arg(fmt::format("could not find base image in chain for '{}'", request.path));
+  range.base = request.shallow && request.base.empty() ? range.top + 1 : images.size() - 1;
+  if (!request.base.empty()) range.base = TRY(find_image(disk, request.base));
+  if (range.base <= range.top)
+    return invalid_arg(fmt::format("base '{}' is not below '{}' in chain for '{}'", images[range.base].path, images[range.top].path, target));
+  if (range.top == 0 && !request.active) return invalid_arg(fmt::format("commit of '{}' active layer requires active flag", target));
+  if (range.top != 0 && request.active)
+    return invalid_arg(fmt::format("active commit requested but '{}' is not active", images[range.top].path));
+  return range;
+}
+
+}  // namespace
+
+Status commit_disk(Domains& domains, Domain& domain, const CommitRequest& request) {
+  const Element disk = TRY(disk_named(domain, request.path));
+  const CommitRange range = TRY(commit_range(disk, request));
   auto monitor = TRY(domain.monitor());
+  auto vm = domain.running();
+  const auto images = chain_of(disk);
+  const std::string target = at(disk, "target", "dev");
+  // Images are named by their files: the name of a disk's first node stays with what the disk reads from.
+  Json arguments = {{"job-id", job_name(target)}, {"device", disk_node(disk)}, {"base", images[range.base].path}};
+  if (range.top) arguments["top"] = images[range.top].path;
+  if (request.bandwidth) arguments["speed"] = bytes_of(request.bandwidth, request.bytes);
+  // What is committed to was opened for reading only; the image above it gets another backing file.
+  if (vm) TRY(vm->files.give(images[range.base].path, true));
+  if (vm && range.top) TRY(vm->files.give(images[range.top - 1].path, true));
   TRY(monitor->execute("block-commit", std::move(arguments), kAnswer_ns));
+  if (range.top == 0) note_mirror(domains, domain, target, "active-commit", images[range.base]);
   return {};
 }
 
-Status copy_disk(Domains&, const Domain& domain, const CopyRequest& request) {
-  const Element wanted = TRY(xml::parse(request.destination, "(disk_definition)", "disk"));
+Status copy_disk(Domains& domains, Domain& domain, const CopyRequest& request) {
   const Medium medium = TRY(medium_of(domain, request.path));
+  if (domain.facts().persistent && !request.transient) return operation_invalid("domain is not transient");
+  const Element wanted = TRY(xml::parse(request.destination, "(disk_definition)", "disk"));
   const std::string file = at(wanted, "source", "file"), path = file.empty() ? at(wanted, "source", "dev") : file;
   if (path.empty()) return config_unsupported("only files and block devices can be copied to");
-  const std::string asked = at(wanted, "driver", "type"), format = asked.empty() ? medium.format : asked;
+  std::string format = at(wanted, "driver", "type");
+  if (format.empty()) format = at(wanted, "format", "type");
+  if (format.empty()) format = medium.format;
   auto vm = domain.running();
   auto monitor = TRY(domain.monitor());
   if (!vm) return operation_invalid("domain is not running");
-  TRY(make_target_file(*vm, path, request.reuse || file.empty()));
-  auto started = monitor->execute("drive-mirror",
-                                  {{"job-id", job_name(medium.target)}, {"device", medium.node}, {"target", path}, {"format", format},
-                                   {"mode", request.reuse ? "existing" : "absolute-paths"}, {"sync", request.shallow ? "top" : "full"}},
-                                  kAnswer_ns);
-  if (started) return {};
+  TRY(make_image_file(*vm, path, request.reuse || file.empty()));
+  const ChainImage image{.index = std::to_string(vm->next_node++), .path = path, .format = format};
+  Json arguments = {{"job-id", job_name(medium.target)}, {"device", medium.node}, {"target", path}, {"format", format},
+                    {"node-name", format_node(image.index)}, {"mode", request.reuse ? "existing" : "absolute-paths"},
+                    {"sync", request.shallow ? "top" : "full"}};
+  if (request.bandwidth) arguments["speed"] = request.bandwidth;
+  if (request.granularity) arguments["granularity"] = request.granularity;
+  if (request.buffer) arguments["buf-size"] = request.buffer;
+  auto started = monitor->execute("drive-mirror", std::move(arguments), kAnswer_ns);
+  if (started) {
+    note_mirror(domains, domain, medium.target, "copy", image);
+    return {};
+  }
   vm->files.take_back(path);
   if (!request.reuse && !file.empty()) ::unlink(path.c_str());
   return std::move(started).error();
@@ -111,12 +147,6 @@ Result<std::optional<Json>> find_job(const Domain& domain, const std::string& ta
   return std::optional<Json>();
 }
 
-Result<std::string> target_of(const Domain& domain, const std::string& path) {
-  auto tree = domain.live();
-  if (!tree) return operation_invalid("domain is not running");
-  return at(*TRY(find_disk(*tree, path)), "target", "dev");
-}
-
 /// Until the job has gone; it does so by itself after its last word.
 Status await_end(const Domain& domain, const std::string& target) {
   constexpr u64 kPatience_ns = 60'000'000'000;
@@ -128,44 +158,23 @@ Status await_end(const Domain& domain, const std::string& target) {
   return {};
 }
 
-/// The definition follows the disk to what it reads from now, so that the next start finds its data.
-Status follow_medium(Domains& domains, Domain& domain, const std::string& target) {
-  const Medium now = TRY(medium_of(domain, target));
-  auto edit = [&](Element& tree) -> Status {
-    for (Element* disk : each(devices_of(tree), "disk")) {
-      if (at(*disk, "target", "dev") != target) continue;
-      Element& source = ensure(*disk, "source");
-      source.set(source.has_attribute("dev") ? "dev" : "file", now.file);
-      ensure(*disk, "driver").set("type", now.format);
-    }
-    return {};
-  };
-  auto live = domain.live();
-  if (!live) return operation_invalid("domain is not running");
-  Element tree = *live;
-  TRY(edit(tree));
-  domain.set_live(std::move(tree));
-  domains.save_status(domain);
-  if (!domain.facts().persistent) return {};
-  Element config = TRY(domain.config());
-  TRY(edit(config));
-  return domains.store(domain, config);
-}
-
 }  // namespace
 
+DiskJobType disk_job_type(const Element& disk, const std::string& kind) {
+  if (kind == "stream") return DiskJobType::Pull;
+  if (kind == "mirror") return DiskJobType::Copy;
+  if (kind == "commit") return disk.child("mirror") ? DiskJobType::ActiveCommit : DiskJobType::Commit;
+  return kind == "backup" ? DiskJobType::Backup : DiskJobType::Unknown;
+}
+
 Result<std::optional<DiskJobInfo>> disk_job_info(const Domain& domain, const std::string& path) {
-  const std::string target = TRY(target_of(domain, path));
-  const auto job = TRY(find_job(domain, target));
+  TRY(domain.monitor());
+  const Element disk = TRY(disk_named(domain, path));
+  const auto job = TRY(find_job(domain, at(disk, "target", "dev")));
   if (!job) return std::optional<DiskJobInfo>();
   const std::string kind = job->value("type", "");
-  const DiskJobType type = kind == "stream"   ? DiskJobType::Pull
-                           : kind == "mirror" ? DiskJobType::Copy
-                           : kind == "commit" ? DiskJobType::Commit
-                           : kind == "backup" ? DiskJobType::Backup
-                                              : DiskJobType::Unknown;
-  DiskJobInfo info{.type = static_cast<i32>(type), .bandwidth = job->value("speed", u64{0}), .done = job->value("offset", u64{0}),
-                   .total = job->value("len", u64{0}), .ready = job->value("ready", false)};
+  DiskJobInfo info{.type = static_cast<i32>(disk_job_type(disk, kind)), .bandwidth = job->value("speed", u64{0}),
+                   .done = job->value("offset", u64{0}), .total = job->value("len", u64{0}), .ready = job->value("ready", false)};
   // Clients take "all done" for the sign that they may pivot.
   if (!info.ready && info.done >= info.total && kind != "stream") info.total = info.done + 1;
   if (info.ready) info.done = info.total = std::max<u64>(info.total, 1);
@@ -173,85 +182,42 @@ Result<std::optional<DiskJobInfo>> disk_job_info(const Domain& domain, const std
 }
 
 Status end_disk_job(Domains& domains, Domain& domain, const std::string& path, bool pivot, bool do_not_wait) {
-  const std::string target = TRY(target_of(domain, path));
+  TRY(domain.monitor());
+  const std::string target = at(TRY(disk_named(domain, path)), "target", "dev");
   const auto info = TRY(disk_job_info(domain, path));
-  if (!info) return operation_invalid(fmt::format("disk {} does not have an active block job", target));
+  if (!info) return invalid_arg(fmt::format("disk {} does not have an active block job", target));
   if (pivot && !info->ready) return Error(Code::BlockCopyActive, fmt::format("disk '{}' not ready for pivot yet", target));
   auto monitor = TRY(domain.monitor());
   const char* command = pivot ? "block-job-complete" : "block-job-cancel";
   TRY(monitor->execute(command, {{"device", job_name(target)}}, kAnswer_ns));
   if (do_not_wait && !pivot) return {};
   TRY(await_end(domain, target));
-  return pivot ? follow_medium(domains, domain, target) : Status();
+  return follow_medium(domains, domain, target);
 }
 
-Status set_disk_job_speed(const Domain& domain, const std::string& path, u64 bytes_per_second) {
-  const std::string target = TRY(target_of(domain, path));
-  auto monitor = TRY(domain.monitor());
-  TRY(monitor->execute("block-job-set-speed", {{"device", job_name(target)}, {"speed", bytes_per_second}}, kAnswer_ns));
+Status merge_overlay(Domains& domains, Domain& domain, const std::string& target, const std::string& overlay) {
+  const Element disk = TRY(disk_named(domain, target));
+  const size_t place = TRY(find_image(disk, overlay));
+  CommitRequest request{.path = target, .base = "", .top = place ? overlay : "", .shallow = true, .active = place == 0};
+  TRY(commit_disk(domains, domain, request));
+  constexpr u64 kPatience_ns = 3600'000'000'000;
+  const u64 deadline = monotonic_ns() + kPatience_ns;
+  for (auto info = TRY(disk_job_info(domain, target)); info && !info->ready; info = TRY(disk_job_info(domain, target))) {
+    if (monotonic_ns() > deadline) return Error(Code::OperationTimeout, fmt::format("the job on '{}' does not end", target));
+    ::usleep(20'000);
+  }
+  if (place == 0) TRY(end_disk_job(domains, domain, target, true, false));
+  else TRY(follow_medium(domains, domain, target));
+  const Element after = TRY(disk_named(domain, target));
+  if (find_image(after, overlay)) return operation_failed(fmt::format("the overlay '{}' could not be merged", overlay));
+  if (::unlink(overlay.c_str()) < 0) return os_error(fmt::format("cannot delete '{}'", overlay));
   return {};
 }
 
-namespace {
-
-struct NewOverlay {
-  std::string target, node, file;
-};
-
-/// Where a disk goes on: as the client says, else beside the image with the snapshot's name for an ending.
-Result<NewOverlay> overlay_for(const Domain& domain, const Element* asked, const std::string& target, const std::string& name) {
-  const Medium medium = TRY(medium_of(domain, target));
-  std::string file = asked ? at(*asked, "source", "file") : std::string();
-  const size_t slash = medium.file.rfind('/'), dot = medium.file.rfind('.');
-  const bool has_ending = dot != std::string::npos && (slash == std::string::npos || dot > slash);
-  if (file.empty()) file = medium.file.substr(0, has_ending ? dot : std::string::npos) + "." + name;
-  if (file == medium.file) return invalid_arg(fmt::format("snapshot of disk '{}' would overwrite it", target));
-  return NewOverlay{target, medium.node, file};
-}
-
-Result<std::vector<NewOverlay>> overlays_of(const Domain& domain, const Element& tree, const Element& snapshot, const std::string& name) {
-  std::vector<NewOverlay> list;
-  const Element* disks = snapshot.child("disks");
-  for (const Element* disk : devices_of(tree).children("disk")) {
-    const std::string target = at(*disk, "target", "dev");
-    if (disk->attribute("device") != "disk" || disk->child("readonly")) continue;
-    const Element* asked = nullptr;
-    for (const Element* other : disks ? disks->children("disk") : std::vector<const Element*>())
-      if (other->attribute("name") == target || other->attribute("name") == at(*disk, "source", "file")) asked = other;
-    const std::string mode = asked ? asked->attribute("snapshot") : "";
-    if (mode == "no") continue;
-    if (mode == "internal" || mode == "manual") return config_unsupported(fmt::format("'{}' snapshots of a running domain's disks are not supported", mode));
-    list.push_back(TRY(overlay_for(domain, asked, target, name)));
-  }
-  if (list.empty()) return config_unsupported("no disks selected for snapshot");
-  return list;
-}
-
-}  // namespace
-
-Status snapshot_disks(Domains& domains, Domain& domain, const Element& snapshot, const std::string& name, bool reuse) {
-  auto tree = domain.live();
-  auto vm = domain.running();
+Status set_disk_job_speed(const Domain& domain, const std::string& path, u64 bytes_per_second) {
   auto monitor = TRY(domain.monitor());
-  if (!tree || !vm) return operation_invalid("domain is not running");
-  const auto overlays = TRY(overlays_of(domain, *tree, snapshot, name));
-  Json actions = Json::array();
-  for (const auto& overlay : overlays) {
-    TRY(make_target_file(*vm, overlay.file, reuse));
-    actions.push_back({{"type", "blockdev-snapshot-sync"},
-                       {"data", {{"node-name", overlay.node}, {"snapshot-file", overlay.file}, {"format", "qcow2"},
-                                 {"snapshot-node-name", fmt::format("libvirt-{}-{}", overlay.target, monotonic_ns())},
-                                 {"mode", reuse ? "existing" : "absolute-paths"}}}});
-  }
-  auto done = monitor->execute("transaction", {{"actions", std::move(actions)}}, kAnswer_ns);
-  if (!done) {
-    for (const auto& overlay : overlays) {
-      vm->files.take_back(overlay.file);
-      if (!reuse) ::unlink(overlay.file.c_str());
-    }
-    return std::move(done).error();
-  }
-  for (const auto& overlay : overlays) TRY(follow_medium(domains, domain, overlay.target));
+  const std::string target = at(TRY(disk_named(domain, path)), "target", "dev");
+  TRY(monitor->execute("block-job-set-speed", {{"device", job_name(target)}, {"speed", bytes_per_second}}, kAnswer_ns));
   return {};
 }
 

@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "manage/domain/domains.h"
 
@@ -27,16 +28,17 @@ Status pull_disk(const Domain& domain, const std::string& path, const std::strin
 struct CommitRequest {
   std::string path, base, top;
   u64 bandwidth = 0;
-  bool shallow = false, bytes = false;
+  bool shallow = false, bytes = false, active = false;
 };
-Status commit_disk(const Domain& domain, const CommitRequest& request);
+Status commit_disk(Domains& domains, Domain& domain, const CommitRequest& request);
 
 struct CopyRequest {
   std::string path;
   std::string destination;  // <disk> as the client wrote it
-  bool shallow = false, reuse = false;
+  bool shallow = false, reuse = false, transient = false;
+  u64 bandwidth = 0, granularity = 0, buffer = 0;  // bytes; 0: as the VM likes
 };
-Status copy_disk(Domains& domains, const Domain& domain, const CopyRequest& request);
+Status copy_disk(Domains& domains, Domain& domain, const CopyRequest& request);
 
 /// Cancels, or with `pivot` makes the disk go on with the job's target.
 Status end_disk_job(Domains& domains, Domain& domain, const std::string& path, bool pivot, bool do_not_wait);
@@ -44,7 +46,20 @@ Status end_disk_job(Domains& domains, Domain& domain, const std::string& path, b
 Result<std::optional<DiskJobInfo>> disk_job_info(const Domain& domain, const std::string& path);
 Status set_disk_job_speed(const Domain& domain, const std::string& path, u64 bytes_per_second);
 
-/// Each disk that <domainsnapshot> names goes on in a new overlay, all at the same moment.
-Status snapshot_disks(Domains& domains, Domain& domain, const Element& snapshot, const std::string& name, bool reuse);
+/// What a job of QMP's is called by libvirt.
+DiskJobType disk_job_type(const Element& disk, const std::string& kind);
+
+// disk_snapshots.cc
+struct NewOverlay {
+  std::string target, image, format, file;  // what the disk reads from now, and the file that it goes on in
+};
+/// Which disks a <domainsnapshot> is about.
+Result<std::vector<NewOverlay>> overlays_of(const Element& tree, const Element& snapshot, const std::string& name);
+/// Takes an overlay of a running domain's disk away again: its content goes into the image below, and its file is deleted. Waits.
+Status merge_overlay(Domains& domains, Domain& domain, const std::string& target, const std::string& overlay);
+/// Of a running domain; `reuse`: the overlays exist.
+Status snapshot_disks(Domains& domains, Domain& domain, const std::vector<NewOverlay>& overlays, bool reuse);
+/// An empty file of the VM's user: it cannot make one itself.
+Status make_image_file(RunningVm& vm, const std::string& path, bool must_exist);
 
 }  // namespace atl::manage

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "manage/domain/aliases.h"
+#include "manage/domain/iothreads.h"
 
 namespace atl::manage {
 namespace {
@@ -153,14 +154,8 @@ void write_smbios(const Element& domain, Writer& w) {
   }
 }
 
-u64 iothread_count(const Element& domain) { return parse_u64(text_at(domain, "iothreads")).value_or(0); }
-
 void write_iothreads(const Element& domain, Writer& w) {
-  const Element* ids = domain.child("iothreadids");
-  if (ids)
-    for (const Element* thread : ids->children("iothread")) w.add("-object", "iothread,id=iothread" + thread->attribute("id"));
-  const u64 named = ids ? ids->children("iothread").size() : 0;
-  for (u64 i = named + 1; i <= iothread_count(domain); ++i) w.add("-object", fmt::format("iothread,id=iothread{}", i));
+  for (u64 id : iothread_ids(domain)) w.add("-object", fmt::format("iothread,id=iothread{}", id));
 }
 
 // --- devices
@@ -214,7 +209,7 @@ Status write_other(const Element& domain, const Element& device, const Handed& h
 }
 
 /// Controllers come before what is plugged into them.
-constexpr std::string_view kDeviceOrder[] = {"controller", "disk",       "interface", "serial", "console",    "channel", "input", "tpm",
+constexpr std::string_view kDeviceOrder[] = {"disk",       "interface", "serial", "console",    "channel", "hub",     "input", "tpm",
                                              "graphics",   "video",      "watchdog",  "memballoon", "rng",    "panic",   "vsock"};
 
 Status write_device(const Element& domain, const Element& device, const Handed& handed, Writer& w) {
@@ -226,8 +221,17 @@ Status write_device(const Element& domain, const Element& device, const Handed& 
   return write_other(domain, device, handed, w);
 }
 
+/// Ports of the board, then bridges behind them, then whatever sits on their buses.
+int bus_rank(const Element* controller) {
+  if (controller->attribute("type") != "pci") return 2;
+  return controller->attribute("model") == "pcie-root-port" ? 0 : 1;
+}
+
 Status write_devices(const Element& domain, const Handed& handed, Writer& w) {
   const Element& devices = devices_of(domain);
+  auto controllers = devices.children("controller");
+  std::ranges::stable_sort(controllers, {}, bus_rank);
+  for (const Element* controller : controllers) TRY(write_device(domain, *controller, handed, w));
   for (std::string_view name : kDeviceOrder)
     for (const Element* device : devices.children(name)) TRY(write_device(domain, *device, handed, w));
   return {};

@@ -27,6 +27,7 @@ Status complete_definition(Element& domain, const DefinitionHost& host) {
 
 Result<Element> read_device(std::string_view text, const Element& domain) {
   Element device = TRY(xml::parse(text, "(device_definition)"));
+  if (device.name() == "domain") return config_unsupported("unknown device type 'domain'");
   Element probe("domain");
   probe.add("devices").add(device);
   drop_runtime(probe);

@@ -51,6 +51,24 @@ TEST(Definition, AddressesGoCardsControllersDisksBalloonAsLibvirtAssigns) {
   EXPECT_EQ(at(*devices_of(tree).child("memballoon"), "address", "slot"), "0x05");
 }
 
+TEST(Definition, ExpressDevicesGetRootPortsAndOlderOnesABridge) {
+  const Element tree = define("<domain type='qemu'><name>n</name><memory>65536</memory><os><type machine='q35'>hvm</type></os><devices>"
+                              "<interface type='user'><model type='virtio'/></interface><interface type='user'><model type='rtl8139'/></interface>"
+                              "<memballoon model='none'/></devices></domain>");
+  const auto cards = devices_of(tree).children("interface");
+  // As libvirt: the bridge takes the first port, the express card the next; the other card is behind the bridge.
+  EXPECT_EQ(at(*cards[0], "address", "bus"), "0x02");
+  EXPECT_EQ(at(*cards[1], "address", "bus"), "0x03");
+  EXPECT_EQ(at(*cards[1], "address", "slot"), "0x01");
+  std::string buses;
+  for (const Element* controller : devices_of(tree).children("controller"))
+    if (controller->attribute("type") == "pci")
+      buses += controller->attribute("index") + ":" + controller->attribute("model") + "@" + at(*controller, "address", "slot") + "." + at(*controller, "address", "function") + " ";
+  EXPECT_EQ(buses, "0:pcie-root@. 1:pcie-root-port@0x02.0x0 2:pcie-root-port@0x02.0x1 3:pcie-to-pci-bridge@0x00.0x0 4:pcie-root-port@0x02.0x2 "
+                   "5:pcie-root-port@0x02.0x3 ");
+  EXPECT_EQ(xml::write(define(xml::write(tree))), xml::write(tree));
+}
+
 TEST(Definition, AnAddressThatIsTakenTwiceIsRefused) {
   const std::string card = "<interface type='user'><address type='pci' slot='0x07'/></interface>";
   EXPECT_NE(refusal(domain_with(card + card)).find("double use of PCI Address 0000:00:07.0"), std::string::npos);
@@ -60,6 +78,7 @@ TEST(Definition, CompanionsShareTheSlotOfTheirUsbController) {
   Element tree = define(domain_with("<controller type='usb' model='ich9-ehci1'/><controller type='usb' model='ich9-uhci1'><master startport='0'/></controller>"
                                     "<controller type='usb' model='ich9-uhci2'><master startport='2'/></controller>"));
   assign_aliases(tree);
+  number_sources(tree);
   auto command = compose_command(tree, {});
   ASSERT_TRUE(command.has_value());
   for (const char* words : {"ich9-usb-ehci1,id=usb,bus=pci.0,addr=0x3.0x7", "ich9-usb-uhci1,masterbus=usb.0,firstport=0,bus=pci.0,multifunction=on,addr=0x3",
@@ -108,6 +127,7 @@ TEST(CommandLine, EveryDeviceHasItsWords) {
   Element tree = define(domain_with("<disk><driver type='qcow2' cache='none'/><source file='/a,b'/><target dev='vda'/></disk>"
                                     "<interface type='user'><model type='virtio'/></interface><graphics type='vnc' port='5902'/>"));
   assign_aliases(tree);
+  number_sources(tree);
   auto command = compose_command(tree, {});
   ASSERT_TRUE(command.has_value());
   const std::string text = command->text();
@@ -121,6 +141,7 @@ TEST(CommandLine, EveryDeviceHasItsWords) {
 TEST(CommandLine, AHandedTapIsNamedByItsDescriptor) {
   Element tree = define(domain_with("<interface type='bridge'><source bridge='br0'/></interface>"));
   assign_aliases(tree);
+  number_sources(tree);
   auto command = compose_command(tree, {.taps = {{"net0", "33"}}, .monitor = "30", .vhost_vsock = ""});
   ASSERT_TRUE(command.has_value());
   EXPECT_NE(command->text().find("-netdev tap,fd=33,id=hostnet0"), std::string::npos);

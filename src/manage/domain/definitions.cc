@@ -4,12 +4,15 @@
 #include <fmt/format.h>
 
 #include "manage/domain/domains.h"
+#include "manage/domain/firmware.h"
+#include "manage/domain/snapshots.h"
 #include "manage/xml/write.h"
 
 namespace atl::manage {
 
 Result<DomainPtr> Domains::define(std::string_view text) {
   Element tree = TRY(read_definition(text, host_));
+  TRY(choose_firmware(tree, config_.paths.state));
   const Uuid uuid = TRY(xml::uuid_child(tree));
   const std::string name = TRY(xml::name_child(tree));
   auto existing = find(uuid);
@@ -45,6 +48,7 @@ Status Domains::undefine(Domain& domain, bool keep_nvram) {
     // Only what we made: a template or a shared file is the administrator's.
     if (const std::string nvram = text_at(tree, "os/nvram"); nvram.starts_with(config_.paths.state + "/nvram/")) ::unlink(nvram.c_str());
   }
+  if (!domain.active()) SnapshotStore(config_.paths.state, facts.name).remove_all();
   TRY(definitions_->remove(facts.name));
   domain.set_config({});
   domain.set_autostart(false);
@@ -57,8 +61,10 @@ Status Domains::undefine(Domain& domain, bool keep_nvram) {
 Status Domains::rename(Domain& domain, const std::string& name) {
   TRY(xml::check_name(name));
   const DomainFacts facts = domain.facts();
+  if (name == facts.name) return operation_invalid("Can't rename domain to itself");
   if (facts.active()) return operation_invalid("cannot rename active domain");
   if (!facts.persistent) return operation_invalid("cannot rename a transient domain");
+  if (!SnapshotStore(config_.paths.state, facts.name).all().empty()) return operation_invalid("cannot rename domain with snapshots");
   Element tree = TRY(domain.config());
   ensure(tree, "name").set_text(name);
   {

@@ -136,6 +136,8 @@ Status fill_channel(Element& port) {
   if (!port.has_attribute("type")) port.set("type", "unix");
   TRY(fill_char(port));
   set_default(ensure(port, "target"), "type", "virtio");
+  // A socket of our own has its place only while the domain runs.
+  if (port.attribute("type") == "unix" && at(port, "source", "path").empty()) port.remove("source");
   return {};
 }
 
@@ -173,7 +175,7 @@ Status fill_video(Element& video) {
   Element& model = ensure(video, "model");
   set_default(model, "type", "vga");
   const std::string type = model.attribute("type");
-  TRY(check_choice(video, "model", type, {"vga", "cirrus", "virtio", "none"}));
+  TRY(check_choice(video, "model", type, {"vga", "cirrus", "virtio", "bochs", "none"}));
   if (type == "none") return {};
   if (type != "virtio") set_default(model, "vram", "16384");
   set_default(model, "heads", "1");
@@ -253,6 +255,15 @@ Status fill_memballoon(Element& balloon) {
   return {};
 }
 
+Status fill_hub(Element& hub) { return check_choice(hub, "type", hub.attribute("type"), {"usb"}); }
+
+/// Sound goes nowhere: a VNC screen's audio that is off is all there is.
+Status fill_audio(Element& audio) {
+  set_default(audio, "id", "1");
+  if (audio.attribute("type") == "none") return {};
+  return config_unsupported(fmt::format("<audio type='{}'> is not supported by atoll-vmm", audio.attribute("type")));
+}
+
 struct Filler {
   std::string_view name;
   Status (*fill)(Element&);
@@ -262,6 +273,7 @@ constexpr Filler kFillers[] = {
     {"channel", fill_channel}, {"graphics", fill_graphics},   {"video", fill_video},   {"input", fill_input},
     {"rng", fill_rng},         {"watchdog", fill_watchdog},   {"tpm", fill_tpm},       {"panic", fill_panic},
     {"vsock", fill_vsock},     {"memballoon", fill_memballoon},
+    {"hub", fill_hub},         {"audio", fill_audio},
 };
 
 }  // namespace
@@ -270,7 +282,7 @@ Status fill_device_defaults(Element& device, const Element& domain) {
   if (device.name() == "controller") return fill_controller(device, domain);
   for (const auto& filler : kFillers)
     if (filler.name == device.name()) return filler.fill(device);
-  if (one_of(device.name(), {"emulator", "audio"})) return {};
+  if (device.name() == "emulator") return {};
   return config_unsupported(fmt::format("device <{}> is not supported by atoll-vmm", device.name()));
 }
 

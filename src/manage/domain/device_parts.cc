@@ -10,8 +10,10 @@ namespace {
 
 bool is_machine(const Element& domain, std::string_view prefix) { return at(domain, "os/type", "machine").starts_with(prefix); }
 
+/// Buses are called by their controllers' names; a bridge's own bus has no number of its own.
 std::string pci_bus(const Element& domain, u32 bus) {
-  return fmt::format("{}.{}", is_machine(domain, "pc-q35") ? "pcie" : "pci", bus);
+  if (bus == 0) return is_machine(domain, "pc-q35") ? "pcie.0" : "pci.0";
+  return fmt::format("pci.{}", bus);
 }
 
 OptionList placed(const Element& domain, const Element& device, std::string_view driver) {
@@ -74,6 +76,7 @@ Result<DeviceParts> controller_parts(const Element& domain, const Element& contr
     return config_unsupported("IDE controllers are unsupported for this QEMU binary or machine type");
   if (type != "pci" || first) return DeviceParts{};  // the board's own
   const std::string model = controller.attribute("model");
+  if (model == "pcie-to-pci-bridge") return DeviceParts{.devices = {placed(domain, controller, "pcie-pci-bridge")}};
   if (model == "pci-bridge") return DeviceParts{.devices = {placed(domain, controller, "pci-bridge").set("chassis_nr", index)}};
   if (model == "pcie-root-port") {
     OptionList device = placed(domain, controller, "pcie-root-port");
@@ -93,6 +96,7 @@ Result<DeviceParts> video_parts(const Element& domain, const Element& video, con
   if (type == "vga" && primary && address && *address == PciAddress{.slot = usual_slot}) return DeviceParts{.more_options = {{"-vga", "std"}}};
   if (type == "cirrus" && primary) return DeviceParts{.devices = {placed(domain, video, "cirrus-vga")}};
   if (type == "vga") return DeviceParts{.devices = {placed(domain, video, primary ? "VGA" : "secondary-vga")}};
+  if (type == "bochs") return DeviceParts{.devices = {placed(domain, video, "bochs-display")}};
   OptionList device = placed(domain, video, primary ? "virtio-vga" : "virtio-gpu-pci");
   return DeviceParts{.devices = {device.set_if("max_outputs", at(video, "model", "heads"))}};
 }
@@ -159,13 +163,18 @@ Result<DeviceParts> vsock_parts(const Element& domain, const Element& vsock, con
   return DeviceParts{.devices = {device}};
 }
 
+Result<DeviceParts> hub_parts(const Element&, const Element& hub, const Handed&) {
+  return DeviceParts{.devices = {OptionList("driver", "usb-hub").set("id", alias_of(hub)).set("bus", "usb.0").set("port", at(hub, "address", "port"))}};
+}
+
 struct Composer {
   std::string_view name;
   Result<DeviceParts> (*compose)(const Element& domain, const Element& device, const Handed& handed);
 };
 constexpr Composer kComposers[] = {
     {"controller", controller_parts}, {"video", video_parts},       {"input", input_parts}, {"memballoon", balloon_parts}, {"rng", rng_parts},
-    {"watchdog", watchdog_parts},     {"tpm", tpm_parts},           {"panic", panic_parts}, {"vsock", vsock_parts}};
+    {"watchdog", watchdog_parts},     {"tpm", tpm_parts},           {"panic", panic_parts}, {"vsock", vsock_parts},
+    {"hub", hub_parts}};
 
 }  // namespace
 

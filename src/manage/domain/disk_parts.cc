@@ -55,7 +55,7 @@ Result<Json> network_node(const Element& source) {
 }
 
 /// The node that reaches the bytes.
-Result<Json> storage_node(const Element& source, const std::string& type) {
+Result<Json> source_node(const Element& source, const std::string& type) {
   if (type == "network") return network_node(source);
   if (type == "block") return Json{{"driver", "host_device"}, {"filename", source.attribute("dev")}};
   if (type == "file") return Json{{"driver", "file"}, {"filename", source.attribute("file")}};
@@ -69,29 +69,61 @@ void put_mode(const Element& disk, Json& node) {
 
 }  // namespace
 
-Result<std::vector<Json>> source_nodes(const Element& disk, const Element& source) {
-  const std::string index = source.attribute("index");
-  std::string type = disk.attribute("type");
-  if (source.has_attribute("file")) type = "file";
-  else if (source.has_attribute("dev")) type = "block";
-  Json storage = TRY(storage_node(source, type));
-  const std::string storage_name = fmt::format("libvirt-{}-storage", index);
-  storage["node-name"] = storage_name;
-  storage["auto-read-only"] = true;
-  put_mode(disk, storage);
-  if (const std::string io = at(disk, "driver", "io"); !io.empty() && type != "network") storage["aio"] = io;
-  const std::string format = at(disk, "driver", "type");
-  Json node = {{"node-name", fmt::format("libvirt-{}-format", index)}, {"driver", format.empty() ? "raw" : format},
-               {"read-only", disk.child("readonly") != nullptr}, {"file", storage_name}};
-  put_mode(disk, node);
-  if (const std::string zeroes = at(disk, "driver", "detect_zeroes"); !zeroes.empty()) node["detect-zeroes"] = zeroes;
-  return std::vector<Json>{std::move(storage), std::move(node)};
+namespace {
+
+/// One image of a disk.
+struct Layer {
+  const Element* source;
+  std::string index, format;
+  bool readonly;
+};
+
+/// From the one that is written to down to the base.
+std::vector<Layer> layers_of(const Element& disk) {
+  const Element* source = disk.child("source");
+  if (!source) return {};
+  std::vector<Layer> layers = {{source, source->attribute("index"), at(disk, "driver", "type"), disk.child("readonly") != nullptr}};
+  for (const Element* below = disk.child("backingStore"); below && below->child("source"); below = below->child("backingStore"))
+    layers.push_back({below->child("source"), below->attribute("index"), at(*below, "format", "type"), true});
+  return layers;
 }
 
+Result<Json> bytes_node(const Element& disk, const Layer& layer) {
+  std::string type = disk.attribute("type");
+  if (layer.source->has_attribute("file")) type = "file";
+  else if (layer.source->has_attribute("dev")) type = "block";
+  Json node = TRY(source_node(*layer.source, type));
+  node["node-name"] = storage_node(layer.index);
+  node["auto-read-only"] = true;
+  put_mode(disk, node);
+  if (const std::string io = at(disk, "driver", "io"); !io.empty() && type != "network") node["aio"] = io;
+  return node;
+}
+
+Json image_node(const Element& disk, const Layer& layer) {
+  Json node = {{"node-name", format_node(layer.index)}, {"driver", layer.format.empty() ? "raw" : layer.format},
+               {"read-only", layer.readonly}, {"file", storage_node(layer.index)}};
+  put_mode(disk, node);
+  return node;
+}
+
+}  // namespace
+
 Result<std::vector<Json>> disk_nodes(const Element& disk) {
-  const Element* source = disk.child("source");
-  if (!source) return std::vector<Json>();
-  return source_nodes(disk, *source);
+  std::vector<Json> nodes;
+  const std::vector<Layer> layers = layers_of(disk);
+  for (auto layer = layers.rbegin(); layer != layers.rend(); ++layer) {
+    nodes.push_back(TRY(bytes_node(disk, *layer)));
+    Json image = image_node(disk, *layer);
+    if (layer != layers.rbegin()) image["backing"] = format_node(std::prev(layer)->index);
+    if (layer->source != layers.front().source) {
+      nodes.push_back(std::move(image));
+      continue;
+    }
+    if (const std::string zeroes = at(disk, "driver", "detect_zeroes"); !zeroes.empty()) image["detect-zeroes"] = zeroes;
+    nodes.push_back(std::move(image));
+  }
+  return nodes;
 }
 
 namespace {

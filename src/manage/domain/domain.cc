@@ -16,6 +16,12 @@ Result<Domain::Job> Domain::begin_job() {
   return Job(std::move(lock));
 }
 
+Result<Domain::Job> Domain::begin_agent_job() {
+  std::unique_lock lock(agent_job_, std::defer_lock);
+  if (!lock.try_lock_for(kJobPatience)) return Error(Code::OperationTimeout, "cannot acquire state change lock (held by another agent call)");
+  return Job(std::move(lock));
+}
+
 DomainFacts Domain::facts() const {
   Lock lock(mutex_);
   return facts_;
@@ -104,6 +110,14 @@ void Domain::set_live(Element tree) {
   Tree next = std::make_shared<const Element>(std::move(tree));
   Lock lock(mutex_);
   if (live_) live_ = std::move(next);
+}
+
+void Domain::change_live(const std::function<void(Element&)>& change) {
+  Lock lock(mutex_);
+  if (!live_) return;
+  Element tree = *live_;
+  change(tree);
+  live_ = std::make_shared<const Element>(std::move(tree));
 }
 
 void Domain::set_state(DomainState state) {

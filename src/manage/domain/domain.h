@@ -5,6 +5,9 @@
 // list and no dump. Trees are replaced, never changed in place.
 #pragma once
 
+#include <atomic>
+#include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -31,6 +34,8 @@ struct RunningVm {
   FileOwnership files{0, 0};
   std::shared_ptr<QmpClient> monitor;
   std::vector<int> vcpu_threads;
+  std::map<u64, int> io_threads;  // as it started
+  std::atomic<u64> next_node = 1;  // block nodes have numbers that no other ever had
 };
 
 struct DomainFacts {
@@ -60,6 +65,9 @@ class Domain {
   /// An error of libvirt's kind when another call keeps it for 30 seconds.
   Result<Job> begin_job();
 
+  /// The same for questions to the guest's agent, which go on beside changes.
+  Result<Job> begin_agent_job();
+
   const Uuid& uuid() const { return uuid_; }
   DomainFacts facts() const;
   DomainRef ref() const { return facts().ref(); }
@@ -88,6 +96,8 @@ class Domain {
   void set_managed_save(bool on);
   void set_tainted();
   void set_live(Element tree);
+  /// Nothing of what others change meanwhile is lost. Nothing happens if it does not run.
+  void change_live(const std::function<void(Element&)>& change);
   void set_state(DomainState state);
   /// Only if it runs.
   void set_running_state(DomainState state);
@@ -97,13 +107,17 @@ class Domain {
   void adopt_monitor(std::shared_ptr<QmpClient> monitor);
   /// Takes the VM away: the caller clears up behind it. Null if somebody did already.
   std::shared_ptr<RunningVm> end_running(DomainState state);
+  /// Seconds that the agent has for an answer; agent.h names the special values.
+  i32 agent_timeout() const { return agent_timeout_; }
+  void set_agent_timeout(i32 seconds) { agent_timeout_ = seconds; }
   /// What the next SHUTDOWN event of the guest means: a reboot in disguise.
   void expect_reboot(bool on);
   bool take_expected_reboot();
 
  private:
   const Uuid uuid_;
-  std::timed_mutex job_;
+  std::timed_mutex job_, agent_job_;
+  std::atomic<i32> agent_timeout_ = -2;
   mutable Mutex mutex_;
   DomainFacts facts_ GUARDED_BY(mutex_);
   std::string config_ GUARDED_BY(mutex_);

@@ -75,6 +75,7 @@ void Domains::load_running(const std::string& name) {
   vm->process = status->process;
   vm->user = status->user;
   vm->folder = status->folder;
+  vm->next_node = status->next_node;
   vm->files = FileOwnership(status->user, status->user);
   for (auto& file : status->files) vm->files.remember(std::move(file));
   if (auto group = ControlGroup::open(fmt::format("{}-{}", status->id, name))) vm->group = std::move(*group);
@@ -150,7 +151,7 @@ void Domains::save_status(const Domain& domain) {
   auto live = domain.live();
   const DomainFacts facts = domain.facts();
   if (!vm || !live || !facts.active()) return;
-  const VmStatus status{.id = facts.id, .state = facts.state, .process = vm->process, .user = vm->user, .folder = vm->folder,
+  const VmStatus status{.id = facts.id, .state = facts.state, .process = vm->process, .user = vm->user, .next_node = vm->next_node, .folder = vm->folder,
                         .files = vm->files.files(), .tree = *live};
   if (Status saved = statuses_->write(facts.name, write_status(status)); !saved)
     log_error("status of domain '{}': {}", facts.name, saved.error().message());

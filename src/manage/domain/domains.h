@@ -116,6 +116,8 @@ class Domains {
   void guest_ended(const DomainPtr& domain, const nlohmann::json& data);
   /// `for_good`: whatever the definition says about power-offs.
   void settle_shutdown(const DomainPtr& domain, bool for_good);
+  void disk_job_ended(const DomainPtr& domain, const nlohmann::json& data, i32 status);
+  void guest_panicked(const DomainPtr& domain);
   void device_gone(const DomainPtr& domain, const std::string& alias);
   void take_reported_state(const DomainPtr& domain, const std::string& status);
 

@@ -1,8 +1,13 @@
 #include "manage/domain/hotplug.h"
 
+#include <unistd.h>
+
+#include <algorithm>
+
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "base/clock.h"
 #include "manage/domain/addresses.h"
 #include "manage/domain/aliases.h"
 #include "manage/domain/vm_parts.h"
@@ -81,6 +86,18 @@ Status plug_other(const Element& tree, const Element& device, Steps& steps) {
 
 }  // namespace
 
+void delete_nodes(QmpClient& monitor, const Element& disk) {
+  for (const auto& index : chain_indexes(disk))
+    for (const auto& node : {format_node(index), storage_node(index)}) (void)monitor.execute("blockdev-del", {{"node-name", node}}, kAnswer_ns);
+}
+
+void delete_back_end(QmpClient& monitor, const Element& device) {
+  const std::string alias = alias_of(device);
+  if (device.name() == "disk") delete_nodes(monitor, device);
+  if (device.name() == "interface") (void)monitor.execute("netdev_del", {{"id", "host" + alias}}, kAnswer_ns);
+  if (device.name() == "rng") (void)monitor.execute("object-del", {{"id", "obj" + alias}}, kAnswer_ns);
+}
+
 const Element* find_device(const Element& domain, const Element& wanted) {
   for (const Element* device : devices_of(domain).children(wanted.name())) {
     if (wanted.name() == "disk" && at(*device, "target", "dev") == at(wanted, "target", "dev")) return device;
@@ -98,9 +115,17 @@ const Element* find_device(const Element& domain, const Element& wanted) {
   return nullptr;
 }
 
+Error missing_device(const Element& wanted) {
+  if (wanted.name() == "disk") return {Code::DeviceMissing, fmt::format("no target device {}", at(wanted, "target", "dev"))};
+  if (wanted.name() == "interface") return {Code::DeviceMissing, fmt::format("no device matching MAC address {} found", at(wanted, "mac", "address"))};
+  return {Code::DeviceMissing, fmt::format("no matching {} device was found", wanted.name())};
+}
+
 Status check_no_clash(const Element& domain, const Element& device) {
   if (device.name() != "disk" && device.name() != "interface") return {};
   if (!find_device(domain, device)) return {};
+  if (device.name() == "disk" && domain.has_attribute("id"))
+    return xml_error(fmt::format("target '{0}' duplicated for disk sources '{1}' and '{1}'", at(device, "target", "dev"), at(device, "source", "file")));
   if (device.name() == "disk") return operation_invalid(fmt::format("target {} already exists", at(device, "target", "dev")));
   return operation_invalid(fmt::format("mac address {} is already in use", at(device, "mac", "address")));
 }
@@ -121,9 +146,10 @@ Status attach_live(Domains& domains, Domain& domain, Element device) {
     if (device.name() == "interface") domains.unplug(device);
     return plugged;
   }
-  devices_of(tree).add(device);
-  put_in_order(tree);
-  domain.set_live(std::move(tree));
+  domain.change_live([&](Element& now) {
+    devices_of(now).add(device);
+    put_in_order(now);
+  });
   domains.save_status(domain);
   domains.events().domain(DomainEvent::DeviceAdded, domain.ref(), alias_of(device));
   return {};
@@ -133,30 +159,37 @@ Status detach_live(Domains&, Domain& domain, Element device) {
   auto monitor = TRY(domain.monitor());
   const Element tree = TRY(domain.current());
   const Element* found = find_device(tree, device);
-  if (!found) return Error(Code::DeviceMissing, fmt::format("device not found: no matching <{}> was found", device.name()));
-  TRY(monitor->execute("device_del", {{"id", alias_of(*found)}}, kAnswer_ns));
+  if (!found) return missing_device(device);
+  if (found->name() == "disk" && found->attribute("device") == "cdrom")
+    return operation_unsupported("disk device type 'cdrom' cannot be detached");
+  const std::string alias = alias_of(*found);
+  TRY(monitor->execute("device_del", {{"id", alias}}, kAnswer_ns));
+  // The guest decides. One that is quick is waited for, so that the caller finds the device gone.
+  constexpr u64 kPatience_ns = 5'000'000'000;
+  const u64 deadline = monotonic_ns() + kPatience_ns;
+  while (monotonic_ns() < deadline) {
+    auto now = domain.live();
+    const auto devices = now ? devices_of(*now).children() : std::vector<const Element*>();
+    if (std::ranges::none_of(devices, [&](const Element* other) { return alias_of(*other) == alias; })) return {};
+    ::usleep(10'000);
+  }
   return {};
 }
 
 namespace {
 
 /// A CD drive gets another medium, or none.
-Status change_medium(Domains& domains, Domain& domain, QmpClient& monitor, const Element& disk, Element next) {
+Status change_medium(Domains& domains, Domain& domain, QmpClient& monitor, const Element& disk, Element& next) {
   if (disk.attribute("device") != "cdrom") return operation_unsupported("disk device='disk' cannot be changed while the domain runs");
   auto vm = domain.running();
   const std::string id = alias_of(disk), old_node = disk_node(disk);
-  const Element tree = TRY(domain.current());
   TRY(monitor.execute("blockdev-open-tray", {{"id", id}, {"force", true}}, kAnswer_ns));
   if (!old_node.empty()) {
     TRY(monitor.execute("blockdev-remove-medium", {{"id", id}}, kAnswer_ns));
-    TRY(monitor.execute("blockdev-del", {{"node-name", old_node}}, kAnswer_ns));
-    std::string storage = old_node;
-    storage.replace(storage.rfind("format"), 6, "storage");
-    TRY(monitor.execute("blockdev-del", {{"node-name", storage}}, kAnswer_ns));
+    delete_nodes(monitor, disk);
     domains.release_disk(*vm, disk);
   }
   if (next.child("source")) {
-    next.child("source")->set("index", next_source_index(tree));
     TRY(domains.prepare_disk(*vm, next));
     for (Json& node : TRY(disk_nodes(next))) TRY(monitor.execute("blockdev-add", std::move(node), kAnswer_ns));
     TRY(monitor.execute("blockdev-insert-medium", {{"id", id}, {"node-name", disk_node(next)}}, kAnswer_ns));
@@ -183,7 +216,7 @@ Status update_live(Domains& domains, Domain& domain, Element device) {
   auto monitor = TRY(domain.monitor());
   Element tree = TRY(domain.current());
   Element* found = const_cast<Element*>(find_device(tree, device));
-  if (!found) return Error(Code::DeviceMissing, fmt::format("device not found: no matching <{}> was found", device.name()));
+  if (!found) return missing_device(device);
   for (const char* kept : {"alias", "address"})
     if (!device.child(kept) && found->child(kept)) device.add(*found->child(kept));
   if (device.name() == "disk") TRY(change_medium(domains, domain, *monitor, *found, device));

@@ -7,6 +7,8 @@ namespace atl::manage {
 
 /// The domain's device that a client means: a disk by its target, a network card by its MAC, others by all that is given.
 const Element* find_device(const Element& domain, const Element& wanted);
+/// What clients are told when there is no such device.
+Error missing_device(const Element& wanted);
 /// A device of this name or address is there already.
 Status check_no_clash(const Element& domain, const Element& device);
 
@@ -15,5 +17,10 @@ Status attach_live(Domains& domains, Domain& domain, Element device);
 Status detach_live(Domains& domains, Domain& domain, Element device);
 /// A new medium, a link's state, a screen's password.
 Status update_live(Domains& domains, Domain& domain, Element device);
+
+/// The block nodes of a disk that has no device any more.
+void delete_nodes(QmpClient& monitor, const Element& disk);
+/// What of a device is left in the VM once the guest has let it go: nodes, network back end, objects.
+void delete_back_end(QmpClient& monitor, const Element& device);
 
 }  // namespace atl::manage

@@ -124,6 +124,7 @@ void place_usb_devices(Element& devices) {
     if (!device.child("address")) device.add("address").set("type", "usb").set("bus", "0").set("port", next);
     next = std::max(next, number_at(device, "address", "port").value_or(0)) + 1;
   };
+  for (Element* hub : each(devices, "hub")) place(*hub);
   for (Element* input : each(devices, "input"))
     if (input->attribute("bus") == "usb") place(*input);
   for (Element* disk : each(devices, "disk"))
@@ -140,6 +141,8 @@ void add_screen_parts(Element& devices) {
   if (each(devices, "graphics").empty()) return;
   if (each(devices, "video").empty())
     devices.add("video").add("model").set("type", "vga").set("vram", "16384").set("heads", "1").set("primary", "yes");
+  // A VNC screen carries no sound: that is said, so that nobody has to guess.
+  if (each(devices, "audio").empty()) devices.add("audio").set("id", "1").set("type", "none");
 }
 
 }  // namespace
@@ -150,10 +153,10 @@ void add_implied_devices(Element& domain, const DefinitionHost& host) {
   if (trim(emulator.text()).empty()) emulator.set_text(host.emulator);
   const bool microvm = is_machine(domain, "microvm");
   if (!microvm) {
-    ensure_controller(devices, "pci", 0, is_machine(domain, "pc-q35") ? "pcie-root" : "pci-root");
     if (!find_controller(devices, "usb"))
       ensure_controller(devices, "usb", 0, is_machine(domain, "pc-q35") ? "qemu-xhci" : "piix3-uhci");
     if (is_machine(domain, "pc-q35")) ensure_controller(devices, "sata", 0);
+    ensure_controller(devices, "pci", 0, is_machine(domain, "pc-q35") ? "pcie-root" : "pci-root");
   }
   add_disk_controllers(devices);
   pair_console(devices);

@@ -1,5 +1,6 @@
 // The order in which libvirt prints elements, and what is left out of a stored definition.
 #include <algorithm>
+#include <array>
 #include <span>
 
 #include "manage/domain/definition.h"
@@ -13,16 +14,45 @@ constexpr std::string_view kTop[] = {
     "clock", "on_poweroff", "on_reboot", "on_crash", "on_lockfailure", "pm", "devices", "seclabel"};
 constexpr std::string_view kDevices[] = {
     "emulator", "disk", "controller", "interface", "serial", "console", "channel", "input", "tpm", "graphics", "audio",
-    "video", "watchdog", "memballoon", "rng", "panic", "vsock"};
+    "video", "hub", "watchdog", "memballoon", "rng", "panic", "vsock"};
 constexpr std::string_view kDisk[] = {"driver", "auth", "source", "backingStore", "mirror", "target", "iotune", "readonly", "shareable",
                                       "transient", "serial", "wwn", "vendor", "product", "encryption", "boot", "alias", "address"};
 constexpr std::string_view kInterface[] = {"mac", "source", "virtualport", "ip", "route", "target", "guest", "model", "driver", "backend",
                                            "filterref", "tune", "link", "mtu", "bandwidth", "vlan", "port", "boot", "rom", "alias", "address"};
+constexpr std::string_view kOs[] = {"type", "firmware", "loader", "nvram", "kernel", "initrd", "cmdline", "dtb", "boot", "bootmenu", "smbios",
+                                    "bios"};
 constexpr std::string_view kPort[] = {"source", "protocol", "log", "target", "alias", "address"};
 
 size_t rank(std::span<const std::string_view> order, const Element& element) {
   auto place = std::find(order.begin(), order.end(), element.name());
   return static_cast<size_t>(place - order.begin());
+}
+
+/// Of devices without an order of their own: these come last.
+constexpr std::string_view kLast[] = {"boot", "alias", "address"};
+
+struct AttributeOrder {
+  std::string_view element;
+  std::array<std::string_view, 4> first;
+};
+constexpr AttributeOrder kAttributes[] = {{"controller", {"type", "index", "model", "ports"}}, {"disk", {"type", "device", "model", "snapshot"}},
+                                          {"graphics", {"type", "port", "autoport", "listen"}}, {"input", {"type", "bus", "model", ""}}};
+
+void sort_attributes(Element& element) {
+  auto found = std::ranges::find(kAttributes, element.name(), &AttributeOrder::element);
+  if (found == std::end(kAttributes)) return;
+  auto attributes = element.attributes();
+  auto place = [&](const auto& attribute) { return std::ranges::find(found->first, attribute.first) - found->first.begin(); };
+  std::ranges::stable_sort(attributes, {}, place);
+  element.set_attributes(std::move(attributes));
+}
+
+void put_last(Element& device) {
+  auto place = [](const Element& child) {
+    auto found = std::ranges::find(kLast, child.name());
+    return found == std::end(kLast) ? -1 : found - std::begin(kLast);
+  };
+  device.content().sort([&](const Element& a, const Element& b) { return place(a) < place(b); });
 }
 
 void sort_children(Element& parent, std::span<const std::string_view> order) {
@@ -34,14 +64,28 @@ void sort_children(Element& parent, std::span<const std::string_view> order) {
 
 void put_in_order(Element& domain) {
   sort_children(domain, kTop);
+  if (Element* os = domain.child("os")) sort_children(*os, kOs);
   Element& devices = devices_of(domain);
   sort_children(devices, kDevices);
   for (Element& device : devices.content()) {
+    sort_attributes(device);
     if (device.name() == "disk") sort_children(device, kDisk);
-    if (device.name() == "interface") sort_children(device, kInterface);
-    if (device.name() == "serial" || device.name() == "console" || device.name() == "channel") sort_children(device, kPort);
+    else if (device.name() == "interface") sort_children(device, kInterface);
+    else if (device.name() == "serial" || device.name() == "console" || device.name() == "channel") sort_children(device, kPort);
+    else put_last(device);
   }
 }
+
+namespace {
+
+/// A channel's socket in the folder that a VM has while it runs (start.cc).
+bool is_own_socket(const Element& device) {
+  if (device.name() != "channel" || device.attribute("type") != "unix") return false;
+  const std::string path = at(device, "source", "path"), target = at(device, "target", "name");
+  return path.find("/vm/") != std::string::npos && path.ends_with("/" + target);
+}
+
+}  // namespace
 
 void drop_runtime(Element& domain) {
   domain.remove_attribute("id");
@@ -50,6 +94,7 @@ void drop_runtime(Element& domain) {
     if (Element* alias = device.child("alias"); alias && !alias->attribute("name").starts_with("ua-")) device.remove("alias");
     if (device.name() == "disk") {
       device.remove("backingStore");
+      device.remove("mirror");
       if (Element* source = device.child("source")) source->remove_attribute("index");
     }
     if (device.name() == "interface")
@@ -57,6 +102,7 @@ void drop_runtime(Element& domain) {
         target->remove_attribute("dev");
         if (target->attributes().empty()) device.remove("target");
       }
+    if (is_own_socket(device)) device.remove("source");
     if (device.attribute("type") == "pty") {
       device.remove("source");
       device.remove_attribute("tty");

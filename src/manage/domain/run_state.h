@@ -13,6 +13,7 @@ enum class RunState : i32 { NoState = 0, Running = 1, Blocked = 2, Paused = 3, S
 enum class RunningReason : i32 { Unknown = 0, Booted = 1, Migrated = 2, Restored = 3, FromSnapshot = 4, Unpaused = 5 };
 enum class PausedReason : i32 { Unknown = 0, User = 1, Migration = 2, Save = 3, Dump = 4, IoError = 5, Watchdog = 6, FromSnapshot = 7,
                                 ShuttingDown = 8, Snapshot = 9, Crashed = 10, StartingUp = 11 };
+enum class CrashedReason : i32 { Unknown = 0, Panicked = 1 };
 enum class ShutdownReason : i32 { Unknown = 0, User = 1 };
 enum class ShutoffReason : i32 { Unknown = 0, Shutdown = 1, Destroyed = 2, Crashed = 3, Migrated = 4, Saved = 5, Failed = 6, FromSnapshot = 7,
                                  Daemon = 8 };
@@ -37,6 +38,7 @@ inline constexpr i32 kStartedBooted = 0;
 inline constexpr i32 kSuspendedPaused = 0, kSuspendedIoError = 2;
 inline constexpr i32 kResumedUnpaused = 0;
 inline constexpr i32 kStoppedShutdown = 0, kStoppedDestroyed = 1, kStoppedCrashed = 2, kStoppedFailed = 5;
+inline constexpr i32 kCrashedPanicked = 0;
 inline constexpr i32 kShutdownFinished = 0, kShutdownGuest = 1, kShutdownHost = 2;
 }  // namespace lifecycle_detail
 

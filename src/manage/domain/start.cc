@@ -15,7 +15,11 @@
 #include "base/sockets.h"
 #include "manage/domain/aliases.h"
 #include "manage/domain/command_line.h"
+#include "manage/domain/disk_chain.h"
 #include "manage/domain/domains.h"
+#include "manage/domain/firmware.h"
+#include "manage/domain/hooks.h"
+#include "manage/domain/iothreads.h"
 #include "manage/domain/tuning.h"
 #include "manage/domain/vnc_port.h"
 #include "manage/xml/write.h"
@@ -75,6 +79,7 @@ std::vector<gid_t> kvm_groups() {
 
 Result<DomainPtr> Domains::create_transient(std::string_view text, const StartOptions& options) {
   Element tree = TRY(read_definition(text, host_));
+  TRY(choose_firmware(tree, config_.paths.state));
   const Uuid uuid = TRY(xml::uuid_child(tree));
   const std::string name = TRY(xml::name_child(tree));
   auto existing = find(uuid);
@@ -105,7 +110,8 @@ Status Domains::start_tree(Domain& domain, Element tree, const StartOptions& opt
   auto vm = std::make_shared<RunningVm>();
   const std::string name = domain.name();
   vm->folder = fmt::format("{}/vm/{}-{}", config_.paths.run, id, name.substr(0, 20));
-  Status up = launch(self, vm, tree, id);
+  Status up = run_hook(config_.paths.config, tree, "prepare", "begin");
+  if (up) up = launch(self, vm, tree, id);
   if (up) up = come_up(domain, *vm, options);
   if (up) return {};
   abandon(domain, *vm, tree);
@@ -116,7 +122,10 @@ void Domains::abandon(Domain& domain, RunningVm& vm, const Element& tree) {
   if (domain.active()) return finish(domain, ShutoffReason::Failed);
   if (vm.process.pid) (void)signal_process(vm.process, SIGKILL);
   if (vm.process.pid) wait_for_end(vm.process, kGrace_ns);
+  domain.set_state(make_state(RunState::Shutoff, ShutoffReason::Failed));
+  tell_hook(config_.paths.config, tree, "stopped", "end");
   clear_up(vm, tree);
+  tell_hook(config_.paths.config, tree, "release", "end");
 }
 
 Result<uid_t> Domains::choose_user() const {
@@ -132,6 +141,7 @@ Result<uid_t> Domains::choose_user() const {
 Status Domains::prepare_disk(RunningVm& vm, Element& disk) {
   Element* source = disk.child("source");
   if (!source) return {};
+  if (!source->has_attribute("index")) source->set("index", vm.next_node++);
   if (disk.attribute("type") == "volume") {
     if (!volume_paths_) return config_unsupported("<disk type='volume'> is not supported here");
     source->set("file", TRY(volume_paths_(source->attribute("pool"), source->attribute("volume"))));
@@ -139,13 +149,13 @@ Status Domains::prepare_disk(RunningVm& vm, Element& disk) {
   const std::string path = source->has_attribute("file") ? source->attribute("file") : source->attribute("dev");
   if (path.empty()) return {};
   TRY(vm.files.give(path, !disk.child("readonly")));
-  for (const auto& backing : TRY(backing_files(path, at(disk, "driver", "type")))) TRY(vm.files.give(backing, false));
-  return {};
+  return describe_chain(vm, disk, path);
 }
 
 void Domains::release_disk(RunningVm& vm, const Element& disk) {
-  if (const std::string path = at(disk, "source", "file"); !path.empty()) vm.files.take_back(path);
-  if (const std::string path = at(disk, "source", "dev"); !path.empty()) vm.files.take_back(path);
+  for (const Element* layer = &disk; layer; layer = layer->child("backingStore"))
+    for (const char* kind : {"file", "dev"})
+      if (const std::string path = at(*layer, "source", kind); !path.empty()) vm.files.take_back(path);
 }
 
 Result<PluggedTap> Domains::plug(const Element& card, const Domain& domain) {
@@ -166,6 +176,7 @@ void name_sockets(const std::string& folder, Element& tree) {
     for (Element* port : each(devices_of(tree), kind)) {
       if (port->attribute("type") != "unix") continue;
       Element& source = ensure(*port, "source");
+      set_default(source, "mode", "bind");
       const std::string target = at(*port, "target", "name");
       if (source.attribute("path").empty()) source.set("path", fmt::format("{}/{}", folder, target.empty() ? alias_of(*port) : target));
     }
@@ -189,6 +200,7 @@ Status make_nvram(const Element& tree, const std::string& path) {
   if (from.empty() || ::access(path.c_str(), F_OK) == 0) return {};
   constexpr u64 kLargest = 64 * kMiB;
   const std::string content = TRY(read_file(from, kLargest));
+  TRY(make_folders(path.substr(0, path.rfind('/')), 0711));
   return write_atomically(path, content);
 }
 
@@ -209,6 +221,8 @@ Status Domains::prepare_files(RunningVm& vm, Element& tree) {
 Status Domains::launch(const DomainPtr& domain, const std::shared_ptr<RunningVm>& vm, Element& tree, i32 id) {
   tree.set("id", static_cast<u64>(id));
   assign_aliases(tree);
+  number_sources(tree);
+  vm->next_node = devices_of(tree).children("disk").size() + 1;
   TRY(choose_vnc_ports(tree));
   vm->user = TRY(choose_user());
   vm->files = FileOwnership(vm->user, vm->user);
@@ -238,6 +252,7 @@ Status Domains::launch(const DomainPtr& domain, const std::shared_ptr<RunningVm>
   if (tree.find("memoryBacking/locked")) request.locked_memory_bytes = ~u64{0};
   vm->group = TRY(ControlGroup::open(fmt::format("{}-{}", id, domain->name())));
   TRY(apply_group_tuning(vm->group, tree));
+  TRY(run_hook(config_.paths.config, tree, "start", "begin"));
   VmLog log = TRY(open_log(config_.paths.log, domain->name(), command));
   request.log = log.fd.get();
   vm->process = TRY(start_process(request, [&](pid_t pid) { return vm->group.attach(pid); }));
@@ -260,6 +275,7 @@ Status Domains::come_up(Domain& domain, RunningVm& vm, const StartOptions& optio
   TRY(learn_details(domain, vm));
   const auto tree = domain.live();
   if (!tree) return internal_error("the VM ended while it came up");
+  TRY(run_hook(config_.paths.config, *tree, "started", "begin"));
   TRY(apply_thread_tuning(*tree, vm));
   TRY(apply_monitor_tuning(*tree, *vm.monitor));
   if (options.paused) {
@@ -301,6 +317,7 @@ Status Domains::learn_details(Domain& domain, RunningVm& vm) {
   fill_terminals(tree, TRY(vm.monitor->execute("query-chardev", Json::object(), kAnswer_ns)));
   const Json cpus = TRY(vm.monitor->execute("query-cpus-fast", Json::object(), kAnswer_ns));
   for (const Json& cpu : cpus) vm.vcpu_threads.push_back(cpu.value("thread-id", 0));
+  vm.io_threads = TRY(running_iothreads(*vm.monitor));
   put_in_order(tree);
   domain.set_live(std::move(tree));
   return {};

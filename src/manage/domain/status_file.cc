@@ -9,6 +9,7 @@ std::string write_status(const VmStatus& status) {
   Element root("domstatus");
   root.set("id", static_cast<u64>(status.id)).set("state", static_cast<u64>(status.state.state)).set("reason", static_cast<u64>(status.state.reason));
   root.add("process").set("pid", static_cast<u64>(status.process.pid)).set("start", status.process.start_ticks).set("user", status.user);
+  root.set("next-node", status.next_node);
   root.add("folder", std::string_view(status.folder));
   for (const auto& file : status.files) root.add("file").set("path", file.path).set("user", file.user).set("group", file.group);
   root.add(status.tree);
@@ -27,6 +28,7 @@ Result<VmStatus> read_status(std::string_view text) {
   status.process.pid = static_cast<pid_t>(TRY(xml::number(*process, "pid", 0, kMaxInt)));
   status.process.start_ticks = TRY(xml::number(*process, "start", 0));
   status.user = static_cast<uid_t>(TRY(xml::number(*process, "user", 0, UINT32_MAX)));
+  status.next_node = TRY(xml::number(root, "next-node", 1));
   status.folder = text_at(root, "folder");
   for (const Element* file : root.children("file"))
     status.files.push_back({file->attribute("path"), static_cast<uid_t>(TRY(xml::number(*file, "user", 0, UINT32_MAX))),

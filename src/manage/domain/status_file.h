@@ -13,6 +13,7 @@ struct VmStatus {
   DomainState state;
   ProcessId process;
   uid_t user = 0;
+  u64 next_node = 1;
   std::string folder;
   std::vector<OwnedFile> files;
   Element tree;

@@ -9,6 +9,8 @@
 
 #include "base/log.h"
 #include "manage/domain/domains.h"
+#include "manage/domain/hooks.h"
+#include "manage/domain/snapshots.h"
 
 namespace atl::manage {
 namespace {
@@ -60,10 +62,15 @@ void Domains::finish(Domain& domain, ShutoffReason reason) {
     wait_for_end(vm->process, kGone_ns);
   }
   wait_for_end(vm->process, 0);  // collects it
-  if (tree) clear_up(*vm, *tree);
+  if (tree) {
+    tell_hook(config_.paths.config, *tree, "stopped", "end");
+    clear_up(*vm, *tree);
+    tell_hook(config_.paths.config, *tree, "release", "end");
+  }
   if (Status removed = statuses_->remove(before.name); !removed) log_error("{}", removed.error().message());
   DomainRef ref = before.ref();
   ref.id = -1;
+  if (!before.persistent) SnapshotStore(config_.paths.state, before.name).remove_all();
   if (!before.persistent) forget(domain);
   events_.domain_lifecycle(ref, static_cast<i32>(LifecycleEvent::Stopped), stopped_detail(reason));
 }

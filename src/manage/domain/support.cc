@@ -27,7 +27,7 @@ constexpr Refused kRefused[] = {
 };
 
 constexpr std::string_view kRefusedDevices[] = {"sound",   "hostdev", "shmem",    "memory", "filesystem", "smartcard", "redirdev",
-                                                "redirfilter", "hub", "parallel", "lease",  "iommu",      "crypto",    "nvram"};
+                                                "redirfilter", "parallel", "lease",  "iommu",      "crypto",    "nvram"};
 
 struct Refinement {
   std::string_view device, path, attribute, value;
@@ -35,7 +35,7 @@ struct Refinement {
 // Kinds of a device that we know and lack.
 constexpr Refinement kRefusedKinds[] = {
     {"disk", "", "device", "lun"},       {"disk", "", "device", "floppy"},       {"disk", "", "type", "vhostuser"},
-    {"disk", "", "type", "nvme"},        {"disk", "", "type", "vhostvdpa"},      {"disk", "mirror", "", ""},
+    {"disk", "", "type", "nvme"},        {"disk", "", "type", "vhostvdpa"},      
     {"disk", "target", "bus", "xen"},    {"disk", "target", "bus", "uml"},       {"disk", "target", "bus", "sd"},
     {"interface", "", "type", "hostdev"}, {"interface", "", "type", "vhostuser"}, {"interface", "", "type", "vdpa"},
     {"interface", "", "type", "server"}, {"interface", "", "type", "client"},    {"interface", "", "type", "mcast"},
@@ -48,7 +48,7 @@ constexpr Refinement kRefusedKinds[] = {
     {"channel", "target", "type", "xen"}, {"channel", "target", "type", "guestfwd"},
     {"input", "", "type", "passthrough"}, {"input", "", "type", "evdev"},
     {"input", "", "bus", "xen"},         {"video", "model", "type", "qxl"},      {"video", "model", "type", "vmvga"},
-    {"video", "model", "type", "xen"},   {"video", "model", "type", "bochs"},    {"video", "model", "type", "ramfb"},
+    {"video", "model", "type", "xen"},   {"video", "model", "type", "ramfb"},
     {"rng", "backend", "model", "egd"},  {"tpm", "backend", "type", "passthrough"},
     {"memballoon", "", "model", "xen"},
 };
@@ -86,6 +86,8 @@ Status check_device(const Element& device) {
 Status check_support(const Element& domain) {
   for (const auto& item : kRefused)
     if (asks_for(domain.find(item.path), item.attribute, item.value)) return refused(describe(item.path, item.attribute, item.value));
+  if (const std::string action = text_at(domain, "on_crash"); action.starts_with("coredump-"))
+    return refused(fmt::format("<on_crash>{}</on_crash>", action));
   const auto devices = devices_of(domain).children();
   if (devices.size() > kMaxDevices) return config_unsupported(fmt::format("a domain has at most {} devices", kMaxDevices));
   for (const Element* device : devices) TRY(check_device(*device));

@@ -7,6 +7,7 @@
 
 #include "base/strings.h"
 #include "manage/domain/aliases.h"
+#include "manage/domain/iothreads.h"
 
 namespace atl::manage {
 namespace {
@@ -32,6 +33,12 @@ Result<std::optional<i64>> integer_at(const Element& domain, std::string_view pa
 
 }  // namespace
 
+Status check_numa(const Element& domain) {
+  const std::string mode = at(domain, "numatune/memory", "mode");
+  if (mode.empty() || mode == "strict" || mode == "restrictive") return {};
+  return config_unsupported(fmt::format("<numatune><memory mode='{}'> is not supported by atoll-vmm", mode));
+}
+
 Status apply_group_tuning(const ControlGroup& group, const Element& domain) {
   if (auto shares = TRY(integer_at(domain, "cputune/shares"))) TRY(group.set_cpu_shares(static_cast<u64>(*shares)));
   if (auto quota = TRY(integer_at(domain, "cputune/global_quota"))) {
@@ -40,6 +47,8 @@ Status apply_group_tuning(const ControlGroup& group, const Element& domain) {
   }
   if (auto limit = TRY(limit_at(domain, "memtune/hard_limit"))) TRY(group.set_memory_limit(limit));
   if (auto limit = TRY(limit_at(domain, "memtune/soft_limit"))) TRY(group.set_memory_soft_limit(limit));
+  TRY(check_numa(domain));
+  if (const std::string nodes = at(domain, "numatune/memory", "nodeset"); !nodes.empty()) TRY(group.set_memory_nodes(nodes));
   if (auto weight = TRY(integer_at(domain, "blkiotune/weight"))) TRY(group.set_blkio_weight(static_cast<u64>(*weight)));
   return {};
 }
@@ -60,6 +69,19 @@ Result<std::vector<bool>> parse_cpu_list(std::string_view text) {
   return cpus;
 }
 
+std::string cpu_list(const std::vector<bool>& cpus) {
+  std::string text;
+  for (size_t cpu = 0; cpu < cpus.size(); ++cpu) {
+    if (!cpus[cpu]) continue;
+    size_t last = cpu;
+    while (last + 1 < cpus.size() && cpus[last + 1]) ++last;
+    text += text.empty() ? "" : ",";
+    text += last == cpu ? std::to_string(cpu) : fmt::format("{}-{}", cpu, last);
+    cpu = last;
+  }
+  return text;
+}
+
 Status pin_thread(int thread, const std::vector<bool>& cpus) {
   cpu_set_t set;
   CPU_ZERO(&set);
@@ -74,6 +96,11 @@ Status apply_thread_tuning(const Element& domain, const RunningVm& vm) {
     const auto cpus = TRY(parse_cpu_list(all));
     for (int thread : vm.vcpu_threads) TRY(pin_thread(thread, cpus));
   }
+  for (const auto& [id, thread] : vm.io_threads)
+    if (const std::string list = iothread_cpuset(domain, id); !list.empty()) {
+      const auto cpus = TRY(parse_cpu_list(list));
+      TRY(pin_thread(thread, cpus));
+    }
   const Element* tune = domain.child("cputune");
   if (!tune) return {};
   if (const Element* emulator = tune->child("emulatorpin")) {
@@ -101,7 +128,10 @@ struct Burst {
 };
 constexpr Burst kBursts[] = {{"total_bytes_sec_max", "bps_max"}, {"read_bytes_sec_max", "bps_rd_max"}, {"write_bytes_sec_max", "bps_wr_max"},
                              {"total_iops_sec_max", "iops_max"}, {"read_iops_sec_max", "iops_rd_max"}, {"write_iops_sec_max", "iops_wr_max"},
-                             {"size_iops_sec", "iops_size"}};
+                             {"size_iops_sec", "iops_size"},
+                             {"total_bytes_sec_max_length", "bps_max_length"}, {"read_bytes_sec_max_length", "bps_rd_max_length"},
+                             {"write_bytes_sec_max_length", "bps_wr_max_length"}, {"total_iops_sec_max_length", "iops_max_length"},
+                             {"read_iops_sec_max_length", "iops_rd_max_length"}, {"write_iops_sec_max_length", "iops_wr_max_length"}};
 
 }  // namespace
 
@@ -112,6 +142,7 @@ std::optional<std::string> io_throttle_arguments(const Element& disk) {
   for (const auto& rate : kRates) arguments[std::string(rate.old_name)] = parse_u64(text_at(*tune, rate.element)).value_or(0);
   for (const auto& burst : kBursts)
     if (auto value = parse_u64(text_at(*tune, burst.element))) arguments[std::string(burst.name)] = *value;
+  if (const std::string group = text_at(*tune, "group_name"); !group.empty()) arguments["group"] = group;
   return arguments.dump();
 }
 

@@ -5,6 +5,8 @@
 
 namespace atl::manage {
 
+/// Refuses what <numatune> asks for and cannot be had.
+Status check_numa(const Element& domain);
 /// Limits of the control group, before the VM starts.
 Status apply_group_tuning(const ControlGroup& group, const Element& domain);
 /// Which processors the vCPUs and the emulator run on.
@@ -14,6 +16,8 @@ Status apply_monitor_tuning(const Element& domain, QmpClient& monitor);
 
 /// Processors of a list like "0-3,^2,7", as libvirt writes them.
 Result<std::vector<bool>> parse_cpu_list(std::string_view text);
+/// The other way round.
+std::string cpu_list(const std::vector<bool>& cpus);
 /// Pins one thread; the error names it.
 Status pin_thread(int thread, const std::vector<bool>& cpus);
 /// The arguments of block_set_io_throttle for a disk's <iotune>.

@@ -8,7 +8,11 @@
 
 #include "base/log.h"
 #include "manage/domain/aliases.h"
+#include "manage/domain/block_jobs.h"
+#include "manage/domain/disk_chain.h"
 #include "manage/domain/domains.h"
+#include "manage/domain/hooks.h"
+#include "manage/domain/hotplug.h"
 
 namespace atl::manage {
 namespace {
@@ -32,6 +36,15 @@ const Element* find_disk(const Element& tree, const std::string& device, const s
 std::string source_path(const Element& disk) {
   const std::string file = at(disk, "source", "file");
   return file.empty() ? at(disk, "source", "dev") : file;
+}
+
+// Types and states of block jobs as in libvirt-domain.h.
+constexpr i32 kJobCompleted = 0, kJobFailed = 1, kJobCancelled = 2, kJobReady = 3;
+
+void tell_of_job(Events& events, const Domain& domain, const Element& disk, const std::string& kind, i32 status) {
+  const i32 type = static_cast<i32>(disk_job_type(disk, kind));
+  events.domain(DomainEvent::BlockJob, domain.ref(), source_path(disk), type, status);
+  events.domain(DomainEvent::BlockJob2, domain.ref(), at(disk, "target", "dev"), type, status);
 }
 
 }  // namespace
@@ -114,7 +127,7 @@ void on_stop(const Told& t) {
 
 void on_resume(const Told& t) {
   const DomainState before = t.domain->facts().state;
-  if (before.state == RunState::Running) return;
+  if (before.state == RunState::Running || before.state == RunState::Crashed) return;
   const bool booting = before == make_state(RunState::Paused, PausedReason::StartingUp);
   t.domain->set_running_state(make_state(RunState::Running, booting ? RunningReason::Booted : RunningReason::Unpaused));
   t.events.domain_lifecycle(t.domain->ref(), static_cast<i32>(LifecycleEvent::Resumed), lifecycle_detail::kResumedUnpaused);
@@ -129,11 +142,7 @@ void on_rtc_change(const Told& t) {
 void on_balloon_change(const Told& t) {
   if (!t.data.is_object()) return;
   const u64 kib = t.data.value("actual", u64{0}) / kKiB;
-  if (auto live = t.domain->live()) {
-    Element tree = *live;
-    ensure(tree, "currentMemory").set_text(std::to_string(kib));
-    t.domain->set_live(std::move(tree));
-  }
+  t.domain->change_live([&](Element& tree) { ensure(tree, "currentMemory").set_text(std::to_string(kib)); });
   t.events.domain(DomainEvent::BalloonChange, t.domain->ref(), kib);
 }
 
@@ -153,23 +162,33 @@ void on_io_error(const Told& t) {
   }
 }
 
-/// Block jobs have the name of their disk ("vda"); types and states as in libvirt-domain.h.
-void on_block_job(const Told& t, i32 status) {
-  auto tree = t.domain->live();
+/// Its disk may be pivoted to what it was copied to.
+void on_job_ready(const Told& t) {
   const std::string job = text_of(t.data, "device"), kind = text_of(t.data, "type");
-  if (!tree) return;
-  for (const Element* disk : devices_of(*tree).children("disk")) {
-    const std::string target = at(*disk, "target", "dev");
-    if (job != "job-" + target) continue;
-    const i32 type = kind == "stream" ? 1 : kind == "mirror" ? 2 : kind == "commit" ? 3 : kind == "backup" ? 5 : 0;
-    const bool failed = status == 0 && t.data.contains("error");
-    t.events.domain(DomainEvent::BlockJob, t.domain->ref(), source_path(*disk), type, failed ? 1 : status);
-    t.events.domain(DomainEvent::BlockJob2, t.domain->ref(), target, type, failed ? 1 : status);
+  t.domain->change_live([&](Element& tree) {
+    for (Element* disk : each(devices_of(tree), "disk"))
+      if (Element* mirror = disk->child("mirror"); mirror && job == "job-" + at(*disk, "target", "dev")) mirror->set("ready", "yes");
+  });
+  auto tree = t.domain->live();
+  for (const Element* disk : tree ? devices_of(*tree).children("disk") : std::vector<const Element*>())
+    if (job == "job-" + at(*disk, "target", "dev")) tell_of_job(t.events, *t.domain, *disk, kind, kJobReady);
+}
+
+void on_threshold(const Told& t) {
+  auto tree = t.domain->live();
+  const std::string node = text_of(t.data, "node-name");
+  const u64 threshold = t.data.value("write-threshold", u64{0}), excess = t.data.value("amount-exceeded", u64{0});
+  for (const Element* disk : tree ? devices_of(*tree).children("disk") : std::vector<const Element*>()) {
+    if (disk_node(*disk) != node && storage_node(at(*disk, "source", "index")) != node) continue;
+    t.events.domain(DomainEvent::BlockThreshold, t.domain->ref(), at(*disk, "target", "dev"), std::optional(source_path(*disk)), threshold, excess);
   }
 }
-void on_job_completed(const Told& t) { on_block_job(t, 0); }
-void on_job_cancelled(const Told& t) { on_block_job(t, 2); }
-void on_job_ready(const Told& t) { on_block_job(t, 3); }
+
+void on_tray(const Told& t) {
+  const i32 reason = t.data.value("tray-open", false) ? 0 : 1;
+  const std::string id = text_of(t.data, "id");
+  t.events.domain(DomainEvent::TrayChange, t.domain->ref(), id.substr(id.rfind('/') + 1), reason);
+}
 
 void on_watchdog(const Told& t) {
   constexpr std::array<std::string_view, 7> kActions = {"none", "pause", "reset", "poweroff", "shutdown", "debug", "inject-nmi"};
@@ -188,9 +207,9 @@ constexpr Handler kHandlers[] = {{"STOP", on_stop},
                                  {"RTC_CHANGE", on_rtc_change},
                                  {"BALLOON_CHANGE", on_balloon_change},
                                  {"BLOCK_IO_ERROR", on_io_error},
-                                 {"BLOCK_JOB_COMPLETED", on_job_completed},
-                                 {"BLOCK_JOB_CANCELLED", on_job_cancelled},
                                  {"BLOCK_JOB_READY", on_job_ready},
+                                 {"BLOCK_WRITE_THRESHOLD", on_threshold},
+                                 {"DEVICE_TRAY_MOVED", on_tray},
                                  {"WATCHDOG", on_watchdog}};
 
 }  // namespace
@@ -198,26 +217,70 @@ constexpr Handler kHandlers[] = {{"STOP", on_stop},
 void Domains::take_event(const DomainPtr& domain, const std::string& name, const Json& data) {
   if (name == "SHUTDOWN") return guest_ended(domain, data);
   if (name == "DEVICE_DELETED") return device_gone(domain, text_of(data, "device"));
+  if (name == "BLOCK_JOB_COMPLETED") return disk_job_ended(domain, data, data.contains("error") ? kJobFailed : kJobCompleted);
+  if (name == "BLOCK_JOB_CANCELLED") return disk_job_ended(domain, data, kJobCancelled);
+  if (name == "GUEST_PANICKED") return guest_panicked(domain);
   for (const auto& handler : kHandlers)
     if (handler.name == name) handler.handle({events_, domain, data});
 }
 
+/// Jobs are called "job-vda". Clients hear of the end once the trees know of it.
+void Domains::disk_job_ended(const DomainPtr& domain, const Json& data, i32 status) {
+  const std::string job = text_of(data, "device"), kind = text_of(data, "type");
+  auto tree = domain->live();
+  for (const Element* disk : tree ? devices_of(*tree).children("disk") : std::vector<const Element*>()) {
+    if (job != "job-" + at(*disk, "target", "dev")) continue;
+    errands_.run("block job ended", [this, domain, before = *disk, kind, status] {
+      auto held = domain->begin_job();
+      if (Status followed = follow_medium(*this, *domain, at(before, "target", "dev")); !followed)
+        log_error("domain '{}': {}", domain->name(), followed.error().message());
+      tell_of_job(events_, *domain, before, kind, status);
+    });
+  }
+}
+
+/// on_crash decides; until then clients see that it crashed.
+void Domains::guest_panicked(const DomainPtr& domain) {
+  domain->set_running_state(make_state(RunState::Crashed, CrashedReason::Panicked));
+  events_.domain_lifecycle(domain->ref(), static_cast<i32>(LifecycleEvent::Crashed), lifecycle_detail::kCrashedPanicked);
+  errands_.run("guest panicked", [this, domain] {
+    auto job = domain->begin_job();
+    auto vm = domain->running();
+    auto tree = domain->live();
+    if (!job || !vm || !tree || !vm->monitor) return;
+    const std::string action = text_at(*tree, "on_crash");
+    if (action == "preserve") return save_status(*domain);
+    if (action.ends_with("restart") && vm->monitor->execute("system_reset", Json::object(), kAnswer_ns) &&
+        vm->monitor->execute("cont", Json::object(), kAnswer_ns)) {
+      domain->set_running_state(make_state(RunState::Running, RunningReason::Booted));
+      return save_status(*domain);
+    }
+    (void)vm->monitor->execute("quit", Json::object(), kAnswer_ns);
+    wait_for_end(vm->process, kAnswer_ns);
+    finish(*domain, ShutoffReason::Crashed);
+  });
+}
+
 void Domains::device_gone(const DomainPtr& domain, const std::string& alias) {
-  auto live = domain->live();
   auto vm = domain->running();
-  if (!live || !vm || alias.empty()) return;
-  Element tree = *live;
-  bool found = false;
-  devices_of(tree).content().remove_if([&](const Element& device) {
-    if (device.is_text() || alias_of(device) != alias) return false;
+  std::optional<Element> gone;
+  if (!vm || alias.empty()) return;
+  domain->change_live([&](Element& tree) {
+    devices_of(tree).content().remove_if([&](const Element& device) {
+      if (device.is_text() || alias_of(device) != alias) return false;
+      gone = device;
+      return true;
+    });
+  });
+  if (!gone) return;
+  // Its back end is the VM's still: whoever waits for the event finds the files free.
+  errands_.run("device gone", [this, domain, vm, alias, device = std::move(*gone)] {
+    if (vm->monitor) delete_back_end(*vm->monitor, device);
     if (device.name() == "interface") unplug(device);
     if (device.name() == "disk") release_disk(*vm, device);
-    return found = true;
+    save_status(*domain);
+    events_.domain(DomainEvent::DeviceRemoved, domain->ref(), alias);
   });
-  if (!found) return;
-  domain->set_live(std::move(tree));
-  save_status(*domain);
-  events_.domain(DomainEvent::DeviceRemoved, domain->ref(), alias);
 }
 
 /// A VM that an earlier daemon started.
@@ -231,6 +294,7 @@ void Domains::reconnect(const DomainPtr& domain, const std::shared_ptr<RunningVm
     }
     auto status = (*monitor)->execute("query-status", Json::object(), kAnswer_ns);
     domain->adopt_monitor(std::move(*monitor));
+    if (auto tree = domain->live()) tell_hook(config_.paths.config, *tree, "reconnect", "begin");
     if (status) take_reported_state(domain, status->value("status", ""));
     if (Status learned = learn_details(*domain, *vm); !learned) log_error("domain '{}': {}", domain->name(), learned.error().message());
     return save_status(*domain);

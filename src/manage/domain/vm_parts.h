@@ -24,8 +24,6 @@ struct Handed {
 // disk_parts.cc
 /// Block nodes of a disk, lowest first, as blockdev-add takes them; empty without a medium.
 Result<std::vector<nlohmann::json>> disk_nodes(const Element& disk);
-/// The same for one source element with the format of `driver`, numbered by the source's index.
-Result<std::vector<nlohmann::json>> source_nodes(const Element& disk, const Element& source);
 /// The front end. `boot_index` of 0: none.
 Result<OptionList> disk_device(const Element& domain, const Element& disk, u64 boot_index);
 

@@ -129,11 +129,11 @@ Result<ImageSize> image_size(const Domain& domain, const Element& disk, u64 pati
   return size;
 }
 
-Result<const Element*> find_disk(const Element& domain, const std::string& path) {
+Result<const Element*> find_disk(const Element& domain, const std::string& path, std::string_view words) {
   for (const Element* disk : devices_of(domain).children("disk"))
     if (at(*disk, "target", "dev") == path || (!path.empty() && (at(*disk, "source", "file") == path || at(*disk, "source", "dev") == path)))
       return disk;
-  return invalid_arg(fmt::format("invalid path {} not assigned to domain", path));
+  return invalid_arg(fmt::format(fmt::runtime(words), path));
 }
 
 }  // namespace atl::manage

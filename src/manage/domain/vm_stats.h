@@ -42,7 +42,11 @@ struct ImageSize {
   u64 capacity = 0, allocation = 0, physical = 0;
 };
 Result<ImageSize> image_size(const Domain& domain, const Element& disk, u64 patience_ns);
-/// The disk with this target or source path; an error of libvirt's words if there is none.
-Result<const Element*> find_disk(const Element& domain, const std::string& path);
+// What libvirt's functions say of a disk that is not there: each has its own words.
+inline constexpr std::string_view kInvalidPath = "invalid path {} not assigned to domain";
+inline constexpr std::string_view kNotInDomain = "disk '{}' not found in domain";
+inline constexpr std::string_view kNotInConfig = "disk '{}' was not found in the domain config";
+/// The disk with this target or source path; InvalidArg with these words if there is none.
+Result<const Element*> find_disk(const Element& domain, const std::string& path, std::string_view words = kInvalidPath);
 
 }  // namespace atl::manage

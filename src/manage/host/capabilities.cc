@@ -110,7 +110,8 @@ bool exists(std::string_view path) {
 
 void add_os(Element& root) {
   Element& os = root.add("os").set("supported", "yes");
-  os.add("enum").set("name", "firmware");
+  const bool efi = exists("/usr/share/OVMF/OVMF_CODE_4M.fd") || exists("/usr/share/OVMF/OVMF_CODE.fd");
+  add_enum(os, "firmware", efi ? "efi" : "");
   Element& loader = os.add("loader").set("supported", "yes");
   for (std::string_view path : {"/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_CODE.fd"})
     if (exists(path)) loader.add("value", path);

@@ -12,9 +12,6 @@ constexpr Choice kChoices[] = {
     {"video", "modelType", "vga virtio none"},
     {"rng", "model", "virtio virtio-transitional virtio-non-transitional"},
     {"rng", "backendModel", "random builtin"},
-    {"tpm", "model", "tpm-crb"},
-    {"tpm", "backendModel", "emulator"},
-    {"tpm", "backendVersion", "2.0"},
     {"channel", "type", "pty unix"},
 };
 

@@ -194,17 +194,29 @@ Status Connection::admit(const Frame& frame, Access access) const {
   if (access == Access::Handshake) return {};
   if (!session_->is_open()) return Error(Code::InternalError, "hypervisor connection not open", Part::Rpc);
   if (access == Access::Write && session_->read_only())
-    return read_only_error(frame.header.program == kRemoteProgram ? procedure_name(frame.header.procedure)
-                                                                  : "qemu calls");
+    return read_only_error(frame.header.program == kRemoteProgram ? function_name(frame.header.procedure) : "qemu calls");
   return {};
 }
+
+namespace {
+
+/// What libvirt says of a function that its driver lacks, and of a number that it does not know.
+Error not_served(const Header& header) {
+  constexpr u32 kQemuAttach = 2;
+  if (header.program == kRemoteProgram && !procedure_name(header.procedure).empty())
+    return Error(Code::NoSupport, function_name(header.procedure), Part::Domain);
+  if (header.program != kRemoteProgram && header.procedure == kQemuAttach) return Error(Code::NoSupport, "virDomainQemuAttach", Part::Domain);
+  return rpc_error(fmt::format("unknown procedure: {}", header.procedure));
+}
+
+}  // namespace
 
 template <class Row>
 void Connection::dispatch(const Row* row, Frame frame, std::vector<Fd> fds) {
   const Header header = frame.header;
   if (!session_->is_authenticated() && (!row || row->access != Access::Anyone))
     return refuse(header, rpc_error("authentication required"));
-  if (!row) return refuse(header, rpc_error(fmt::format("unknown procedure: {}", header.procedure)));
+  if (!row) return refuse(header, not_served(header));
   if (Status status = admit(frame, row->access); !status) return refuse(header, status.error());
   auto call = std::make_unique<Call>(server_.daemon(), session_, std::move(frame), std::move(fds));
   ++running_;

@@ -20,6 +20,8 @@ std::span<const Procedure> domain_device_rows();
 std::span<const Procedure> domain_block_rows();
 std::span<const Procedure> domain_tuning_rows();
 std::span<const Procedure> domain_console_rows();
+std::span<const Procedure> domain_agent_rows();
+std::span<const Procedure> domain_iothread_rows();
 
 /// Decodes the domain that a call begins with, and what follows.
 template <class... T>

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "base/types.h"
@@ -80,6 +81,8 @@ const Procedure* find_procedure(u32 number);
 const QemuProcedure* find_qemu_procedure(u32 number);
 /// "CONNECT_OPEN"; "" for a number that libvirt 9.0 does not know.
 std::string_view procedure_name(u32 number);
+/// "virConnectOpen".
+std::string function_name(u32 number);
 /// docs/procedures.md: what is served and what is not.
 std::string procedure_page();
 

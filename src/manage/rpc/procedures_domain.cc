@@ -13,7 +13,7 @@ std::span<const Procedure> domain_procedures() {
   static const std::vector<Procedure> kAll = [] {
     std::vector<Procedure> rows;
     for (auto part : {domain_lookup_rows(), domain_define_rows(), domain_life_rows(), domain_query_rows(), domain_stats_rows(), domain_device_rows(),
-                      domain_block_rows(), domain_tuning_rows(), domain_console_rows()})
+                      domain_block_rows(), domain_tuning_rows(), domain_console_rows(), domain_agent_rows(), domain_iothread_rows()})
       rows.insert(rows.end(), part.begin(), part.end());
     return rows;
   }();

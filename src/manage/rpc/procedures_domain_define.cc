@@ -5,6 +5,8 @@
 
 #include "manage/domain/aliases.h"
 #include "manage/domain/command_line.h"
+#include "manage/domain/firmware.h"
+#include "manage/domain/snapshots.h"
 #include "manage/rpc/domain_rows.h"
 #include "manage/xml/parse.h"
 #include "manage/xml/write.h"
@@ -33,6 +35,9 @@ constexpr u32 kUndefineManagedSave = 1, kUndefineSnapshots = 2, kUndefineNvram =
 
 Status undefine_with(Call& call, Domain& domain, u32 flags) {
   auto job = TRY(domain.begin_job());
+  const SnapshotStore snapshots(call.daemon().config().paths.state, domain.name());
+  if (const size_t count = snapshots.all().size(); count && !domain.active() && !(flags & kUndefineSnapshots))
+    return operation_invalid(fmt::format("cannot delete inactive domain with {} snapshots", count));
   if (!(flags & (kUndefineNvram | kUndefineKeepNvram))) {
     const Element tree = TRY(domain.current());
     if (tree.find("os/nvram")) return operation_invalid("cannot undefine domain with nvram");
@@ -126,7 +131,7 @@ Result<std::string> metadata_of(const Element& tree, i32 type, const std::option
   if (!uri) return invalid_arg("a metadata URI is needed");
   if (const Element* metadata = tree.child("metadata"))
     for (const Element* child : metadata->children())
-      if (has_namespace(*child, *uri)) return xml::write(without_prefix(*child));
+      if (has_namespace(*child, *uri)) return std::string(trim(xml::write(without_prefix(*child))));
   return Error(Code::NoDomainMetadata, "Requested metadata element is not present");
 }
 
@@ -199,7 +204,9 @@ Status to_native(Call& call) {
   TRY(check_flags(flags, 0, "virConnectDomainXMLToNative"));
   if (format != kNativeFormat) return invalid_arg(fmt::format("unsupported config type {}", format));
   Element tree = TRY(read_definition(text, call.daemon().domains().definition_host()));
+  TRY(choose_firmware(tree, call.daemon().config().paths.state));
   assign_aliases(tree);
+  number_sources(tree);
   const VmCommand command = TRY(compose_command(tree, {}));
   call.write(command.text() + "\n");
   return {};

@@ -37,14 +37,14 @@ Status add_to_config(Element& tree, const Element& device) {
 
 Status remove_from_config(Element& tree, const Element& device) {
   const Element* found = find_device(tree, device);
-  if (!found) return Error(Code::DeviceMissing, fmt::format("device not found: <{}> is not in the persistent domain configuration", device.name()));
+  if (!found) return missing_device(device);
   devices_of(tree).content().remove_if([&](const Element& other) { return &other == found; });
   return {};
 }
 
 Status replace_in_config(Element& tree, const Element& device) {
   Element* found = const_cast<Element*>(find_device(tree, device));
-  if (!found) return Error(Code::DeviceMissing, fmt::format("device not found: <{}> is not in the persistent domain configuration", device.name()));
+  if (!found) return missing_device(device);
   Element next = device;
   if (!next.child("address") && found->child("address")) next.add(*found->child("address"));
   *found = std::move(next);
@@ -92,7 +92,7 @@ Status detach_alias(Call& call) {
   const Element tree = TRY(tree_for(*domain, flags));
   for (const Element* device : devices_of(tree).children())
     if (at(*device, "alias", "name") == alias) return detach_live(call.daemon().domains(), *domain, *device);
-  return Error(Code::DeviceMissing, fmt::format("device not found: no device found with alias {}", alias));
+  return internal_error(fmt::format("no device found with alias {}", alias));
 }
 
 constexpr Procedure kRows[] = {

@@ -1,7 +1,12 @@
 // Life of a domain: start, stop, pause, reboot.
+#include <fcntl.h>
+
+#include <cstring>
+
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "manage/domain/agent.h"
 #include "manage/rpc/domain_rows.h"
 
 namespace atl::manage {
@@ -62,16 +67,18 @@ Status destroy_flags(Call& call) {
 }
 
 /// Ways to ask a guest to end, for shutdown and reboot alike.
-constexpr u32 kByAcpi = 1, kByAgent = 2, kByInitctl = 4, kBySignal = 8, kByParavirt = 16;
+constexpr u32 kByAcpi = 1, kByAgent = 2;
 
 Status power_down(Domain& domain, u32 flags, bool reboot) {
-  TRY(check_flags(flags, kByAcpi | kByAgent | kByInitctl | kBySignal | kByParavirt, reboot ? "virDomainReboot" : "virDomainShutdownFlags"));
+  TRY(check_flags(flags, kByAcpi | kByAgent, reboot ? "virDomainReboot" : "virDomainShutdownFlags"));
   auto job = TRY(domain.begin_job());
   const DomainState state = domain.facts().state;
   if (!domain.active()) return operation_invalid("domain is not running");
-  if (flags & (kByInitctl | kBySignal | kByParavirt)) return operation_unsupported("only ACPI can ask this guest");
-  if ((flags & kByAgent) && !(flags & kByAcpi)) return Error(Code::AgentUnresponsive, "QEMU guest agent is not connected");
   if (state.state != RunState::Running) return operation_invalid("domain is not running");
+  if (flags & kByAgent) {
+    Status told = tell_agent(domain, "guest-shutdown", {{"mode", reboot ? "reboot" : "powerdown"}});
+    if (told || !(flags & kByAcpi)) return told;
+  }
   domain.expect_reboot(reboot);
   TRY(ask(domain, "system_powerdown", Json::object()));
   return {};
@@ -157,12 +164,17 @@ Status set_lifecycle_action(Call& call) {
 // --- RAM on disk: not there yet
 
 Error no_ram_save() { return operation_unsupported("saving a domain's memory is not supported by atoll-vmm"); }
+Error no_managed_image() { return operation_invalid("domain does not have managed save image"); }
+
+/// `save`, `managedsave` and `dump` of what does not run fail as ever.
+Status refuse_save(const Domain& domain) {
+  if (!domain.active()) return operation_invalid("domain is not running");
+  return no_ram_save();
+}
 
 Status managed_save(Call& call) {
   u32 flags = 0;
-  auto domain = TRY(read_domain(call, flags));
-  if (!domain->active()) return operation_invalid("domain is not running");
-  return no_ram_save();
+  return refuse_save(*TRY(read_domain(call, flags)));
 }
 
 Status has_managed_save(Call& call) {
@@ -178,13 +190,81 @@ Status managed_save_remove(Call& call) {
   return {};  // there is none
 }
 
-Status save(Call& call) {
-  auto domain = TRY(read_domain(call));
-  if (!domain->active()) return operation_invalid("domain is not running");
+Status managed_save_xml(Call& call) {
+  u32 flags = 0;
+  TRY(read_domain(call, flags));
+  return no_managed_image();
+}
+
+Status managed_save_define(Call& call) {
+  std::optional<std::string> text;
+  u32 flags = 0;
+  TRY(read_domain(call, text, flags));
+  return no_managed_image();
+}
+
+Status save(Call& call) { return refuse_save(*TRY(read_domain(call))); }
+
+Status save_flags(Call& call) {
+  std::string path;
+  std::optional<std::string> text;
+  u32 flags = 0;
+  return refuse_save(*TRY(read_domain(call, path, text, flags)));
+}
+
+Status save_params(Call& call) {
+  TypedParams params;
+  u32 flags = 0;
+  return refuse_save(*TRY(read_domain(call, params, flags)));
+}
+
+/// Images of saved domains: there can be none of ours, but a name that does not exist is told first.
+Status refuse_image(const std::string& path) {
+  if (auto file = open_file(path, O_RDONLY); !file)
+    return Error::received(Code::SystemError, Part::Qemu, fmt::format("Failed to open file '{}': {}", path, ::strerror(file.error().os_errno())));
   return no_ram_save();
 }
 
-Status restore(Call&) { return no_ram_save(); }
+Status restore(Call& call) {
+  std::string path;
+  TRY(call.read(path));
+  return refuse_image(path);
+}
+
+Status restore_params(Call& call) {
+  TypedParams params;
+  u32 flags = 0;
+  TRY(call.read(params, flags));
+  const TypedParam* file = find_param(params, "file");
+  const std::string* path = file ? std::get_if<std::string>(&file->value) : nullptr;
+  if (!path) return invalid_arg("a file to restore from is needed");
+  return refuse_image(*path);
+}
+
+constexpr u32 kDumpMemoryOnly = 16;
+
+Status core_dump(Call& call) {
+  std::string path;
+  u32 flags = 0;
+  return refuse_save(*TRY(read_domain(call, path, flags)));
+}
+
+Status core_dump_with_format(Call& call) {
+  std::string path;
+  u32 format = 0, flags = 0;
+  auto domain = TRY(read_domain(call, path, format, flags));
+  if (format != 0 && !(flags & kDumpMemoryOnly)) return invalid_arg("kdump-compressed format is only supported with memory-only dump");
+  return refuse_save(*domain);
+}
+
+Status wake_up(Call& call) {
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, flags));
+  TRY(check_flags(flags, 0, "virDomainPMWakeup"));
+  if (!domain->active()) return operation_invalid("domain is not running");
+  // The VM goes on by itself after a guest's suspend to RAM.
+  return internal_error("unable to execute QEMU command 'system_wakeup': Unable to wake up: guest is not in suspended state");
+}
 
 constexpr Procedure kRows[] = {
     {Proc::DOMAIN_CREATE_XML, Access::Write, create_xml},
@@ -204,8 +284,18 @@ constexpr Procedure kRows[] = {
     {Proc::DOMAIN_HAS_MANAGED_SAVE_IMAGE, Access::Read, has_managed_save, Where::Quick},
     {Proc::DOMAIN_MANAGED_SAVE_REMOVE, Access::Write, managed_save_remove},
     {Proc::DOMAIN_SAVE, Access::Write, save},
+    {Proc::DOMAIN_MANAGED_SAVE_GET_XML_DESC, Access::Read, managed_save_xml, Where::Quick},
+    {Proc::DOMAIN_MANAGED_SAVE_DEFINE_XML, Access::Write, managed_save_define},
+    {Proc::DOMAIN_SAVE_FLAGS, Access::Write, save_flags},
+    {Proc::DOMAIN_SAVE_PARAMS, Access::Write, save_params},
     {Proc::DOMAIN_RESTORE, Access::Write, restore},
-    {Proc::DOMAIN_CORE_DUMP, Access::Write, save},
+    {Proc::DOMAIN_RESTORE_FLAGS, Access::Write, restore},
+    {Proc::DOMAIN_RESTORE_PARAMS, Access::Write, restore_params},
+    {Proc::DOMAIN_SAVE_IMAGE_GET_XML_DESC, Access::Read, restore},
+    {Proc::DOMAIN_SAVE_IMAGE_DEFINE_XML, Access::Write, restore},
+    {Proc::DOMAIN_CORE_DUMP, Access::Write, core_dump},
+    {Proc::DOMAIN_CORE_DUMP_WITH_FORMAT, Access::Write, core_dump_with_format},
+    {Proc::DOMAIN_PM_WAKEUP, Access::Write, wake_up},
 };
 
 }  // namespace

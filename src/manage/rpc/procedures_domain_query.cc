@@ -1,8 +1,12 @@
 // What a domain is and how it is doing, one question at a time.
 #include <sched.h>
 
-#include <fmt/format.h>
+#include <algorithm>
 
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "manage/domain/agent.h"
 #include "manage/domain/vm_stats.h"
 #include "manage/network/networks.h"
 #include "manage/rpc/domain_rows.h"
@@ -63,7 +67,13 @@ Status get_vcpus_flags(Call& call) {
   auto domain = TRY(read_domain(call, flags));
   constexpr u32 kMaximum = 4, kGuest = 8;
   TRY(check_flags(flags, kAffect | kMaximum | kGuest, "virDomainGetVcpusFlags"));
-  if (flags & kGuest) return Error(Code::AgentUnresponsive, "QEMU guest agent is not connected");
+  if (flags & kGuest) {
+    if (!domain->active()) return invalid_arg("vCPU count provided by the guest agent can only be requested for live domains");
+    const nlohmann::json vcpus = TRY(ask_agent(*domain, "guest-get-vcpus", nlohmann::json::object()));
+    const auto online = std::ranges::count_if(vcpus, [](const nlohmann::json& vcpu) { return vcpu.value("online", false); });
+    call.write(static_cast<i32>(flags & kMaximum ? static_cast<i64>(vcpus.size()) : online));
+    return {};
+  }
   const Element tree = TRY(tree_for(*domain, flags));
   call.write(static_cast<i32>(vcpu_count(tree, !(flags & kMaximum))));
   return {};
@@ -138,7 +148,7 @@ Status get_messages(Call& call) {
   auto domain = TRY(read_domain(call, flags));
   std::vector<std::string> messages;
   constexpr u32 kTainting = 2;
-  if ((flags == 0 || (flags & kTainting)) && domain->facts().tainted) messages.emplace_back("tainted: use of the monitor by hand");
+  if ((flags == 0 || (flags & kTainting)) && domain->facts().tainted) messages.emplace_back("tainted: custom monitor control commands issued");
   call.write(messages);
   return {};
 }
@@ -214,6 +224,26 @@ std::vector<GuestAddress> leased_addresses(const Networks& networks, const Eleme
   return found;
 }
 
+/// What the guest says of itself.
+Result<std::vector<GuestInterface>> agent_addresses(Domain& domain) {
+  using Json = nlohmann::json;
+  auto text = [](const Json& object, const char* key) {
+    auto found = object.find(key);
+    return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
+  };
+  const Json answer = TRY(ask_agent(domain, "guest-network-get-interfaces", Json::object()));
+  std::vector<GuestInterface> list;
+  for (const Json& entry : answer) {
+    if (!entry.is_object()) return internal_error("malformed return value");
+    GuestInterface card{.name = text(entry, "name"), .mac = text(entry, "hardware-address"), .addresses = {}};
+    for (const Json& address : entry.value("ip-addresses", Json::array()))
+      card.addresses.push_back({.type = text(address, "ip-address-type") == "ipv6" ? 1 : 0, .address = text(address, "ip-address"),
+                                .prefix = address.value("prefix", u32{0})});
+    list.push_back(std::move(card));
+  }
+  return list;
+}
+
 Status interface_addresses(Call& call) {
   u32 source = 0, flags = 0;
   auto domain = TRY(read_domain(call, source, flags));
@@ -221,7 +251,10 @@ Status interface_addresses(Call& call) {
   constexpr u32 kLease = 0, kAgent = 1, kArp = 2;
   auto tree = domain->live();
   if (!tree) return operation_invalid("domain is not running");
-  if (source == kAgent) return Error(Code::AgentUnresponsive, "QEMU guest agent is not connected");
+  if (source == kAgent) {
+    call.write(TRY(agent_addresses(*domain)));
+    return {};
+  }
   if (source != kLease && source != kArp) return Error(Code::ArgumentUnsupported, fmt::format("Unknown IP address data source {}", source));
   std::vector<GuestInterface> list;
   for (const Element* card : devices_of(*tree).children("interface")) {
@@ -241,7 +274,7 @@ constexpr Procedure kRows[] = {
     {Proc::DOMAIN_GET_OS_TYPE, Access::Read, get_os_type, Where::Quick},
     {Proc::DOMAIN_GET_MAX_MEMORY, Access::Read, get_max_memory, Where::Quick},
     {Proc::DOMAIN_GET_MAX_VCPUS, Access::Read, get_max_vcpus, Where::Quick},
-    {Proc::DOMAIN_GET_VCPUS_FLAGS, Access::Read, get_vcpus_flags, Where::Quick},
+    {Proc::DOMAIN_GET_VCPUS_FLAGS, Access::Read, get_vcpus_flags},
     {Proc::DOMAIN_GET_VCPUS, Access::Read, get_vcpus, Where::Quick},
     {Proc::DOMAIN_IS_ACTIVE, Access::Read, is_active, Where::Loop},
     {Proc::DOMAIN_IS_PERSISTENT, Access::Read, is_persistent, Where::Loop},

@@ -29,7 +29,7 @@ Result<BlockStats> stats_of_disk(const Domain& domain, const std::string& path) 
     }
     return sum;
   }
-  const Element* disk = TRY(find_disk(*tree, path));
+  const Element* disk = TRY(find_disk(*tree, path, "invalid path: {}"));
   for (const auto& stats : all)
     if (stats.alias == alias_of(*disk)) return stats;
   return BlockStats{};
@@ -70,7 +70,7 @@ Status get_interface_stats(Call& call) {
     for (u64 number : {s.rx_bytes, s.rx_packets, s.rx_errors, s.rx_dropped, s.tx_bytes, s.tx_packets, s.tx_errors, s.tx_dropped}) call.write(number);
     return {};
   }
-  return invalid_arg(fmt::format("invalid path, '{}' is not a known interface", device));
+  return invalid_arg(fmt::format("'{}' is not a known interface", device));
 }
 
 struct MemoryStat {

@@ -1,17 +1,25 @@
 // Memory, vCPUs, scheduling and I/O limits: live and in the stored definition.
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
+
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "manage/domain/agent.h"
 #include "manage/domain/tuning.h"
 #include "manage/domain/vm_stats.h"
+#include "manage/rpc/cpu_maps.h"
 #include "manage/rpc/domain_rows.h"
 
 namespace atl::manage {
 namespace {
 
 using Json = nlohmann::json;
+
+/// Out of line: GCC 12 takes a string that moves into a variant for an uninitialised one.
+[[gnu::noinline]] void add(TypedParams& params, std::string name, TypedParam::Value value) { params.emplace_back(std::move(name), std::move(value)); }
 
 // --- memory
 
@@ -57,10 +65,29 @@ Status set_memory_flags(Call& call) {
 
 constexpr u32 kVcpuMaximum = 4, kVcpuGuest = 8, kVcpuHotpluggable = 16;
 
+/// How many the guest keeps online, by its agent: the first ones, and never fewer than cannot go.
+Status set_guest_count(Domain& domain, u32 count) {
+  const Json vcpus = TRY(ask_agent(domain, "guest-get-vcpus", Json::object()));
+  if (count > vcpus.size()) return invalid_arg(fmt::format("requested vcpu count is greater than the count of enabled vcpus in the domain: {} > {}", count, vcpus.size()));
+  Json wanted = Json::array();
+  u32 online = 0;
+  for (const Json& vcpu : vcpus) {
+    const bool stays = online < count || !vcpu.value("can-offline", false);
+    online += stays;
+    wanted.push_back({{"logical-id", vcpu.value("logical-id", u64{0})}, {"online", stays}});
+  }
+  TRY(ask_agent(domain, "guest-set-vcpus", {{"vcpus", wanted}}));
+  return {};
+}
+
 Status set_vcpus_with(Call& call, Domain& domain, u32 count, u32 flags) {
   auto job = TRY(domain.begin_job());
-  if (flags & kVcpuGuest) return Error(Code::AgentUnresponsive, "QEMU guest agent is not connected");
+  if (flags & kVcpuGuest) return set_guest_count(domain, count);
   const Impact impact = TRY(impact_of(domain, flags));
+  const Element tree = TRY(tree_for(domain, flags));
+  if (impact.live && count > vcpu_count(tree, false))
+    return invalid_arg(fmt::format("requested vcpus is greater than max allowable vcpus for the live domain: {} > {}", count, vcpu_count(tree, false)));
+  if (impact.live && count == vcpu_count(tree, true)) return {};
   if (impact.live) return operation_unsupported("CPU hotplug is not supported by atoll-vmm");
   if (count == 0) return invalid_arg("a domain has at least one vCPU");
   return edit_config(call.daemon().domains(), domain, [&](Element& config) -> Status {
@@ -93,25 +120,6 @@ Status set_vcpus_flags(Call& call) {
 
 // --- pinning
 
-std::vector<bool> cpus_of(const Opaque& map) {
-  std::vector<bool> cpus(map.bytes.size() * 8);
-  for (size_t cpu = 0; cpu < cpus.size(); ++cpu) cpus[cpu] = map.bytes[cpu / 8] >> cpu % 8 & 1;
-  return cpus;
-}
-
-std::string list_of(const std::vector<bool>& cpus) {
-  std::string text;
-  for (size_t cpu = 0; cpu < cpus.size(); ++cpu) {
-    if (!cpus[cpu]) continue;
-    size_t last = cpu;
-    while (last + 1 < cpus.size() && cpus[last + 1]) ++last;
-    text += text.empty() ? "" : ",";
-    text += last == cpu ? std::to_string(cpu) : fmt::format("{}-{}", cpu, last);
-    cpu = last;
-  }
-  return text;
-}
-
 /// The element of <cputune> that pins `vcpu`, or the emulator.
 Element& pin_element(Element& tree, std::optional<u32> vcpu) {
   Element& tune = ensure(tree, "cputune");
@@ -122,8 +130,8 @@ Element& pin_element(Element& tree, std::optional<u32> vcpu) {
 }
 
 Status pin_with(Call& call, Domain& domain, std::optional<u32> vcpu, const Opaque& map, u32 flags) {
-  const auto cpus = cpus_of(map);
-  const std::string list = list_of(cpus);
+  const auto cpus = cpus_of_map(map);
+  const std::string list = cpu_list(cpus);
   if (list.empty()) return invalid_arg("Empty cpu list for pinning");
   auto job = TRY(domain.begin_job());
   const Impact impact = TRY(impact_of(domain, flags));
@@ -181,10 +189,7 @@ Result<std::vector<u8>> pinned_map(const Element& tree, std::optional<u32> vcpu,
   if (list.empty()) list = at(tree, "vcpu", "cpuset");
   if (list.empty()) list = fmt::format("0-{}", std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)) - 1);
   const auto cpus = TRY(parse_cpu_list(list));
-  std::vector<u8> map(static_cast<size_t>(map_bytes));
-  for (size_t cpu = 0; cpu < cpus.size() && cpu / 8 < map.size(); ++cpu)
-    if (cpus[cpu]) map[cpu / 8] = static_cast<u8>(map[cpu / 8] | 1u << cpu % 8);
-  return map;
+  return map_of_cpus(cpus, static_cast<size_t>(map_bytes));
 }
 
 Status get_vcpu_pins(Call& call) {
@@ -221,8 +226,10 @@ Status get_scheduler_type(Call& call) {
   return {};
 }
 
+/// What is not set is the kernel's default where the domain runs, and 0 in a definition.
 TypedParams scheduler_params(const Element& tree) {
-  auto number = [&](std::string_view path, i64 fallback) { return parse_i64(text_at(tree, path)).value_or(fallback); };
+  const bool runs = tree.has_attribute("id");
+  auto number = [&](std::string_view path, i64 fallback) { return parse_i64(text_at(tree, path)).value_or(runs ? fallback : 0); };
   return {{"cpu_shares", static_cast<u64>(number("cputune/shares", 1024))},
           {"global_period", static_cast<u64>(number("cputune/global_period", 100'000))},
           {"global_quota", number("cputune/global_quota", -1)}};
@@ -264,7 +271,7 @@ std::optional<i64> integer_of(const TypedParam& param) {
 Status put_knobs(Element& tree, const TypedParams& params, std::span<const Knob> knobs) {
   for (const auto& param : params) {
     auto knob = std::find_if(knobs.begin(), knobs.end(), [&](const Knob& k) { return k.param == param.name; });
-    if (knob == knobs.end()) return invalid_arg(fmt::format("parameter '{}' not supported", param.name));
+    if (knob == knobs.end()) return Error(Code::ArgumentUnsupported, fmt::format("parameter '{}' not supported", param.name));
     auto value = integer_of(param);
     if (!value) return invalid_arg(fmt::format("invalid type for parameter '{}'", param.name));
     ensure(ensure(tree, knob->path), knob->element).set_text(std::to_string(*value));
@@ -349,21 +356,54 @@ Status get_blkio(Call& call) {
 
 // --- limits of one disk
 
-constexpr std::string_view kTuneNames[] = {"total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec",
-                                           "write_iops_sec", "total_bytes_sec_max", "read_bytes_sec_max", "write_bytes_sec_max",
-                                           "total_iops_sec_max", "read_iops_sec_max", "write_iops_sec_max", "size_iops_sec"};
+/// Limits that exclude each other (all, or reads and writes) are set together: whoever sets one of a group clears the rest of it.
+struct TuneGroup {
+  std::array<std::string_view, 3> names;
+};
+constexpr TuneGroup kTuneGroups[] = {
+    {{"total_bytes_sec", "read_bytes_sec", "write_bytes_sec"}},
+    {{"total_iops_sec", "read_iops_sec", "write_iops_sec"}},
+    {{"total_bytes_sec_max", "read_bytes_sec_max", "write_bytes_sec_max"}},
+    {{"total_iops_sec_max", "read_iops_sec_max", "write_iops_sec_max"}},
+    {{"size_iops_sec", "", ""}},
+    {{"group_name", "", ""}},
+    {{"total_bytes_sec_max_length", "read_bytes_sec_max_length", "write_bytes_sec_max_length"}},
+    {{"total_iops_sec_max_length", "read_iops_sec_max_length", "write_iops_sec_max_length"}},
+};
+
+const TuneGroup* group_of(std::string_view name) {
+  for (const auto& group : kTuneGroups)
+    if (std::ranges::find(group.names, name) != group.names.end()) return &group;
+  return nullptr;
+}
+
+/// A burst without the limit that it exceeds has no meaning.
+void drop_orphans(Element& tune) {
+  for (const auto& [limit, burst] : {std::pair{0, 2}, {1, 3}})
+    for (size_t i = 0; i < 3; ++i)
+      if (!tune.child(kTuneGroups[limit].names[i])) tune.remove(kTuneGroups[burst].names[i]);
+}
 
 Status put_iotune(Element& tree, const std::string& path, const TypedParams& params) {
-  Element* disk = const_cast<Element*>(TRY(find_disk(tree, path)));
+  Element* disk = const_cast<Element*>(TRY(find_disk(tree, path, kNotInDomain)));
   Element& tune = ensure(*disk, "iotune");
   for (const auto& param : params) {
-    if (std::find(std::begin(kTuneNames), std::end(kTuneNames), param.name) == std::end(kTuneNames))
-      return invalid_arg(fmt::format("parameter '{}' not supported", param.name));
-    auto value = integer_of(param);
-    if (!value) return invalid_arg(fmt::format("invalid type for parameter '{}'", param.name));
-    tune.remove(param.name);
-    if (*value) tune.add(param.name, static_cast<u64>(*value));
+    const TuneGroup* group = param.name.empty() ? nullptr : group_of(param.name);
+    if (!group) return invalid_arg(fmt::format("parameter '{}' not supported", param.name));
+    for (std::string_view name : group->names)
+      if (!name.empty()) tune.remove(name);
   }
+  for (const auto& param : params) {
+    const std::string* text = std::get_if<std::string>(&param.value);
+    auto value = integer_of(param);
+    if ((param.name == "group_name") != (text != nullptr) || (!text && !value)) return invalid_arg(fmt::format("invalid type for parameter '{}'", param.name));
+    if (text && !text->empty()) tune.add(param.name, std::string_view(*text));
+    if (value && *value) tune.add(param.name, static_cast<u64>(*value));
+  }
+  for (const auto& group : kTuneGroups)
+    if (!group.names[1].empty() && tune.child(group.names[0]) && (tune.child(group.names[1]) || tune.child(group.names[2])))
+      return invalid_arg("total and read/write of a limit cannot be set at the same time");
+  drop_orphans(tune);
   if (tune.children().empty()) disk->remove("iotune");
   put_in_order(tree);
   return {};
@@ -400,10 +440,88 @@ Status get_block_io_tune(Call& call) {
   const Element tree = TRY(tree_for(*domain, flags & kAffect));
   TypedParams params;
   const Element* tune = nullptr;
-  if (path && !path->empty()) tune = TRY(find_disk(tree, *path))->child("iotune");
-  for (std::string_view name : kTuneNames) params.emplace_back(std::string(name), tune ? parse_u64(text_at(*tune, name)).value_or(0) : u64{0});
+  if (path && !path->empty()) tune = TRY(find_disk(tree, *path, kNotInConfig))->child("iotune");
+  for (const auto& group : kTuneGroups)
+    for (std::string_view name : group.names) {
+      const std::string text = tune && !name.empty() ? text_at(*tune, name) : "";
+      if (name == "group_name") add(params, std::string(name), text);
+      else if (!name.empty()) add(params, std::string(name), parse_u64(text).value_or(0));
+    }
   call.write_params(params, asked);
   return {};
+}
+
+// --- memory of the host's nodes
+
+constexpr std::string_view kNumaModes[] = {"strict", "preferred", "interleave", "restrictive"};
+
+Status get_numa(Call& call) {
+  i32 asked = 0;
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, asked, flags));
+  TRY(check_flags(flags, kAffect | kStringOkay, "virDomainGetNumaParameters"));
+  const Element tree = TRY(tree_for(*domain, flags & kAffect));
+  const std::string mode = at(tree, "numatune/memory", "mode"), nodes = at(tree, "numatune/memory", "nodeset");
+  const auto known = std::ranges::find(kNumaModes, mode);
+  const i32 number = known == std::end(kNumaModes) ? 0 : static_cast<i32>(known - std::begin(kNumaModes));
+  TypedParams params;
+  add(params, "numa_nodeset", nodes);
+  add(params, "numa_mode", number);
+  call.write_params(params, asked);
+  return {};
+}
+
+Status set_numa(Call& call) {
+  TypedParams params;
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, params, flags));
+  TRY(check_flags(flags, kAffect, "virDomainSetNumaParameters"));
+  auto job = TRY(domain->begin_job());
+  const Impact impact = TRY(impact_of(*domain, flags));
+  const TypedParam* mode = find_param(params, "numa_mode");
+  const TypedParam* nodes = find_param(params, "numa_nodeset");
+  const auto number = mode ? integer_of(*mode) : std::optional<i64>(0);
+  if (!number || *number < 0 || *number >= static_cast<i64>(std::size(kNumaModes))) return invalid_arg("unsupported numatune mode");
+  auto edit = [&](Element& tree) -> Status {
+    Element& memory = ensure(ensure(tree, "numatune"), "memory");
+    if (mode || !memory.has_attribute("mode")) memory.set("mode", kNumaModes[*number]);
+    if (const std::string* text = nodes ? std::get_if<std::string>(&nodes->value) : nullptr) memory.set("nodeset", *text);
+    if (memory.attribute("nodeset").empty())
+      return config_unsupported("nodeset for NUMA memory tuning must be set if 'placement' is 'static'");
+    put_in_order(tree);
+    return {};
+  };
+  if (impact.live) {
+    Element tree = TRY(domain->current());
+    TRY(edit(tree));
+    TRY(check_numa(tree));
+    auto group = domain->group();
+    if (!group) return operation_invalid("domain is not running");
+    TRY(group->set_memory_nodes(at(tree, "numatune/memory", "nodeset")));
+    TRY(edit_live(call.daemon().domains(), *domain, edit));
+  }
+  if (impact.config) TRY(edit_config(call.daemon().domains(), *domain, edit));
+  return {};
+}
+
+/// How often the guest is asked for its memory's statistics.
+Status set_stats_period(Call& call) {
+  i32 period = 0;
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, period, flags));
+  TRY(check_flags(flags, kAffect, "virDomainSetMemoryStatsPeriod"));
+  if (period < 0) return invalid_arg("period must be zero or greater");
+  auto job = TRY(domain->begin_job());
+  const Impact impact = TRY(impact_of(*domain, flags));
+  if (impact.live) return operation_unsupported("the period of a running domain's memory statistics cannot be changed with atoll-vmm");
+  return edit_config(call.daemon().domains(), *domain, [&](Element& tree) -> Status {
+    Element* balloon = devices_of(tree).child("memballoon");
+    if (!balloon || balloon->attribute("model") != "virtio")
+      return operation_invalid("Memory balloon model must be virtio to set the collection period");
+    balloon->remove("stats");
+    if (period) balloon->add("stats").set("period", static_cast<u64>(period));
+    return {};
+  });
 }
 
 constexpr Procedure kRows[] = {
@@ -428,6 +546,9 @@ constexpr Procedure kRows[] = {
     {Proc::DOMAIN_GET_BLKIO_PARAMETERS, Access::Read, get_blkio},
     {Proc::DOMAIN_SET_BLOCK_IO_TUNE, Access::Write, set_block_io_tune},
     {Proc::DOMAIN_GET_BLOCK_IO_TUNE, Access::Read, get_block_io_tune},
+    {Proc::DOMAIN_GET_NUMA_PARAMETERS, Access::Read, get_numa},
+    {Proc::DOMAIN_SET_NUMA_PARAMETERS, Access::Write, set_numa},
+    {Proc::DOMAIN_SET_MEMORY_STATS_PERIOD, Access::Write, set_stats_period},
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "manage/domain/agent.h"
 #include "manage/rpc/domain_rows.h"
 
 namespace atl::manage {
@@ -35,8 +36,11 @@ Status agent_command(Call& call) {
   i32 timeout = 0;
   u32 flags = 0;
   auto domain = TRY(read_domain(call, command, timeout, flags));
+  TRY(check_flags(flags, 0, "virDomainQemuAgentCommand"));
   if (!domain->active()) return operation_invalid("domain is not running");
-  return Error(Code::AgentUnresponsive, "QEMU guest agent is not connected");
+  if (timeout < kAgentBlock) return invalid_arg(fmt::format("guest agent timeout '{}' is less than the minimum '{}'", timeout, kAgentBlock));
+  call.write(std::optional(TRY(pass_to_agent(*domain, command, timeout))));
+  return {};
 }
 
 constexpr QemuProcedure kRows[] = {

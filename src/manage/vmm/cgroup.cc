@@ -142,6 +142,8 @@ Status ControlGroup::set_blkio_weight(u64 weight) const {
 
 Status ControlGroup::set_cpuset(const std::string& cpus) const { return write("cpuset", "cpuset.cpus", cpus); }
 
+Status ControlGroup::set_memory_nodes(const std::string& nodes) const { return write("cpuset", "cpuset.mems", nodes); }
+
 Result<ControlGroup::CpuTime> ControlGroup::cpu_time() const {
   CpuTime time;
   if (v2_) {

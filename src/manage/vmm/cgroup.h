@@ -37,6 +37,8 @@ class ControlGroup {
   Status set_memory_soft_limit(std::optional<u64> bytes) const;
   Status set_blkio_weight(u64 weight) const;
   Status set_cpuset(const std::string& cpus) const;
+  /// The host's NUMA nodes that memory may come from.
+  Status set_memory_nodes(const std::string& nodes) const;
 
   struct CpuTime {
     u64 total_ns = 0, user_ns = 0, system_ns = 0;

@@ -88,8 +88,8 @@ Result<Backing> read_backing(const std::string& path) {
 
 }  // namespace
 
-Result<std::vector<std::string>> backing_files(const std::string& path, std::string_view format) {
-  std::vector<std::string> files;
+Result<std::vector<BackingFile>> backing_files(const std::string& path, std::string_view format) {
+  std::vector<BackingFile> files;
   std::string at = path, kind(format);
   while (kind == "qcow2" && files.size() < kMaxDepth) {
     Backing backing = TRY(read_backing(at));
@@ -97,10 +97,10 @@ Result<std::vector<std::string>> backing_files(const std::string& path, std::str
     // Other protocols have no file of ours.
     if (backing.file.empty() || backing.file.starts_with("json:") || backing.file.find("://") != std::string::npos) break;
     if (!backing.file.starts_with('/')) backing.file.insert(0, at.substr(0, at.rfind('/') + 1));
-    if (std::find(files.begin(), files.end(), backing.file) != files.end()) break;
-    files.push_back(backing.file);
+    if (std::ranges::find(files, backing.file, &BackingFile::path) != files.end()) break;
+    kind = backing.format.empty() ? "raw" : backing.format;
+    files.push_back({backing.file, kind});
     at = backing.file;
-    kind = backing.format;
   }
   return files;
 }

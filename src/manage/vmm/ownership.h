@@ -44,7 +44,10 @@ inline constexpr uid_t kFirstVmUser = 1'610'612'736;  // 0x60000000: far from pe
 inline constexpr uid_t kVmUsers = 65'536;
 inline bool is_vm_user(uid_t user) { return user >= kFirstVmUser && user < kFirstVmUser + kVmUsers; }
 
+struct BackingFile {
+  std::string path, format;
+};
 /// The files below a disk's image that it is based on, from the headers of qcow2 files; formats are as recorded, never guessed.
-Result<std::vector<std::string>> backing_files(const std::string& path, std::string_view format);
+Result<std::vector<BackingFile>> backing_files(const std::string& path, std::string_view format);
 
 }  // namespace atl::manage
