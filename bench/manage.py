@@ -233,7 +233,8 @@ def names_guest(pid, peer, name):
         words = open(f"/proc/{pid}/cmdline", "rb").read()
     except OSError:
         return False
-    return f"{peer.root}/{name}.out".encode() in words
+    program = b"atoll-vmm" if peer.who == "atoll" else b"qemu-system"
+    return program in words.split(b"\0")[0] and f"guest={name},".encode() in words
 
 
 def row(name, unit, values, bound):

@@ -1,5 +1,5 @@
 // The machine types that command lines and domain descriptions name. Old versions are kept as names for today's boards, so
-// that what was written for them still starts (docs/decisions/0004-machine-versions.md).
+// that what was written for them still starts (docs/decisions/0005-machine-versions.md).
 #pragma once
 
 #include <span>

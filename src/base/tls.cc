@@ -175,6 +175,22 @@ Result<TlsSession::Step> TlsSession::handshake() {
   return Step::Done;
 }
 
+std::string TlsSession::peer_name() const {
+  unsigned count = 0;
+  const gnutls_datum_t* list = gnutls_certificate_get_peers(session_, &count);
+  gnutls_x509_crt_t certificate = nullptr;
+  if (!list || count == 0 || gnutls_x509_crt_init(&certificate) < 0) return {};
+  gnutls_datum_t text{};
+  std::string name;
+  if (gnutls_x509_crt_import(certificate, &list[0], GNUTLS_X509_FMT_DER) == 0 &&
+      gnutls_x509_crt_get_dn3(certificate, &text, GNUTLS_X509_DN_FLAG_COMPAT) == 0) {
+    name.assign(reinterpret_cast<char*>(text.data), text.size);
+    gnutls_free(text.data);
+  }
+  gnutls_x509_crt_deinit(certificate);
+  return name;
+}
+
 Result<size_t> TlsSession::read(std::span<u8> out) {
   while (true) {
     ssize_t n = gnutls_record_recv(session_, out.data(), out.size());

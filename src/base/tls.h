@@ -65,6 +65,8 @@ class TlsSession {
   enum class Step : u8 { Done, NeedsInput };
   /// Goes on with the handshake; once Done the peer has been verified.
   Result<Step> handshake();
+  /// The distinguished name of the peer's certificate, as in "CN=name,O=company"; "" if it showed none.
+  std::string peer_name() const;
   /// Plaintext bytes; 0: more ciphertext is needed. A closed connection is an error.
   Result<size_t> read(std::span<u8> out);
   Status write(std::span<const u8> data);

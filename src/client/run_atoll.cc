@@ -7,6 +7,7 @@
 #include <span>
 
 #include "client/doctor.h"
+#include "client/install.h"
 #include "client/stat.h"
 #include "client/verb.h"
 
@@ -21,6 +22,7 @@ constexpr char kUsage[] =
     "  -q, --quiet         only what was asked for\n"
     "  -V, --version\n"
     "  -h, --help\n\n"
+    "    install                        a new domain: atoll install --help\n\n"
     "Without the daemon:\n"
     "    stat                           counters of virtual machines: atoll stat --help\n"
     "    doctor                         what this host can do, and what to do about what it cannot\n\n";
@@ -87,6 +89,10 @@ int run_atoll(const std::vector<std::string>& words) {
   if (rest.empty()) return fail("a command is missing; see --help");
   if (rest[0] == "stat") return run_stat(rest.subspan(1));
   if (rest[0] == "doctor") return run_doctor(rest.subspan(1));
+  if (rest[0] == "install") {
+    Context context(options.uri, options.read_only, options.quiet);
+    return run_install(context, rest.subspan(1));
+  }
   const Verb* verb = find_verb(rest[0]);
   if (!verb) return fail(fmt::format("unknown command: '{}'", rest[0]));
   return run_verb(*verb, rest.subspan(1), options);

@@ -41,6 +41,8 @@ const Key kKeys[] = {
     {"tls_dir", &Config::tls_dir},
     {"tls_priority", &Config::tls_priority},
     {"tls_verify_client", &Config::tls_verify_client},
+    {"tls_allowed_dn_list", &Config::tls_names},
+    {"tls_handshake_timeout", &rpc::Limits::handshake_timeout_s},
     {"sasl_allowed_username_list", &Config::sasl_users},
     {"max_clients", &rpc::Limits::max_clients},
     {"max_anonymous_clients", &rpc::Limits::max_anonymous_clients},
@@ -147,6 +149,10 @@ Status parse_config(std::string_view text, std::string_view source, Config& conf
   TRY(check_auth("auth_tls", config.auth_tls));
   if (config.limits.max_client_requests == 0 || config.limits.workers == 0 || config.limits.quick_workers == 0)
     return config_unsupported("max_client_requests, max_workers and prio_workers must not be 0");
+  if (config.limits.handshake_timeout_s == 0 || config.limits.handshake_timeout_s > 3600)
+    return config_unsupported("tls_handshake_timeout must be from 1 to 3600 seconds");
+  if (!config.tls_names.empty() && !config.tls_verify_client)
+    return config_unsupported("tls_allowed_dn_list needs tls_verify_client = 1");
   return {};
 }
 

@@ -42,6 +42,7 @@ struct Config {
   std::string tls_dir = "/etc/atoll/pki";
   std::string tls_priority;
   bool tls_verify_client = true;
+  std::vector<std::string> tls_names;    // distinguished names that may come in, with wildcards; empty: all that the CA signed
   std::vector<std::string> sasl_users;   // empty: all that authenticate
 
   std::string log_file;                  // "": standard error

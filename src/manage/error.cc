@@ -50,7 +50,7 @@ constexpr Words kWords[] = {
     {Code::AgentUnresponsive, "Guest agent is not responding: %s"},
     {Code::ResourceBusy, "resource busy: %s"},
     {Code::AccessDenied, "access denied: %s"},
-    {Code::StorageVolExist, "storage volume exists already: %s"},
+    {Code::StorageVolExist, "storage volume %s exists already"},
     {Code::CpuIncompatible, "the CPU is incompatible with host CPU: %s"},
     {Code::XmlInvalidSchema, "XML document failed to validate against schema: %s"},
     {Code::DeviceMissing, "device not found: %s"},
@@ -69,7 +69,7 @@ std::string_view format_of(Code code) {
 }
 
 std::string fill(std::string_view format, std::string_view detail) {
-  return std::string(format.substr(0, format.size() - 2)) += detail;
+  return std::string(format).replace(format.find("%s"), 2, detail);
 }
 
 /// The code for a failure below: refusals of the host are system errors, the rest by kind.

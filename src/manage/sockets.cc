@@ -64,6 +64,7 @@ Result<rpc::ListenOptions> tls_options(const Config& config) {
   options.verify_peer = config.tls_verify_client;
   rpc::ListenOptions listen{.auth = auth_of(config.auth_tls)};
   listen.tls = TRY(TlsCredentials::load(options));
+  listen.tls_names = config.tls_names;
   return listen;
 }
 

@@ -19,20 +19,21 @@ CALL, REPLY, MESSAGE, STREAM = 0, 1, 2, 3
 
 
 class Daemon:
-    """Runs until stop(). `config`: the text of atolld.conf."""
+    """Runs until stop(). `config`: the text of atolld.conf; `before`: words before the program's."""
 
-    def __init__(self, config="", arguments=()):
+    def __init__(self, config="", arguments=(), before=()):
         self.root = tempfile.mkdtemp(prefix="atolld.")
         os.makedirs(self.root + "/etc")
         with open(self.root + "/etc/atolld.conf", "w") as file:
             file.write(config)
         self.arguments = list(arguments)
+        self.before = list(before)
         self.socket = self.root + "/run/libvirt-sock"
         self.uri = f"qemu+unix:///system?socket={self.socket}"
         self.start()
 
     def start(self):
-        self.process = subprocess.Popen([ATOLLD, "--root", self.root, *self.arguments], stdin=subprocess.DEVNULL,
+        self.process = subprocess.Popen([*self.before, ATOLLD, "--root", self.root, *self.arguments], stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         self.log = b""
         end = time.monotonic() + 60

@@ -321,6 +321,56 @@ class Access(unittest.TestCase):
         self.assertEqual(wire.call(67)[0], 45)
 
 
+class Limits(unittest.TestCase):
+    """Clients beyond what the configuration allows wait; those that are in are served."""
+
+    def start(self, config):
+        daemon = Daemon(config)
+        self.addCleanup(daemon.remove)
+        return daemon
+
+    def connect(self, daemon):
+        wire = Wire(daemon.socket)
+        self.addCleanup(wire.close)
+        return wire
+
+    def waits(self, wire):
+        wire.send(66)
+        wire.sock.settimeout(1)
+        with self.assertRaises(TimeoutError):
+            wire.sock.recv(1)
+        wire.sock.settimeout(60)
+
+    def test_a_client_too_many_waits_until_another_goes(self):
+        daemon = self.start("max_clients = 3\nmax_anonymous_clients = 3\n")
+        inside = [self.connect(daemon) for _ in range(3)]
+        for wire in inside:
+            self.assertEqual(wire.open(), b"")
+        late = self.connect(daemon)
+        self.waits(late)
+        self.assertEqual(len(inside[0].call(6)), 160)
+        inside[1].close()
+        self.assertEqual(late.receive()[1], struct.pack(">II", 1, 0))
+
+    def test_strangers_are_few(self):
+        daemon = self.start('auth_unix_rw = "sasl"\nmax_anonymous_clients = 2\n')
+        strangers = [self.connect(daemon) for _ in range(2)]
+        for wire in strangers:
+            self.assertEqual(wire.call(66), struct.pack(">II", 1, 1))
+        late = self.connect(daemon)
+        self.waits(late)
+        strangers[0].close()
+        self.assertEqual(late.receive()[1], struct.pack(">II", 1, 1))
+
+    def test_calls_of_one_client_one_at_a_time(self):
+        daemon = self.start("max_client_requests = 1\n")
+        wire = self.connect(daemon)
+        wire.open()
+        for serial in range(100, 200):
+            wire.send((6, 59, 7)[serial % 3], serial=serial)
+        self.assertEqual([wire.receive()[0][4] for _ in range(100)], list(range(100, 200)))
+
+
 def make_certificates(folder):
     """A certificate authority, a server and a client, as the daemon and libvirt's clients lay them out."""
     def certtool(*arguments):
@@ -377,12 +427,28 @@ class Network(unittest.TestCase):
             uri = f"qemu+tls://localhost:{port}/system?pkipath={folder}/pki"
             self.assertIn("x86_64", daemon.virsh("nodeinfo", uri=uri))
             self.assertGreater(len(daemon.virsh("capabilities", uri=uri)), 1000)
+            for names, allowed in (('"CN=cl*nt"', True), ('"CN=other", "CN=nobody"', False)):
+                named, its_port = self.start(f'listen_tls = 1\nlisten_addr = "127.0.0.1"\ntls_port = "PORT"\ntls_dir = "{folder}"\n'
+                                             f'tls_allowed_dn_list = [{names}]\n')
+                answer = named.virsh("nodeinfo", uri=f"qemu+tls://localhost:{its_port}/system?pkipath={folder}/pki", status=None)
+                self.assertEqual("x86_64" in answer, allowed, answer)
             os.remove(f"{folder}/pki/clientcert.pem")
             os.remove(f"{folder}/pki/clientkey.pem")
             self.assertIn("error", daemon.virsh("nodeinfo", uri=uri, status=1))
             with socket.create_connection(("127.0.0.1", port)) as nonsense:
                 nonsense.sendall(b"GET / HTTP/1.0\r\n\r\n" * 100)
             self.assertIn("x86_64", daemon.virsh("nodeinfo"))
+
+    @unittest.skipUnless(shutil.which("certtool"), "no certtool")
+    def test_a_tls_handshake_that_is_not_made_ends_and_makes_room(self):
+        with tempfile.TemporaryDirectory(prefix="atolld.") as folder:
+            make_certificates(folder)
+            daemon, port = self.start(f'listen_tls = 1\nlisten_addr = "127.0.0.1"\ntls_port = "PORT"\ntls_dir = "{folder}"\n'
+                                      "tls_handshake_timeout = 2\nmax_anonymous_clients = 1\n")
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as silent:
+                # Nobody else gets in while the only stranger that may be is silent, and then it is dropped.
+                self.assertIn("x86_64", daemon.virsh("nodeinfo"))
+                self.assertEqual(silent.recv(1), b"")
 
 
 @unittest.skipUnless(shutil.which("saslpasswd2"), "no saslpasswd2")

@@ -7,7 +7,8 @@ import tempfile
 import unittest
 
 from daemon_fixture import ATOLLD, DaemonCase
-from guest import BUILD
+from guest import BUILD, GUESTS
+from managed import Managed
 
 ATOLL = BUILD + "/bin/atoll"
 
@@ -70,6 +71,15 @@ class Client(DaemonCase):
             self.atoll("pool-destroy", "images")
             self.atoll("pool-undefine", "images")
 
+    def test_install_shows_what_it_would_define(self):
+        words = ["install", "--name", "new", "--memory", "512", "--import", "--disk", "/dev/null", "--network", "none", "--print-xml"]
+        text = self.atoll(*words)
+        self.assertIn("<name>new</name>", text)
+        path = self.write(text.replace("type='kvm'", "type='qemu'"))
+        self.atoll("define", path)
+        self.atoll("undefine", "new")
+        self.assertIn("--disk: 'shape' is not supported", self.atoll(*words, "--disk", "/dev/null,shape=round", status=1))
+
     def test_mistakes(self):
         self.assertIn("unknown command: 'nonsense'", self.atoll("nonsense", status=1))
         self.assertIn("requires <domain>", self.atoll("start", status=1))
@@ -81,7 +91,7 @@ class Client(DaemonCase):
 class Alone(unittest.TestCase):
     def test_help_names_the_commands(self):
         text = subprocess.run([ATOLL, "help"], capture_output=True, text=True, check=True, timeout=60).stdout
-        for name in ("list", "net-start", "vol-upload", "doctor", "stat"):
+        for name in ("list", "net-start", "vol-upload", "doctor", "stat", "install"):
             self.assertIn(name, text)
 
     def test_doctor_judges_this_host(self):
@@ -92,6 +102,24 @@ class Alone(unittest.TestCase):
     def test_stat_ends_after_once(self):
         subprocess.run([ATOLL, "stat", "-1", "-f", "exits"], capture_output=True, check=True, timeout=60)
         self.assertEqual(subprocess.run([ATOLL, "stat", "-f", "("], capture_output=True, timeout=60).returncode, 1)
+
+
+class Installs(unittest.TestCase):
+    def test_a_disk_is_made_and_a_vm_starts_from_a_kernel(self):
+        d = Managed()
+        self.addCleanup(d.close)
+        os.mkdir(d.root + "/images", 0o711)
+        disk = d.root + "/images/new.qcow2"
+        words = [ATOLL, "-c", d.uri, "install", "--name", "new", "--virt-type", "qemu", "--memory", "128", "--cpu", "maximum",
+                 "--install", f"kernel={GUESTS}/vmlinuz,initrd={GUESTS}/initrd,kernel_args=console=ttyS0 quiet panic=-1 atoll.run=true",
+                 "--disk", f"path={disk},size=0.5", "--network", "none", "--graphics", "none", "--noautoconsole", "--wait", "3", "--noreboot"]
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr + d.said())
+        self.assertIn("Domain creation completed.", done.stdout)
+        self.assertEqual(d.state("new"), "shut off")
+        self.assertNotIn("<kernel>", d.virsh("dumpxml", "new"))
+        self.assertIn("512.00 MiB", d.virsh("vol-info", disk))
+        self.assertIn("images", d.virsh("pool-list", "--autostart"))
 
 
 @unittest.skipUnless(os.getuid() == 0 and shutil.which("unshare"), "needs a mount namespace")

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import unittest
 
-from daemon_fixture import DaemonCase
+from daemon_fixture import Daemon, DaemonCase
 
 MIB = 1 << 20
 
@@ -142,6 +142,23 @@ class Volumes(PoolCase):
         with open(self.path("a.img"), "rb") as file:
             self.assertEqual(file.read().strip(b"\0"), b"")
 
+    def test_wiping_overwrites_by_the_chosen_algorithm(self):
+        secret = b"nobody may read this" * 1000
+        for algorithm, left in (("zero", {0}), ("bsi", {0x7f}), ("dod", {0xff}), ("nnsa", {0}), ("random", None), ("gutmann", None)):
+            with open(self.path("a.img"), "wb") as file:
+                file.write(secret)
+            self.virsh("pool-refresh", self.pool)
+            self.vol("wipe", "a.img", "--algorithm", algorithm)
+            with open(self.path("a.img"), "rb") as file:
+                data = file.read()
+            self.assertEqual(len(data), len(secret), algorithm)
+            self.assertNotIn(b"nobody", data, algorithm)
+            if left is not None:
+                self.assertEqual(set(data), left, algorithm)
+            self.vol("delete", "a.img")
+        self.create("b.img", "1M")
+        self.assertIn("not supported", self.vol("wipe", "b.img", "--algorithm", "trim", status=1))
+
     def test_delete_removes_the_file(self):
         self.create("a.img", "1M")
         self.vol("delete", "a.img")
@@ -162,6 +179,100 @@ class Volumes(PoolCase):
             pass
         self.virsh("pool-refresh", self.pool)
         self.assertFalse(os.path.exists(left))
+
+
+@unittest.skipUnless(os.geteuid() == 0 and shutil.which("losetup", path="/usr/sbin:/sbin") and shutil.which("parted", path="/usr/sbin:/sbin"),
+                     "needs root, losetup and parted")
+class Disks(PoolCase):
+    """Pools on block devices: loop devices stand for disks."""
+
+    def attach(self, size):
+        image = self.folder + "/disk.img"
+        with open(image, "wb") as file:
+            file.truncate(size)
+        done = subprocess.run(["losetup", "-f", "--show", "-P", image], capture_output=True, text=True)
+        if done.returncode:
+            self.skipTest(done.stderr)
+        device = done.stdout.strip()
+        self.addCleanup(subprocess.run, ["losetup", "-d", device], check=True)
+        return device
+
+    @unittest.skipUnless(os.environ.get("ATOLL_LOOP_DEVICES"), "parted waits for loop devices that others use: ATOLL_LOOP_DEVICES=1 runs it")
+    def test_partitions_of_a_disk_are_volumes(self):
+        device = self.attach(64 * MIB)
+        self.virsh("pool-define-as", "disk", "disk", "--source-dev", device, "--source-format", "gpt", "--target", "/dev")
+        self.addCleanup(self.virsh, "pool-undefine", "disk", status=None)
+        self.virsh("pool-build", "disk")
+        self.virsh("pool-start", "disk")
+        self.addCleanup(self.virsh, "pool-destroy", "disk", status=None)
+        self.validate(self.virsh("pool-dumpxml", "disk"), "storagepool")
+        self.virsh("vol-create-as", "disk", "first", "8M")
+        self.virsh("vol-create-as", "disk", "second", "16M")
+        names = [line.split()[0] for line in self.virsh("vol-list", "disk").splitlines() if line.strip()]
+        base = os.path.basename(device)
+        self.assertEqual(names, [base + "p1", base + "p2"])
+        self.assertIn("16.00 MiB", self.virsh("vol-info", names[1], "--pool", "disk"))
+        self.assertIn("block", self.virsh("vol-info", names[1], "--pool", "disk"))
+        self.validate(self.virsh("vol-dumpxml", names[0], "--pool", "disk"), "storagevol")
+        self.assertIn("no large enough free extent", self.virsh("vol-create-as", "disk", "third", "1G", status=1))
+        self.virsh("vol-delete", names[0], "--pool", "disk")
+        self.assertNotIn(names[0], self.virsh("vol-list", "disk"))
+        self.virsh("pool-destroy", "disk")
+        self.assertIn("already formatted", self.virsh("pool-build", "disk", "--no-overwrite", status=1))
+
+    def test_a_file_system_is_made_mounted_and_left(self):
+        device, target = self.attach(64 * MIB), self.path("mounted")
+        self.virsh("pool-define-as", "fs", "fs", "--source-dev", device, "--source-format", "ext4", "--target", target)
+        self.addCleanup(self.virsh, "pool-undefine", "fs", status=None)
+        self.virsh("pool-build", "fs", "--overwrite")
+        self.virsh("pool-start", "fs")
+        self.addCleanup(self.virsh, "pool-destroy", "fs", status=None)
+        self.assertTrue(os.path.ismount(target))
+        self.virsh("vol-create-as", "fs", "a.img", "1M")
+        self.assertTrue(os.path.exists(target + "/a.img"))
+        self.virsh("pool-destroy", "fs")
+        self.assertFalse(os.path.ismount(target))
+
+
+class Sources(PoolCase):
+    def test_pools_without_discovery_say_so(self):
+        self.assertIn("does not support source discovery", self.virsh("find-storage-pool-sources", "dir", status=1))
+
+    @unittest.skipUnless(os.geteuid() == 0 and shutil.which("unshare"), "needs a mount namespace")
+    def test_an_iscsi_target_is_found_and_logged_in_to(self):
+        """iscsiadm is a script of ours: targets, and units as files, where udev would link devices."""
+        tools, units, log = self.path("tools"), self.path("units"), self.path("calls")
+        os.makedirs(tools)
+        os.makedirs(units)
+        target = "iqn.2026-11.example:disks"
+        with open(tools + "/iscsiadm", "w") as file:
+            file.write(f"""#!/bin/sh
+echo "$@" >>{log}
+case "$*" in
+  *discovery*) echo "192.0.2.1:3260,1 {target}" ;;
+  *--login) truncate -s 8M {units}/ip-192.0.2.1:3260-iscsi-{target}-lun-1 ;;
+  *--rescan) truncate -s 4M {units}/ip-192.0.2.1:3260-iscsi-{target}-lun-0 ;;
+  *--logout) rm -f {units}/* ;;
+esac
+""")
+        os.chmod(tools + "/iscsiadm", 0o755)
+        daemon = Daemon(before=("unshare", "-m", "sh", "-c", f'mount --bind {tools} /usr/local/sbin && exec "$@"', "sh"))
+        self.addCleanup(daemon.remove)
+        found = daemon.virsh("find-storage-pool-sources-as", "iscsi", "192.0.2.1")
+        self.assertIn(f"<device path='{target}'/>", found)
+        daemon.virsh("pool-define-as", "san", "iscsi", "--source-host", "192.0.2.1", "--source-dev", target, "--target", units)
+        daemon.virsh("pool-start", "san")
+        self.validate(daemon.virsh("pool-dumpxml", "san"), "storagepool")
+        self.assertIn("unit:0:0:1", daemon.virsh("vol-list", "san"))
+        daemon.virsh("pool-refresh", "san")
+        self.assertIn("8.00 MiB", daemon.virsh("vol-info", "unit:0:0:1", "--pool", "san"))
+        self.assertIn("4.00 MiB", daemon.virsh("vol-info", "unit:0:0:0", "--pool", "san"))
+        self.assertIn("does not support volume creation", daemon.virsh("vol-create-as", "san", "new", "1M", status=1))
+        daemon.virsh("pool-destroy", "san")
+        with open(log) as file:
+            calls = file.read()
+        for word in ("--login", "--rescan", "--logout"):
+            self.assertIn(f"--portal 192.0.2.1:3260 --targetname {target} {word}", calls)
 
 
 class Secrets(PoolCase):

@@ -18,8 +18,8 @@ using xml::Element;
 constexpr std::string_view kModes[] = {"", "nat", "route", "open", "bridge", "private", "vepa", "passthrough"};
 // The children of <network> in the order in which libvirt prints them; all others are dropped, as libvirt does.
 constexpr std::string_view kOrder[] = {
-    "name", "uuid",      "title",     "description", "metadata", "forward", "bridge",         "mtu", "mac", "domain",
-    "dns",  "bandwidth", "portgroup", "port",        "ip",       "route",   "dnsmasq:options"};
+    "name", "uuid",      "title", "description", "metadata", "forward",   "bridge",         "mtu", "mac", "domain",
+    "dns",  "bandwidth", "port",  "ip",          "route",    "portgroup", "dnsmasq:options"};
 
 Error bad(std::string text) { return {Code::XmlError, std::move(text), Part::Network}; }
 Error unsupported(std::string text) { return {Code::ConfigUnsupported, std::move(text), Part::Network}; }
@@ -70,7 +70,7 @@ Status read_forward(const Element& forward, NetworkDefinition& network) {
   std::string mode = forward.has_attribute("mode") ? forward.attribute("mode") : "nat";
   if (mode == "hostdev") return unsupported("networks of devices that are passed through (hostdev) are not supported");
   auto found = std::ranges::find(kModes, mode);
-  if (mode.empty() || found == std::end(kModes)) return bad(fmt::format("unknown forwarding type '{}'", mode));
+  if (mode.empty() || found == std::end(kModes)) return unsupported(fmt::format("unknown forwarding type '{}'", mode));
   network.mode = static_cast<ForwardMode>(found - std::begin(kModes));
   if (const std::string* dev = forward.find_attribute("dev")) network.forward_devices.push_back(*dev);
   for (const Element* interface : forward.children("interface")) {
@@ -94,17 +94,20 @@ Status read_forward(const Element& forward, NetworkDefinition& network) {
 void complete_forward(Element& tree, const NetworkDefinition& network) {
   Element* forward = tree.child("forward");
   if (!forward) return;
-  forward->set("mode", forward_mode_name(network.mode));
+  std::vector<std::pair<std::string, std::string>> attributes;
+  if (!network.forward_devices.empty()) attributes.emplace_back("dev", network.forward_devices.front());
+  attributes.emplace_back("mode", forward_mode_name(network.mode));
+  for (const auto& attribute : forward->attributes())
+    if (attribute.first != "dev" && attribute.first != "mode") attributes.push_back(attribute);
+  forward->set_attributes(std::move(attributes));
   forward->remove("driver");
   if (!network.forward_devices.empty()) {
-    forward->set("dev", network.forward_devices.front());
     if (!forward->child("interface")) forward->add("interface").set("dev", network.forward_devices.front());
     for (Element& interface : forward->content()) interface.remove_attribute("connections");
   }
   if (network.mode != ForwardMode::Nat) return;
-  if (!forward->child("nat")) forward->add("nat");
-  Element& nat = *forward->child("nat");
-  if (!nat.child("port")) nat.add("port").set("start", network.nat_port_start).set("end", network.nat_port_end);
+  if (forward->child("nat")) return;
+  forward->add("nat").add("port").set("start", network.nat_port_start).set("end", network.nat_port_end);
 }
 
 // --- <ip>
@@ -298,6 +301,15 @@ Status check_together(const NetworkDefinition& network) {
   return {};
 }
 
+/// Entries of one kind stand together.
+Element ordered_dns(const Element& dns) {
+  Element ordered("dns");
+  ordered.set_attributes(dns.attributes());
+  for (const char* name : {"forwarder", "txt", "srv", "host"})
+    for (const Element* entry : dns.children(name)) ordered.add(*entry);
+  return ordered;
+}
+
 Element normalised(const Element& element, const NetworkDefinition& network) {
   Element tree("network");
   for (const auto& [key, value] : element.attributes())
@@ -307,7 +319,7 @@ Element normalised(const Element& element, const NetworkDefinition& network) {
       tree.add("uuid", format_uuid(network.uuid));
       continue;
     }
-    for (const Element* child : element.children(name)) tree.add(*child);
+    for (const Element* child : element.children(name)) tree.add(name == "dns" ? ordered_dns(*child) : *child);
     bool makes_bridge = name == "bridge" && !tree.child("bridge") && network.is_virtual();
     if (makes_bridge) tree.add("bridge");
     if (name == "mac" && !tree.child("mac") && network.is_virtual()) tree.add("mac").set("address", network.mac);

@@ -50,7 +50,7 @@ TEST(NetworkDefinitionTest, WhatWeCannotDoIsRefusedByName) {
 }
 
 TEST(NetworkDefinitionTest, ContradictionsAreXmlErrors) {
-  EXPECT_EQ(refusal("<forward mode='teleport'/>"), Code::XmlError);
+  EXPECT_EQ(refusal("<forward mode='teleport'/>"), Code::ConfigUnsupported);
   EXPECT_EQ(refusal("<ip address='10.0.0.300'/>"), Code::XmlError);
   EXPECT_EQ(refusal("<ip address='10.0.0.1' netmask='255.0.255.0'/>"), Code::XmlError);
   EXPECT_EQ(refusal("<ip address='10.0.0.1' prefix='24'><dhcp><range start='10.0.1.2' end='10.0.1.9'/></dhcp></ip>"),

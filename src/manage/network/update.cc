@@ -13,6 +13,7 @@ using xml::Element;
 
 struct Section {
   UpdateSection number;
+  std::string_view title;   // in messages
   std::string_view parent;  // path below <network>
   std::string_view element;
   // An entry is the same as another if one of these attributes is there and equal.
@@ -20,13 +21,13 @@ struct Section {
 };
 
 constexpr Section kSections[] = {
-    {UpdateSection::DhcpHost, "ip/dhcp", "host", {"mac", "id", "name"}},
-    {UpdateSection::DhcpRange, "ip/dhcp", "range", {"start", "end", ""}},
-    {UpdateSection::ForwardInterface, "forward", "interface", {"dev", "", ""}},
-    {UpdateSection::PortGroup, "", "portgroup", {"name", "", ""}},
-    {UpdateSection::DnsHost, "dns", "host", {"ip", "", ""}},
-    {UpdateSection::DnsTxt, "dns", "txt", {"name", "", ""}},
-    {UpdateSection::DnsSrv, "dns", "srv", {"service", "protocol", "domain"}},
+    {UpdateSection::DhcpHost, "dhcp host", "ip/dhcp", "host", {"mac", "id", "name"}},
+    {UpdateSection::DhcpRange, "dhcp range", "ip/dhcp", "range", {"start", "end", ""}},
+    {UpdateSection::ForwardInterface, "forward interface", "forward", "interface", {"dev", "", ""}},
+    {UpdateSection::PortGroup, "portgroup", "", "portgroup", {"name", "", ""}},
+    {UpdateSection::DnsHost, "DNS HOST", "dns", "host", {"ip", "", ""}},
+    {UpdateSection::DnsTxt, "DNS TXT", "dns", "txt", {"name", "", ""}},
+    {UpdateSection::DnsSrv, "DNS SRV", "dns", "srv", {"service", "protocol", "domain"}},
 };
 
 Error invalid(std::string text) { return {Code::OperationInvalid, std::move(text), Part::Network}; }
@@ -75,16 +76,18 @@ bool is_same(const Element& a, const Element& b, const Section& section) {
   return all ? all_equal : any_equal;
 }
 
-Status change_entry(Element& parent, Element entry, UpdateCommand command, const Section& section) {
+/// `network` and `given`: the name and the client's words, for messages.
+Status change_entry(Element& parent, Element entry, UpdateCommand command, const Section& section,
+                    const std::string& network, std::string_view given) {
   auto& content = parent.content();
   auto found = std::ranges::find_if(
       content, [&](const Element& old) { return old.name() == section.element && is_same(old, entry, section); });
   bool adds = command == UpdateCommand::AddFirst || command == UpdateCommand::AddLast;
   if (adds && found != content.end())
-    return invalid(fmt::format("there is an existing {} entry in network that matches \"{}\"", section.element,
-                               entry.attribute(section.keys[0])));
+    return invalid(fmt::format("there is an existing {} entry in network '{}' that matches \"{}\"", section.title,
+                               network, given));
   if (!adds && found == content.end())
-    return invalid(fmt::format("couldn't locate a matching {} entry in network", section.element));
+    return invalid(fmt::format("couldn't locate a matching {} entry in network '{}'", section.title, network));
   switch (command) {
     case UpdateCommand::Modify: *found = std::move(entry); break;
     case UpdateCommand::Delete: content.erase(found); break;
@@ -98,16 +101,22 @@ Status change_entry(Element& parent, Element entry, UpdateCommand command, const
 
 Status update_tree(Element& network, u32 command, u32 section, i32 parent_index, std::string_view change) {
   auto row = std::ranges::find_if(kSections, [&](const Section& s) { return static_cast<u32>(s.number) == section; });
-  if (row == std::end(kSections))
-    return Error(
-        Code::NoSupport,
-        fmt::format("can't update section {} of network '{}'", section, network.child_text("name").value_or("")),
-        Part::Network);
+  const std::string name = network.child_text("name").value_or("");
+  if (row == std::end(kSections)) {
+    // The names of virNetworkUpdateSection.
+    constexpr std::string_view kNames[] = {"none",         "bridge",        "domain",   "ip",
+                                           "ip-dhcp-host", "ip-dhcp-range", "forward",  "forward-interface",
+                                           "forward-pf",   "portgroup",     "dns-host", "dns-txt",
+                                           "dns-srv"};
+    std::string what = section < std::size(kNames) ? std::string(kNames[section]) : std::to_string(section);
+    return Error(Code::OperationUnsupported, fmt::format("can't update '{}' section of network '{}'", what, name),
+                 Part::Network);
+  }
   if (command < 1 || command > 4)
     return Error(Code::NoSupport, fmt::format("unrecognized network update command code {}", command), Part::Network);
   Element entry = TRY(xml::parse(change, "(network_update)", row->element));
   Element* parent = TRY(parent_of(network, parent_index, *row));
-  return change_entry(*parent, std::move(entry), static_cast<UpdateCommand>(command), *row);
+  return change_entry(*parent, std::move(entry), static_cast<UpdateCommand>(command), *row, name, change);
 }
 
 }  // namespace atl::manage

@@ -16,6 +16,7 @@ namespace atl::manage::rpc {
 namespace {
 
 constexpr u32 kPing = 1, kPong = 2;
+constexpr u64 kSecondNs = 1'000'000'000;
 
 std::vector<u8> keepalive_frame(u32 procedure) {
   Header header;
@@ -46,10 +47,27 @@ void Connection::begin() {
     });
   });
   watch_ = std::make_unique<Loop::Watch>(loop, transport_->fd(), POLLIN, [this](u32 events) { on_ready(events); });
+  if (!transport_->is_ready()) {
+    handshake_ = std::make_unique<Loop::Timer>(loop, [this] {
+      auto self = shared_from_this();
+      log_warning("a client's TLS handshake takes too long: dropped");
+      close();
+    });
+    handshake_->arm_in(server_.limits().handshake_timeout_s * kSecondNs);
+  }
   if (server_.limits().keepalive_interval_s > 0) {
     keepalive_ = std::make_unique<Loop::Timer>(loop, [this] { keep_alive(); });
-    keepalive_->arm_in(server_.limits().keepalive_interval_s * u64{1'000'000'000});
+    keepalive_->arm_in(server_.limits().keepalive_interval_s * kSecondNs);
   }
+}
+
+bool Connection::is_anonymous() const { return handshake_ || !session_->is_authenticated(); }
+
+/// A handshake that is over needs no deadline, and makes room for another client.
+void Connection::note_handshake() {
+  if (closed_ || !handshake_ || !transport_->is_ready()) return;
+  handshake_.reset();
+  server_.update_listeners();
 }
 
 void Connection::close() {
@@ -59,6 +77,7 @@ void Connection::close() {
   for (auto& [serial, stream] : streams_) stream->abandon();
   streams_.clear();
   keepalive_.reset();
+  handshake_.reset();
   watch_.reset();
   transport_.reset();
   server_.connection_closed(*this);
@@ -84,6 +103,7 @@ bool Connection::read_some() {
     close();
     return false;
   }
+  note_handshake();
   if (*count == 0) return false;
   unanswered_ = 0;
   in_.insert(in_.end(), buffer, buffer + *count);
@@ -171,7 +191,7 @@ void Connection::keep_alive() {
     ++unanswered_;
     queue(keepalive_frame(kPing));
   }
-  if (!closed_) keepalive_->arm_in(limits.keepalive_interval_s * u64{1'000'000'000});
+  if (!closed_) keepalive_->arm_in(limits.keepalive_interval_s * kSecondNs);
 }
 
 void Connection::handle_call(Frame frame, std::vector<Fd> fds) {

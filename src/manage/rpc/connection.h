@@ -31,6 +31,8 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   /// Ends it: the socket is closed when running calls have ended. May be called again.
   void close();
   bool is_closed() const { return closed_; }
+  /// Nobody knows yet who it is: neither the login nor TLS's handshake is over.
+  bool is_anonymous() const;
   const std::shared_ptr<Session>& session() const { return session_; }
 
  private:
@@ -60,6 +62,7 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   void finish(Call& call, Status status);
   void refuse(const Header& call, const Error& error);
   void keep_alive();
+  void note_handshake();
 
   // StreamPump::Owner: what streams need of their connection.
   void queue_stream_frame(const Header& header, std::vector<u8> payload, std::function<void()> sent) override;
@@ -76,6 +79,7 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   std::shared_ptr<Session> session_;
   std::unique_ptr<Loop::Watch> watch_;
   std::unique_ptr<Loop::Timer> keepalive_;
+  std::unique_ptr<Loop::Timer> handshake_;  // while it is under way: its deadline
   unsigned unanswered_ = 0;       // pings
   std::vector<u8> in_;
   std::vector<Fd> in_fds_;

@@ -8,6 +8,7 @@ struct Limits {
   unsigned max_clients = 5000;
   unsigned max_client_requests = 5;
   unsigned max_anonymous_clients = 20;  // not authenticated yet
+  unsigned handshake_timeout_s = 30;    // for TLS's
   unsigned keepalive_interval_s = 5;    // 0: never
   unsigned keepalive_count = 5;
   unsigned workers = 20;

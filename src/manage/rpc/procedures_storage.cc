@@ -6,6 +6,7 @@
 #include "manage/rpc/list_filter.h"
 #include "manage/rpc/procedure.h"
 #include "manage/storage/pools.h"
+#include "manage/storage/sources.h"
 
 namespace atl::manage {
 namespace {
@@ -198,6 +199,16 @@ Status get_capabilities(Call& call) {
   return {};
 }
 
+Status find_sources(Call& call) {
+  std::string type;
+  std::optional<std::string> spec;
+  u32 flags = 0;
+  TRY(call.read(type, spec, flags));
+  TRY(check_flags(flags, 0, "virConnectFindStoragePoolSources"));
+  call.write(TRY(find_pool_sources(type, spec)));
+  return {};
+}
+
 // --- volumes
 
 Status number_of_volumes(Call& call) {
@@ -317,7 +328,7 @@ Status wipe_volume(Call& call) {
   u32 flags = 0;
   TRY(call.read(ref, flags));
   TRY(check_flags(flags, 0, "virStorageVolWipe"));
-  return pools(call).wipe_volume(ref);
+  return pools(call).wipe_volume(ref, kWipeZero);
 }
 
 Status wipe_volume_pattern(Call& call) {
@@ -325,8 +336,7 @@ Status wipe_volume_pattern(Call& call) {
   u32 algorithm = 0, flags = 0;
   TRY(call.read(ref, algorithm, flags));
   TRY(check_flags(flags, 0, "virStorageVolWipePattern"));
-  if (algorithm != kWipeZero) return invalid_arg(fmt::format("wiping algorithm {} is not supported", algorithm));
-  return pools(call).wipe_volume(ref);
+  return pools(call).wipe_volume(ref, algorithm);
 }
 
 Status resize_volume(Call& call) {
@@ -366,6 +376,7 @@ constexpr Procedure kProcedures[] = {
     {Proc::CONNECT_NUM_OF_DEFINED_STORAGE_POOLS, Access::Read, number_of<kInactive>, Where::Quick},
     {Proc::CONNECT_LIST_DEFINED_STORAGE_POOLS, Access::Read, list_names<kInactive>, Where::Quick},
     {Proc::CONNECT_GET_STORAGE_POOL_CAPABILITIES, Access::Read, get_capabilities, Where::Quick},
+    {Proc::CONNECT_FIND_STORAGE_POOL_SOURCES, Access::Write, find_sources},
     {Proc::STORAGE_POOL_LOOKUP_BY_NAME, Access::Read, lookup_by_name, Where::Quick},
     {Proc::STORAGE_POOL_LOOKUP_BY_UUID, Access::Read, lookup_by_uuid, Where::Quick},
     {Proc::STORAGE_POOL_LOOKUP_BY_VOLUME, Access::Read, lookup_by_volume, Where::Quick},

@@ -32,7 +32,7 @@ Peer peer_of(int fd) {
 
 atl::Result<std::unique_ptr<Transport>> make_transport(Fd socket, const ListenOptions& options) {
   if (!options.tls) return std::make_unique<Transport>(std::move(socket));
-  return TRY(TlsTransport::create(std::move(socket), options.tls));
+  return TRY(TlsTransport::create(std::move(socket), options.tls, options.tls_names));
 }
 
 }  // namespace
@@ -78,7 +78,7 @@ void Server::accept_one(Listener& listener) {
 }
 
 void Server::update_listeners() {
-  auto is_anonymous = [](auto& connection) { return !connection->session()->is_authenticated(); };
+  auto is_anonymous = [](auto& connection) { return connection->is_anonymous(); };
   bool has_room =
       connections_.size() < limits_.max_clients &&
       std::ranges::count_if(connections_, is_anonymous) < static_cast<ptrdiff_t>(limits_.max_anonymous_clients);

@@ -24,7 +24,8 @@ namespace atl::manage::rpc {
 struct ListenOptions {
   bool read_only = false;
   Auth auth = Auth::None;
-  std::shared_ptr<const TlsCredentials> tls;  // null: in the clear
+  std::shared_ptr<const TlsCredentials> tls = {};  // null: in the clear
+  std::vector<std::string> tls_names = {};    // who may come in, as fnmatch(3) patterns; empty: whom the CA has signed
 };
 
 class Server {

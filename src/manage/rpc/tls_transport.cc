@@ -1,13 +1,25 @@
 #include "manage/rpc/tls_transport.h"
 
+#include <fnmatch.h>
+
 #include <algorithm>
 
 namespace atl::manage::rpc {
 
 atl::Result<std::unique_ptr<TlsTransport>> TlsTransport::create(Fd socket,
-                                                                std::shared_ptr<const TlsCredentials> credentials) {
+                                                                std::shared_ptr<const TlsCredentials> credentials,
+                                                                std::vector<std::string> allowed_names) {
   auto session = TRY(TlsSession::create(std::move(credentials), ""));
-  return std::unique_ptr<TlsTransport>(new TlsTransport(std::move(socket), std::move(session)));
+  return std::unique_ptr<TlsTransport>(new TlsTransport(std::move(socket), std::move(session), std::move(allowed_names)));
+}
+
+/// Whether the certificate is one of those that may come in.
+atl::Status TlsTransport::check_name() const {
+  if (allowed_names_.empty()) return {};
+  const std::string name = session_->peer_name();
+  auto fits = [&](const std::string& pattern) { return ::fnmatch(pattern.c_str(), name.c_str(), 0) == 0; };
+  if (std::ranges::any_of(allowed_names_, fits)) return {};
+  return atl::Error(ErrorKind::Permission, "client '" + name + "' is not in tls_allowed_dn_list", EACCES);
 }
 
 /// Goes on with what the peer has sent so far.
@@ -16,6 +28,7 @@ atl::Status TlsTransport::shake_hands() {
   TRY(flush());  // also the alert that says what was wrong
   if (!step) return std::move(step).error();
   if (*step != TlsSession::Step::Done) return {};
+  TRY(check_name());
   ready_ = true;
   const u8 good = 1;
   TRY(session_->write({&good, 1}));

@@ -9,6 +9,8 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/strings.h"
+#include "manage/storage/disk.h"
+#include "manage/storage/iscsi.h"
 #include "manage/store/state_folder.h"
 #include "manage/tool/run_tool.h"
 
@@ -97,10 +99,21 @@ Result<PlaceSizes> measure_group(const PoolDefinition& pool) {
   return sizes;
 }
 
+/// A target is as large as its units, and they are all taken.
+Result<PlaceSizes> measure_units(const PoolDefinition& pool) {
+  PlaceSizes sizes;
+  for (const Volume& unit : TRY(scan_units(pool))) sizes.capacity_bytes += unit.capacity_bytes;
+  sizes.allocation_bytes = sizes.capacity_bytes;
+  (void)::stat(pool.path.c_str(), &sizes.status);
+  return sizes;
+}
+
 }  // namespace
 
 Status build_place(const PoolDefinition& pool, bool format, bool overwrite) {
   if (pool.type == PoolType::Logical) return make_volume_group(pool);
+  if (pool.type == PoolType::Disk) return label_disk(pool, overwrite);
+  if (pool.type == PoolType::Iscsi) return {};
   TRY(make_folder(pool));
   if (format && pool.type == PoolType::Fs) return make_filesystem(pool, overwrite);
   return {};
@@ -108,7 +121,9 @@ Status build_place(const PoolDefinition& pool, bool format, bool overwrite) {
 
 Status open_place(const PoolDefinition& pool) {
   switch (pool.type) {
-    case PoolType::Dir: return {};
+    case PoolType::Dir:
+    case PoolType::Disk: return {};
+    case PoolType::Iscsi: return log_in(pool);
     case PoolType::Fs:
     case PoolType::Netfs: return mount_place(pool);
     case PoolType::Logical:
@@ -124,6 +139,8 @@ void close_place(const PoolDefinition& pool) {
     done = run_tool_checked({.words = {"umount", pool.path}, .input = {}});
   if (pool.type == PoolType::Logical)
     done = run_tool_checked({.words = {"vgchange", "-aln", pool.source_name}, .input = {}});
+  if (pool.type == PoolType::Iscsi)
+    if (Status out = log_out(pool); !out) log_warning("pool {}: {}", pool.name, out.error().message());
   if (!done) log_warning("pool {}: {}", pool.name, done.error().message());
 }
 
@@ -132,6 +149,9 @@ Status delete_place(const PoolDefinition& pool) {
     TRY(run_tool_checked({.words = {"vgremove", "-f", pool.source_name}, .input = {}}));
     return {};
   }
+  if (!pool.has_files())
+    return storage_error(Code::NoSupport,
+                         fmt::format("pools of type '{}' cannot be deleted", pool_type_name(pool.type)));
   if (::rmdir(pool.path.c_str()) < 0)
     return storage_error(Code::SystemError,
                          fmt::format("failed to remove pool '{}': {}", pool.path, std::strerror(errno)));
@@ -140,6 +160,8 @@ Status delete_place(const PoolDefinition& pool) {
 
 Result<PlaceSizes> measure_place(const PoolDefinition& pool) {
   if (pool.type == PoolType::Logical) return measure_group(pool);
+  if (pool.type == PoolType::Disk) return measure_disk(pool);
+  if (pool.type == PoolType::Iscsi) return measure_units(pool);
   PlaceSizes sizes;
   struct statvfs space;
   if (::statvfs(pool.path.c_str(), &space) < 0 || ::stat(pool.path.c_str(), &sizes.status) < 0)
@@ -152,7 +174,32 @@ Result<PlaceSizes> measure_place(const PoolDefinition& pool) {
 
 Result<std::vector<Volume>> scan_place(const PoolDefinition& pool, FormatRecord& record) {
   if (pool.type == PoolType::Logical) return scan_volume_group(pool.source_name);
+  if (pool.type == PoolType::Disk) return scan_disk(pool);
+  if (pool.type == PoolType::Iscsi) return scan_units(pool);
   return scan_folder(pool.path, record);
+}
+
+Status look_again(const PoolDefinition& pool) { return pool.type == PoolType::Iscsi ? rescan(pool) : Status(); }
+
+Status add_block(const PoolDefinition& pool, const VolumeRequest& request) {
+  if (!request.backing_path.empty() || request.is_encrypted)
+    return storage_error(Code::OperationUnsupported,
+                         "volumes that are block devices are made without backing store and encryption");
+  if (pool.type == PoolType::Disk) return add_partition(pool, request.capacity_bytes);
+  if (pool.type != PoolType::Logical)
+    return storage_error(Code::NoSupport, "storage pool does not support volume creation");
+  TRY(run_tool_checked({.words = {"lvcreate", "-y", "-n", request.name, "-L",
+                                  fmt::format("{}K", (request.capacity_bytes + 1023) / 1024), pool.source_name},
+                        .input = {}}));
+  return {};
+}
+
+Status delete_block(const PoolDefinition& pool, const Volume& volume) {
+  if (pool.type == PoolType::Disk) return delete_partition(pool, volume.name);
+  if (pool.type != PoolType::Logical)
+    return storage_error(Code::NoSupport, "storage pool does not support volume deletion");
+  TRY(run_tool_checked({.words = {"lvremove", "-f", volume.path}, .input = {}}));
+  return {};
 }
 
 }  // namespace atl::manage

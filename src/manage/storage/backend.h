@@ -22,6 +22,11 @@ struct PlaceSizes {
   struct stat status{};
 };
 Result<PlaceSizes> measure_place(const PoolDefinition& pool);
+/// Before a scan that a client asked for.
+Status look_again(const PoolDefinition& pool);
+/// Makes or removes a volume that is a block device.
+Status add_block(const PoolDefinition& pool, const VolumeRequest& request);
+Status delete_block(const PoolDefinition& pool, const Volume& volume);
 Result<std::vector<Volume>> scan_place(const PoolDefinition& pool, FormatRecord& record);
 
 }  // namespace atl::manage

@@ -22,7 +22,7 @@ void add_pool(Element& tree, PoolType type, bool supported, std::initializer_lis
     options.add("defaultFormat").set("type", *sources.begin());
     add_enum(options, "sourceFormatType", sources);
   }
-  if (type == PoolType::Logical) return;
+  if (type >= PoolType::Logical) return;
   Element& options = pool.add("volOptions");
   options.add("defaultFormat").set("type", "raw");
   add_enum(options, "targetFormatType", {"raw", "qcow2", "qcow", "qed", "vmdk", "vdi", "vpc", "iso"});
@@ -37,6 +37,8 @@ std::string pool_capabilities() {
            {"auto", "ext2", "ext3", "ext4", "xfs", "iso9660", "udf", "vfat"});
   add_pool(tree, PoolType::Netfs, !find_tool("mount.nfs").empty(), {"auto", "nfs"});
   add_pool(tree, PoolType::Logical, !find_tool("lvs").empty(), {"lvm2"});
+  add_pool(tree, PoolType::Disk, !find_tool("parted").empty(), {"dos", "gpt"});
+  add_pool(tree, PoolType::Iscsi, !find_tool("iscsiadm").empty(), {});
   return xml::write(tree);
 }
 

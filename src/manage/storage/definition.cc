@@ -15,9 +15,9 @@ namespace {
 
 using xml::Element;
 
-constexpr std::string_view kTypes[] = {"dir", "fs", "netfs", "logical"};
-constexpr std::string_view kOtherTypes[] = {"disk", "iscsi",    "iscsi-direct", "scsi", "mpath",
-                                            "rbd",  "sheepdog", "gluster",      "zfs",  "vstorage"};
+constexpr std::string_view kTypes[] = {"dir", "fs", "netfs", "logical", "disk", "iscsi"};
+constexpr std::string_view kOtherTypes[] = {"iscsi-direct", "scsi",    "mpath", "rbd",
+                                            "sheepdog",     "gluster", "zfs",   "vstorage"};
 constexpr std::string_view kFormats[] = {"raw",  "qcow2", "qcow", "qed",       "vmdk",  "vdi",   "vpc",
                                          "vhdx", "luks",  "iso",  "parallels", "bochs", "cloop", "dmg"};
 
@@ -66,7 +66,8 @@ Status check_path(std::string_view path, std::string_view what) {
 
 /// Names are handed to mount and lvm tools: never as an option.
 Status check_word(std::string_view text, std::string_view what) {
-  if (text.empty() || text.front() == '-') return bad(fmt::format("missing or malformed {}", what));
+  if (text.empty()) return bad(fmt::format("missing {}", what));
+  if (text.front() == '-') return bad(fmt::format("malformed {} '{}'", what, text));
   for (char c : text)
     if (static_cast<unsigned char>(c) <= ' ') return bad(fmt::format("{} has a character that is not allowed", what));
   return {};
@@ -76,9 +77,14 @@ Status read_source(const Element* source, PoolDefinition& pool) {
   if (!source) source = &pool.tree;  // nothing in it yet
   for (const Element* device : source->children("device")) {
     pool.devices.push_back(TRY(xml::required_attribute(*device, "path")));
-    TRY(check_path(pool.devices.back(), "source device"));
+    TRY(pool.type == PoolType::Iscsi ? check_word(pool.devices.back(), "source device")
+                                     : check_path(pool.devices.back(), "source device"));
   }
-  if (const Element* host = source->child("host")) pool.host = host->attribute("name");
+  if (const Element* host = source->child("host")) {
+    pool.host = host->attribute("name");
+    if (pool.type == PoolType::Iscsi && host->has_attribute("port"))
+      pool.host += fmt::format(":{}", TRY(xml::number(*host, "port", 3260, 65535)));
+  }
   if (const Element* folder = source->child("dir")) pool.folder = folder->attribute("path");
   if (const Element* format = source->child("format")) pool.format = format->attribute("type");
   pool.source_name = source->child_text("name").value_or("");
@@ -97,6 +103,14 @@ Status read_source(const Element* source, PoolDefinition& pool) {
     case PoolType::Logical:
       if (pool.source_name.empty()) pool.source_name = pool.name;
       return check_word(pool.source_name, "volume group");
+    case PoolType::Disk:
+      if (pool.devices.size() != 1) return bad("missing storage pool source device name");
+      if (!pool.format.empty() && pool.format != "dos" && pool.format != "gpt" && pool.format != "unknown")
+        return unsupported(fmt::format("disk pools of format '{}' are not supported", pool.format));
+      return {};
+    case PoolType::Iscsi:
+      TRY(check_word(pool.host, "storage pool source host name"));
+      return pool.devices.size() == 1 ? Status() : bad("missing storage pool source device name");
   }
   return {};
 }
@@ -109,8 +123,9 @@ Element normalised(const Element& element, const PoolDefinition& pool) {
   Element source("source");
   if (const Element* given = element.child("source"); given && pool.type != PoolType::Dir) source = *given;
   for (const char* name : {"adapter", "auth", "initiator", "vendor", "product"}) source.remove(name);
-  const char* fallback = pool.type == PoolType::Logical ? "lvm2" : "auto";
-  if (pool.type != PoolType::Dir && !source.child("format")) source.add("format").set("type", fallback);
+  const char* fallback = pool.type == PoolType::Logical ? "lvm2" : pool.type == PoolType::Disk ? "dos" : "auto";
+  const bool has_format = pool.type != PoolType::Dir && pool.type != PoolType::Iscsi;
+  if (has_format && !source.child("format")) source.add("format").set("type", fallback);
   if (pool.type == PoolType::Logical && !source.child("name")) source.add("name", pool.source_name);
   tree.add(std::move(source));
   Element& target = tree.add("target");
@@ -136,7 +151,7 @@ Status read_encryption(const Element* encryption, VolumeRequest& volume) {
 Status read_target(const Element* target, VolumeRequest& volume) {
   if (!target) return {};
   if (const Element* format = target->child("format")) volume.format = TRY(xml::required_attribute(*format, "type"));
-  if (!is_volume_format(volume.format)) return bad(fmt::format("unknown volume format type {}", volume.format));
+  if (!is_volume_format(volume.format)) return unsupported(fmt::format("unknown volume format type {}", volume.format));
   volume.compat = target->child_text("compat").value_or("");
   if (auto bytes = TRY(xml::size_child(*target, "clusterSize"))) volume.cluster_bytes = *bytes;
   volume.nocow = target->child("nocow") != nullptr;
@@ -151,6 +166,10 @@ Status read_target(const Element* target, VolumeRequest& volume) {
 }  // namespace
 
 std::string_view pool_type_name(PoolType type) { return kTypes[static_cast<size_t>(type)]; }
+bool is_pool_type(std::string_view name) {
+  return std::ranges::find(kTypes, name) != std::end(kTypes) ||
+         std::ranges::find(kOtherTypes, name) != std::end(kOtherTypes);
+}
 bool is_volume_format(std::string_view name) { return std::ranges::find(kFormats, name) != std::end(kFormats); }
 std::string driver_of_format(const std::string& format) { return format == "iso" ? "raw" : format; }
 
@@ -192,6 +211,7 @@ Result<VolumeRequest> parse_volume(std::string_view text, PoolType) {
   volume.capacity_bytes = capacity.value_or(0);
   if (volume.capacity_bytes > INT64_MAX) return bad("capacity is too large");
   volume.allocation_bytes = TRY(xml::size_child(element, "allocation"));
+  if (!volume.allocation_bytes) volume.allocation_bytes = volume.capacity_bytes;  // a raw file has its blocks at once
   TRY(read_target(element.child("target"), volume));
   if (backing && backing->child("path")) {
     volume.backing_path = backing->child_text("path").value_or("");

@@ -1,6 +1,6 @@
 // Storage pools and volumes as their XML describes them (https://libvirt.org/formatstorage.html).
 //
-// Pools: dir, fs, netfs, logical. The others are refused by name. Volumes: see ImageRequest for what images can have.
+// Pools: dir, fs, netfs, logical, disk, iscsi. The others are refused by name. Volumes: see ImageRequest for what images can have.
 #pragma once
 
 #include <sys/types.h>
@@ -15,7 +15,8 @@
 
 namespace atl::manage {
 
-enum class PoolType : u8 { Dir, Fs, Netfs, Logical };
+/// In the order of virConnectListAllStoragePoolsFlags.
+enum class PoolType : u8 { Dir, Fs, Netfs, Logical, Disk, Iscsi };
 std::string_view pool_type_name(PoolType type);
 
 struct Permissions {
@@ -30,10 +31,12 @@ struct PoolDefinition {
   Uuid uuid{};
   std::string path;                  // <target>
   Permissions permissions;           // of the folder that build makes
-  std::vector<std::string> devices;  // fs: the one to mount; logical: the physical volumes
-  std::string host, folder;          // netfs
+  std::vector<std::string> devices;  // fs: the one to mount; logical: the physical volumes; disk: the disk; iscsi: the target's name
+  std::string host, folder;          // netfs; iscsi: the host alone, with its port
   std::string source_name;           // logical: the volume group
   std::string format;                // of the source
+  /// Whether volumes are files, not block devices.
+  bool has_files() const { return type <= PoolType::Netfs; }
   /// Without sizes, which change.
   xml::Element tree{"pool"};
 };
@@ -56,6 +59,8 @@ Result<PoolDefinition> read_pool(const xml::Element& element);
 Result<PoolDefinition> parse_pool(std::string_view text);
 Result<VolumeRequest> parse_volume(std::string_view text, PoolType pool);
 
+/// Whether libvirt has pools of that type, whoever supports them.
+bool is_pool_type(std::string_view name);
 /// Formats that volumes in folders may have, by libvirt's names, which are ours except for "iso" and "dir".
 bool is_volume_format(std::string_view name);
 /// The block layer's name.

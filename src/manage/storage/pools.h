@@ -79,8 +79,8 @@ class Pools {
     bool allocate = false, delta = false, shrink = false;
   };
   Status resize_volume(const VolumeRef& ref, u64 bytes, ResizeFlags flags);
-  /// Overwrites everything with zeroes.
-  Status wipe_volume(const VolumeRef& ref);
+  /// Overwrites everything, so that what was there cannot be read; see wipe.h for the algorithms.
+  Status wipe_volume(const VolumeRef& ref, u32 algorithm);
   Result<std::unique_ptr<StreamJob>> upload(const VolumeRef& ref, u64 offset, u64 length);
   Result<std::unique_ptr<StreamJob>> download(const VolumeRef& ref, u64 offset, u64 length, bool sparse);
 
@@ -112,6 +112,7 @@ class Pools {
   Result<Found> locate(const VolumeRef& ref) const EXCLUDES(mutex_);
   Result<Volume> make_volume(Pool& pool, const VolumeRequest& request, const Volume* source, CreateFlags flags)
       REQUIRES(pool.work) EXCLUDES(mutex_);
+  Result<VolumeRef> add_block_volume(Pool& pool, const VolumeRequest& request) REQUIRES(pool.work) EXCLUDES(mutex_);
   Result<VolumeRef> add_volume(const Uuid& pool, std::string_view xml, const VolumeRef* source, CreateFlags flags);
   void put_volume(Pool& pool, Volume volume) EXCLUDES(mutex_);
   PoolDefinition definition_of(const Pool& pool) const EXCLUDES(mutex_);

@@ -79,7 +79,6 @@ std::string volume_xml(const Volume& volume) {
   element.set("type", kTypes[static_cast<size_t>(volume.type)]);
   element.add("name", volume.name);
   element.add("key", volume.path);
-  element.add("source");
   element.add("capacity", volume.capacity_bytes).set("unit", "bytes");
   element.add("allocation", volume.allocation_bytes).set("unit", "bytes");
   element.add("physical", volume.physical_bytes).set("unit", "bytes");
@@ -154,7 +153,7 @@ Result<Volume> read_volume_file(const std::string& folder, const std::string& na
 Result<std::vector<Volume>> scan_folder(const std::string& path, FormatRecord& record) {
   std::unique_ptr<DIR, int (*)(DIR*)> folder(::opendir(path.c_str()), ::closedir);
   if (!folder)
-    return Error(Code::SystemError, fmt::format("cannot open path '{}': {}", path, std::strerror(errno)),
+    return Error(Code::SystemError, fmt::format("cannot open directory '{}': {}", path, std::strerror(errno)),
                  Part::Storage);
   std::vector<Volume> volumes;
   while (const dirent* entry = ::readdir(folder.get())) {

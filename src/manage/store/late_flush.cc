@@ -78,12 +78,12 @@ void LateFlush::serve() {
   Lock lock(mutex_);
   for (;;) {
     if (!writes_.empty()) {
-      Write write = writes_.front();
+      const std::vector<Write> batch(writes_.begin(), writes_.end());
       busy_ = true;
       lock.unlock();
-      Status flushed = flush_file(write.temporary);
+      flush(batch);
       lock.lock();
-      put_in_place(write, std::move(flushed));
+      for (const Write& write : batch) put_in_place(write);
       busy_ = false;
     } else if (!folders_.empty()) {
       std::string folder = std::move(folders_.extract(folders_.begin()).value());
@@ -101,11 +101,19 @@ void LateFlush::serve() {
   }
 }
 
+/// A flush for each file costs a commit of the file system's journal for each.
+void LateFlush::flush(const std::vector<Write>& batch) const {
+  constexpr size_t kFew = 4;
+  Fd folder(::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (batch.size() > kFew && folder && ::syncfs(folder.get()) == 0) return;
+  for (const Write& write : batch)
+    if (::access(write.temporary.c_str(), F_OK) == 0) report(flush_file(write.temporary));
+}
+
 /// Unless it was cancelled meanwhile.
-void LateFlush::put_in_place(const Write& write, Status flushed) {
+void LateFlush::put_in_place(const Write& write) {
   auto same = [&](const Write& other) { return other.temporary == write.temporary; };
   if (std::erase_if(writes_, same) == 0) return;
-  report(flushed);
   if (::rename(write.temporary.c_str(), (folder_ + "/" + write.name).c_str()) < 0)
     report(os_error("rename " + write.temporary));
   folders_.insert(folder_);

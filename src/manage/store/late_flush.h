@@ -12,6 +12,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/sync.h"
 #include "base/thread.h"
@@ -46,13 +47,14 @@ class LateFlush {
   };
   explicit LateFlush(std::string folder) : folder_(std::move(folder)) {}
   void serve();
-  void put_in_place(const Write& write, Status flushed) REQUIRES(mutex_);
+  void flush(const std::vector<Write>& batch) const;
+  void put_in_place(const Write& write) REQUIRES(mutex_);
   void report(const Status& status) const;
 
   const std::string folder_;
   Mutex mutex_;
   std::condition_variable_any changed_;
-  std::deque<Write> writes_ GUARDED_BY(mutex_);   // the front one is being flushed
+  std::deque<Write> writes_ GUARDED_BY(mutex_);   // the front ones are being flushed
   std::set<std::string> folders_ GUARDED_BY(mutex_);
   u32 order_ GUARDED_BY(mutex_) = 0;
   bool busy_ GUARDED_BY(mutex_) = false;

@@ -52,6 +52,16 @@ Status unlink_if_there(const std::string& path) {
   return {};
 }
 
+/// Of a remove that was cut off: a later object of that name must not start by itself.
+Status drop_stale_links(const std::string& folder, const std::string& suffix) {
+  const std::string links = folder + "/autostart";
+  if (::access(links.c_str(), F_OK) < 0) return {};
+  for (const std::string& entry : TRY(entries(links)))
+    if (entry.ends_with(suffix) && ::access((folder + "/" + entry).c_str(), F_OK) < 0)
+      TRY(unlink_if_there(links + "/" + entry));
+  return {};
+}
+
 }  // namespace
 
 Status write_whole(const std::string& path, std::string_view content, unsigned mode, bool flush) {
@@ -105,6 +115,7 @@ Result<StateFolder> StateFolder::open(std::string path, std::string suffix, unsi
   StateFolder folder(std::move(path), std::move(suffix), flush);
   for (const std::string& entry : TRY(entries(folder.path_)))
     if (entry.starts_with('.') && entry.ends_with(kTemporary)) TRY(recover(folder.path_, entry));
+  TRY(drop_stale_links(folder.path_, folder.suffix_));
   if (flush == Flush::Later) folder.late_ = TRY(LateFlush::start(folder.path_));
   return folder;
 }
