@@ -132,9 +132,14 @@ bool wide_uses_mxcsr(const ZydisDecodedInstruction& in) {
   }
 }
 
-/// Instructions whose masked-off elements fault all the same ("NF"). Matrices are not what the mask counts.
+/// Instructions whose masked-off elements fault all the same ("NF"). In the first of them, the mask does not count the elements
+/// of the memory operand.
 bool ignores_mask_for_faults(const ZydisDecodedInstruction& in) {
-  if (in.mnemonic == ZYDIS_MNEMONIC_VGF2P8AFFINEQB || in.mnemonic == ZYDIS_MNEMONIC_VGF2P8AFFINEINVQB) return true;
+  switch (in.mnemonic) {
+    case ZYDIS_MNEMONIC_VGF2P8AFFINEQB: case ZYDIS_MNEMONIC_VGF2P8AFFINEINVQB: case ZYDIS_MNEMONIC_VDBPSADBW:
+    case ZYDIS_MNEMONIC_VCVTNE2PS2BF16: return true;
+    default: break;
+  }
   switch (in.meta.exception_class) {
     case ZYDIS_EXCEPTION_CLASS_E1NF: case ZYDIS_EXCEPTION_CLASS_E2NF: case ZYDIS_EXCEPTION_CLASS_E3NF: case ZYDIS_EXCEPTION_CLASS_E4NF:
     case ZYDIS_EXCEPTION_CLASS_E5NF: case ZYDIS_EXCEPTION_CLASS_E6NF: case ZYDIS_EXCEPTION_CLASS_E9NF: case ZYDIS_EXCEPTION_CLASS_E10NF:
@@ -159,6 +164,7 @@ static_assert(std::size(kBroadcastTo) == ZYDIS_BROADCAST_MODE_MAX_VALUE + 1);
 void note_opmask(NativeStub& stub, const ZydisDecodedInstruction& in, const ZydisDecodedOperand& memory) {
   if (!is_evex(in) || in.raw.evex.aaa == 0 || (!stub.writes_memory && ignores_mask_for_faults(in))) return;
   stub.run = run_opmasked;
+  stub.faults_whole = ignores_mask_for_faults(in);
   stub.masking = packs(in.mnemonic) ? Masking::Packed : Masking::Elements;
   stub.mask = in.raw.evex.aaa;
   stub.element = static_cast<u8>(memory.element_size / 8);

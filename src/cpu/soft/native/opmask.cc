@@ -140,6 +140,8 @@ bool run_opmasked(Core& core, const Op& op) {
   if (!enter_wide(core)) return false;
   if (stub.alignment > 1 && misaligned(core, op) && reached_elements(core, stub)) return core.raise(kGP, 0);
   if (u8* host = whole_operand(core, op)) return run_code(core, stub, host);
+  if (u64 linear = 0; stub.faults_whole &&
+      !(operand_linear(core, op, stub.memory_bytes, true, linear, 0) && probe_write(core, linear, stub.memory_bytes))) return false;
   return run_on_copy(core, op);
 }
 

@@ -48,6 +48,7 @@ struct NativeStub {
   u8 reg = 0, mask = 0, index = 0;            // their vector registers
   Masking masking = Masking::None;
   u8 mask_bits = 0;                           // of the opmask `mask` count
+  bool faults_whole = false;                  // masked-off elements of a store fault all the same
   bool wide = false;                          // REX.W forms of FXSAVE and XSAVE
   u16 fop = 0;         // x87 opcode: low three bits of the first byte, then ModR/M
 };
