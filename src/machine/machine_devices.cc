@@ -45,10 +45,14 @@ Status MachineImpl::add_cold_devices() {
   return {};
 }
 
+namespace {
+
+bool is_console_controller(const DeviceConfig& device) { return device.type.starts_with("virtio-serial"); }
+
+}  // namespace
+
 /// The ports that belong to a controller: those that name its bus, and for the first one those that name none.
-std::vector<DeviceConfig> MachineImpl::console_ports_of(const DeviceConfig& controller) const {
-  auto first = std::ranges::find_if(config_.devices, [](const DeviceConfig& d) { return d.type.starts_with("virtio-serial"); });
-  const bool is_first = first != config_.devices.end() && &*first == &controller;
+std::vector<DeviceConfig> MachineImpl::console_ports_of(const DeviceConfig& controller, bool is_first) const {
   std::vector<DeviceConfig> ports;
   for (const DeviceConfig& device : config_.devices) {
     if (is_console_port(device.type) && belongs_to(device, controller.id, is_first)) ports.push_back(device);
@@ -58,8 +62,9 @@ std::vector<DeviceConfig> MachineImpl::console_ports_of(const DeviceConfig& cont
 
 Status MachineImpl::check_console_ports() const {
   size_t owned = 0, all = 0;
+  bool is_first = true;
   for (const DeviceConfig& device : config_.devices) {
-    if (device.type.starts_with("virtio-serial")) owned += console_ports_of(device).size();
+    if (is_console_controller(device)) owned += console_ports_of(device, std::exchange(is_first, false)).size();
     if (is_console_port(device.type)) ++all;
   }
   if (owned == all) return {};
@@ -90,7 +95,8 @@ Status MachineImpl::plug_into_place(const DeviceInfo& info, bool hotplugged) {
   if (is_disk(device.type)) return plug_disk(info, hotplugged);
   if (is_usb_device(device.type)) return usb_.plug(device, input_);
   const std::string& user = device.id.empty() ? info.path : device.id;
-  MadeDevice made = TRY(make_device(device, user, console_ports_of(device), maker_context()));
+  const bool is_first = std::ranges::none_of(present_, [](const DeviceInfo& d) { return is_console_controller(d.config); });
+  MadeDevice made = TRY(make_device(device, user, console_ports_of(device, is_first), maker_context()));
   made.plug.hotplugged = hotplugged;
   auto placed = made.pci ? board_->plug_pci(std::move(made.pci), made.plug) : board_->plug(std::move(made.device), made.plug);
   if (!placed) {

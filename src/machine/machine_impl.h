@@ -158,7 +158,7 @@ class MachineImpl final : public Machine, public devices::SystemControl {
     devices::ScsiAddress address;  // SCSI
   };
   Status attach_disk(const DiskPlace& place, MadeDisk made, LoopThread& thread, bool announce);
-  std::vector<DeviceConfig> console_ports_of(const DeviceConfig& controller) const;
+  std::vector<DeviceConfig> console_ports_of(const DeviceConfig& controller, bool is_first) const;
   Status check_console_ports() const;
   Plugged* find_plugged(const std::string& id);
   void on_ejected(devices::Device& device);
