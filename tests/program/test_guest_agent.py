@@ -70,7 +70,6 @@ class GuestAgent(unittest.TestCase):
         return done.returncode == 0 and "return" in done.stdout
 
     def test_the_agent_answers_virsh(self):
-        self.assertIn("QEMU guest agent is not connected", self.d.virsh("domtime", "g", fails=True))
         wait_until(self.ping, "the agent answers", 300)
         self.assertRegex(self.d.virsh("domtime", "g"), r"Time: \d+")
         self.assertIn("guest", self.d.virsh("domhostname", "g", "--source", "agent"))

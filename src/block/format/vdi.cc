@@ -130,6 +130,7 @@ class VdiMap final : public ClusterMap, public Image {
     return std::max<u64>(header.allocated, (data + header.block_bytes - 1) / header.block_bytes);
   }
   u64 place_of(u64 block) const { return header_.data_offset + block * header_.block_bytes; }
+  Task<Status> find_lost();
   void check_entry(u64 entry, u64 index, std::vector<bool>& seen, CheckReport& report);
 
   NodePtr file_;
@@ -137,6 +138,8 @@ class VdiMap final : public ClusterMap, public Image {
   TableCache cache_;
   FlatTable map_;
   u64 next_block_;
+  u64 opened_blocks_ = next_block_;  // 0: lost_ is known
+  std::vector<u64> lost_;
 };
 
 Task<Result<Run>> VdiMap::find(u64 offset, u64 limit) {
@@ -158,10 +161,32 @@ Task<Result<Run>> VdiMap::find(u64 offset, u64 limit) {
   co_return run;
 }
 
+/// Blocks that were there when the image was opened and that no entry leads to: a writer that died took them.
+Task<Status> VdiMap::find_lost() {
+  std::vector<bool> used(opened_blocks_);
+  for (u64 i = 0; i < header_.blocks; ++i) {
+    Result<u64> got = co_await map_.get(i);
+    const u64 entry = CO_TRY(std::move(got));
+    if (entry < used.size()) used[entry] = true;
+  }
+  for (u64 block = 0; block < used.size(); ++block)
+    if (!used[block]) lost_.push_back(block);
+  opened_blocks_ = 0;
+  co_return Status();
+}
+
 Task<Result<Place>> VdiMap::allocate(u64) {
-  if (next_block_ >= header_.blocks)
-    co_return Error(ErrorKind::NoSpace, "vdi: no block is free although some have no place: the image must be checked",
-                    ENOSPC);
+  if (next_block_ >= header_.blocks) {
+    if (opened_blocks_ > 0) {
+      Status looked = co_await find_lost();
+      CO_TRY(std::move(looked));
+    }
+    if (lost_.empty())
+      co_return Error(ErrorKind::NoSpace, "vdi: no block is free although some have no place: the image must be checked", ENOSPC);
+    const u64 block = lost_.back();
+    lost_.pop_back();
+    co_return Place{place_of(block), file_.get(), false};
+  }
   const u64 at = place_of(next_block_);
   Status status = co_await file_->resize(std::max(file_->size_bytes(), at + header_.block_bytes), Preallocation::Off);
   CO_TRY(std::move(status));
