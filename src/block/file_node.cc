@@ -11,6 +11,7 @@
 #include "base/mapping.h"
 #include "base/math.h"
 #include "block/async_lock.h"
+#include "block/file_lock.h"
 #include "block/host_file.h"
 #include "block/iovecs.h"
 
@@ -27,6 +28,7 @@ struct Bounce;
 class FileNode final : public Node {
  public:
   FileNode(Loop& loop, HostFile file, const FileOptions& options);
+  ~FileNode() override;
 
   NodeInfo info() const override;
   Task<Status> read(u64 offset, std::span<const iovec> out) override;
@@ -68,6 +70,12 @@ class FileNode final : public Node {
 
 FileNode::FileNode(Loop& loop, HostFile file, const FileOptions& options)
     : loop_(loop), file_(std::move(file)), options_(options), size_(file_.size_bytes) {}
+
+// io_uring's workers hold an open file a little longer than its last request, and so would its locks live. Those of a
+// descriptor that was handed over are its owner's too.
+FileNode::~FileNode() {
+  if (options_.locking && options_.fd < 0) unlock_image(file_.fd);
+}
 
 NodeInfo FileNode::info() const {
   return {.node_name = options_.node_name,

@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <csignal>
 
@@ -221,6 +223,20 @@ TEST_F(FileNodeTest, ReadersShareAndKeepWritersOut) {
   a.reset();
   b.reset();
   EXPECT_TRUE(open_file_node(*loop, {.filename = file.path()}));
+}
+
+TEST_F(FileNodeTest, LocksEndWithTheNodeThoughSomebodyStillHoldsTheFile) {
+  TempFile file(512);
+  auto node = open(file);
+  pid_t holder = ::fork();
+  if (holder == 0) {
+    ::pause();
+    ::_exit(0);
+  }
+  node.reset();
+  EXPECT_TRUE(open_file_node(*loop, {.filename = file.path()}));
+  ::kill(holder, SIGKILL);
+  ::waitpid(holder, nullptr, 0);
 }
 
 TEST_F(FileNodeTest, LockingCanBeTurnedOff) {
