@@ -1,6 +1,7 @@
 #include "devices/display/vga_picture.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/endian.h"
 
@@ -22,20 +23,24 @@ constexpr u32 from_555(u16 v) {
 
 u32 VgaPicture::word(u64 at) const { return load_le<u32>(&memory_[at * 4 & (memory_.size() - 1)]); }
 
-/// A four-bit value through the attribute controller's palette to the DAC.
-u32 VgaPicture::colour(u8 value) const {
-  u8 index = registers_.attribute(value & 15) & 63;
+/// What the DAC makes of each byte, and of the four-bit values that the attribute controller's palette leads to it.
+void VgaPicture::look_up_colours() {
+  for (u32 i = 0; i < dac_.size(); ++i) dac_[i] = registers_.colour(static_cast<u8>(i));
   const u8 select = registers_.attribute(0x14);
-  if (registers_.attribute(0x10) & 0x80) index = static_cast<u8>((index & 15) | (select & 3) << 4);
-  index = static_cast<u8>((index & 63) | (select & 12) << 4);
-  return registers_.colour(index & registers_.pixel_mask());
+  for (u8 value = 0; value < attribute_colours_.size(); ++value) {
+    u8 index = registers_.attribute(value) & 63;
+    if (registers_.attribute(0x10) & 0x80) index = static_cast<u8>((index & 15) | (select & 3) << 4);
+    index = static_cast<u8>((index & 63) | (select & 12) << 4);
+    attribute_colours_[value] = dac_[index & registers_.pixel_mask()];
+  }
 }
 
 u32 VgaPicture::crtc_height() const {
   return (registers_.crtc(0x12) | (registers_.crtc(7) & 2u) << 7 | (registers_.crtc(7) & 0x40u) << 3) + 1;
 }
 
-void VgaPicture::draw(display::Surface& surface, bool blink_on) const {
+void VgaPicture::draw(display::Surface& surface, bool blink_on) {
+  look_up_colours();
   if (registers_.vbe_on()) return draw_linear(surface);
   if (!registers_.screen_on()) {
     if (surface.empty()) surface.resize(640, 480);
@@ -142,13 +147,16 @@ void VgaPicture::draw_graphics(display::Surface& surface) const {
   if (surface.width() != g.width || surface.height() != g.height) surface.resize(g.width, g.height);
   const bool indexed = registers_.graphics(5) & 0x40, cga = registers_.graphics(5) & 0x20;
   const bool interleaved = !(registers_.crtc(0x17) & 1);
+  u32 drawn = g.height;  // the scan line of the row above
   for (u32 y = 0; y < g.height; ++y) {
     const bool below_split = y > g.line_compare;
     const u32 scan = (below_split ? y - g.line_compare - 1 : y) / (interleaved ? 1 : g.repeat);
     const u32 line = interleaved ? scan / 2 : scan;
     const u32 start = (below_split ? 0 : g.start) + line * g.line_bytes;
     auto out = surface.row(y);
-    if (indexed) draw_indexed_row(out, start);
+    const bool again = std::exchange(drawn, scan) == scan && y != g.line_compare + 1;
+    if (again) std::ranges::copy(surface.row(y - 1), out.begin());
+    else if (indexed) draw_indexed_row(out, start);
     else if (cga) draw_cga_row(out, start, scan);
     else draw_planar_row(out, start + (interleaved && (scan & 1) ? 0x2000 : 0));
   }
@@ -157,7 +165,7 @@ void VgaPicture::draw_graphics(display::Surface& surface) const {
 /// Mode 13h and its unchained kin: a byte a pixel, four to a word.
 void VgaPicture::draw_indexed_row(std::span<u32> out, u32 start) const {
   const u8 mask = registers_.pixel_mask();
-  for (u32 x = 0; x < out.size(); ++x) out[x] = registers_.colour(byte(u64{start} * 4 + x) & mask);
+  for (u32 x = 0; x < out.size(); ++x) out[x] = dac_[byte(u64{start} * 4 + x) & mask];
 }
 
 void VgaPicture::draw_planar_row(std::span<u32> out, u32 start) const {
@@ -205,7 +213,7 @@ void VgaPicture::draw_direct_row(std::span<u32> out, u64 start, unsigned bits) c
     const u64 at = start + u64{x} * step;
     const u32 low = byte(at) | byte(at + 1) << 8;
     switch (bits) {
-      case 8: out[x] = registers_.colour(byte(at)); break;
+      case 8: out[x] = dac_[byte(at)]; break;
       case 15: out[x] = from_555(static_cast<u16>(low)); break;
       case 16: out[x] = from_565(static_cast<u16>(low)); break;
       default: out[x] = low | u32{byte(at + 2)} << 16; break;

@@ -2,6 +2,7 @@
 // IBM VGA Technical Reference, chapter 2 (CRT controller, attribute controller); Bochs VBE for the direct colour modes.
 #pragma once
 
+#include <array>
 #include <span>
 #include <string>
 
@@ -16,7 +17,7 @@ class VgaPicture {
 
   /// Draws what a monitor would show into `surface`, resizing it to the mode. `blink_on`: the phase of cursor and blinking
   /// text.
-  void draw(display::Surface& surface, bool blink_on) const;
+  void draw(display::Surface& surface, bool blink_on);
   /// The characters of a text mode, a line each; "" in graphics modes.
   std::string text() const;
 
@@ -36,7 +37,8 @@ class VgaPicture {
   Geometry geometry() const;
   TextGeometry text_geometry() const;
   u32 crtc_height() const;
-  u32 colour(u8 attribute_value) const;
+  void look_up_colours();
+  u32 colour(u8 attribute_value) const { return attribute_colours_[attribute_value & 15]; }
   u8 byte(u64 at) const { return memory_[at & (memory_.size() - 1)]; }
   u32 word(u64 at) const;
 
@@ -52,6 +54,8 @@ class VgaPicture {
 
   const VgaRegisters& registers_;
   std::span<const u8> memory_;
+  std::array<u32, 256> dac_{};
+  std::array<u32, 16> attribute_colours_{};
 };
 
 }  // namespace atl::devices

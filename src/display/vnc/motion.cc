@@ -110,9 +110,8 @@ Rect difference(const Surface& before, const Surface& now) {
   while (bottom > top && rows_equal(before.row(bottom - 1), now.row(bottom - 1))) --bottom;
   for (u32 y = top; y < bottom; ++y) {
     const auto a = before.row(y), b = now.row(y);
-    const auto first = static_cast<u32>(std::ranges::mismatch(a, b).in1 - a.begin());
-    if (first == a.size()) continue;
-    left = std::min(left, first);
+    if (rows_equal(a, b)) continue;
+    left = static_cast<u32>(std::ranges::mismatch(a.first(left), b.first(left)).in1 - a.begin());
     u32 last = now.width();
     while (last > right && a[last - 1] == b[last - 1]) --last;
     right = std::max(right, last);
