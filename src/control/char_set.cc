@@ -7,26 +7,29 @@
 namespace atl::control {
 
 Result<std::unique_ptr<CharSet>> CharSet::create(Loop& loop, const ProgramOptions& options, std::function<void()> on_exit_key) {
-  auto set = std::make_unique<CharSet>();
-  for (const auto& config : options.chardevs)
-    TRY(set->add(loop, config, options.escape, on_exit_key).context(fmt::format("chardev {}", config.id)));
-  for (const auto& [user, chardev] : options.ports) set->add_user(user, chardev);
+  std::unique_ptr<CharSet> set(new CharSet(loop, options.escape, std::move(on_exit_key)));
+  for (const auto& config : options.chardevs) TRY(set->open(config).context(fmt::format("chardev {}", config.id)));
+  for (const auto& [user, chardev] : options.ports)
+    if (Entry* entry = set->find_entry(chardev)) set->add_user(*entry, user);
   return set;
 }
 
-Status CharSet::add(Loop& loop, const ChardevConfig& config, u8 escape, const std::function<void()>& on_exit_key) {
-  Entry entry{.plain = TRY(create_chardev(loop, config))};
+Status CharSet::open(const ChardevConfig& config) {
+  Entry entry{.plain = TRY(create_chardev(loop_, config))};
   entry.chardev = entry.plain.get();
-  if (config.mux) entry.mux = TRY(Mux::create(loop, std::move(entry.plain), escape, on_exit_key));
+  if (config.mux) entry.mux = TRY(Mux::create(loop_, std::move(entry.plain), escape_, on_exit_key_));
   entries_.push_back(std::move(entry));
   return {};
 }
 
-void CharSet::add_user(const machine::CharId& user, const std::string& chardev) {
-  for (auto& entry : entries_) {
-    if (entry.chardev->id() != chardev) continue;
-    users_[user] = entry.mux ? &entry.mux->add_port(user) : entry.chardev;
-  }
+void CharSet::add_user(Entry& entry, const machine::CharId& user) {
+  users_[user] = entry.mux ? &entry.mux->add_port(user) : entry.chardev;
+  entry.users.push_back(user);
+}
+
+CharSet::Entry* CharSet::find_entry(std::string_view id) {
+  auto at = std::ranges::find_if(entries_, [&](const Entry& entry) { return entry.chardev->id() == id; });
+  return at == entries_.end() ? nullptr : &*at;
 }
 
 CharBackend* CharSet::find_user(const machine::CharId& id) const {
@@ -47,6 +50,7 @@ Chardev* CharSet::find(std::string_view id) const {
 }
 
 void CharSet::start() {
+  started_ = true;
   for (auto& entry : entries_)
     if (entry.mux) entry.mux->start();
 }
@@ -57,6 +61,38 @@ bool CharSet::is_waiting() const {
 
 void CharSet::drain(u64 timeout_ns) {
   for (auto& entry : entries_) entry.chardev->drain(timeout_ns);
+}
+
+Result<Chardev*> CharSet::add(const ChardevConfig& config) {
+  if (find(config.id)) return Error(ErrorKind::Exists, fmt::format("Chardev with id '{}' already exists", config.id));
+  TRY(open(config));
+  if (entries_.back().mux && started_) entries_.back().mux->start();
+  return entries_.back().chardev;
+}
+
+Status CharSet::remove(std::string_view id) {
+  Entry* entry = find_entry(id);
+  if (!entry) return Error(ErrorKind::NotFound, fmt::format("Chardev '{}' not found", id));
+  const bool busy = !std::ranges::all_of(entry->users, [&](const auto& user) { return idle_users_.contains(user); });
+  if (busy) return Error(ErrorKind::Busy, fmt::format("Chardev '{}' is busy", id));
+  for (const auto& user : entry->users) {
+    users_.erase(user);
+    idle_users_.erase(user);
+  }
+  entries_.erase(entries_.begin() + (entry - entries_.data()));
+  return {};
+}
+
+/// Users that have gone make place for the next one.
+Result<machine::CharId> CharSet::claim(const std::string& chardev) {
+  Entry* entry = find_entry(chardev);
+  if (!entry) return Error(ErrorKind::NotFound, fmt::format("chardev '{}' not found", chardev));
+  for (const auto& user : entry->users)
+    if (idle_users_.erase(user)) return user;
+  if (!entry->users.empty() && !entry->mux) return Error(ErrorKind::Busy, fmt::format("chardev '{}' is in use", chardev));
+  const std::string user = entry->users.empty() ? chardev : fmt::format("{}#{}", chardev, entry->users.size());
+  add_user(*entry, user);
+  return user;
 }
 
 }  // namespace atl::control

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "control/chardev/mux.h"
@@ -17,7 +18,7 @@ class CharSet {
   /// Opens everything in order. On an error, which names the back end, what was opened is closed again.
   static Result<std::unique_ptr<CharSet>> create(Loop& loop, const ProgramOptions& options, std::function<void()> on_exit_key);
 
-  /// By the ids that users know (ProgramOptions::ports).
+  /// By the ids that users know (ProgramOptions::ports); it grows with claim() and stays where it is.
   const std::map<machine::CharId, CharBackend*>& users() const { return users_; }
   CharBackend* find_user(const machine::CharId& id) const;
   /// In the order of the command line.
@@ -29,17 +30,36 @@ class CharSet {
   bool is_waiting() const;
   void drain(u64 timeout_ns);
 
+  // While the VM runs.
+  /// Opens one more; Exists if the name is taken.
+  Result<Chardev*> add(const ChardevConfig& config);
+  /// NotFound, or Busy while somebody uses it.
+  Status remove(std::string_view id);
+  /// The id of a further user of a back end. NotFound, or Busy if it serves another one and is no mux.
+  Result<machine::CharId> claim(const std::string& chardev);
+  /// The user has gone.
+  void release(const machine::CharId& user) { idle_users_.insert(user); }
+
  private:
   struct Entry {
     std::unique_ptr<Chardev> plain;  // or
     std::unique_ptr<Mux> mux;
     Chardev* chardev = nullptr;
+    std::vector<machine::CharId> users = {};
   };
-  Status add(Loop& loop, const ChardevConfig& config, u8 escape, const std::function<void()>& on_exit_key);
-  void add_user(const machine::CharId& user, const std::string& chardev);
+  CharSet(Loop& loop, u8 escape, std::function<void()> on_exit_key)
+      : loop_(loop), escape_(escape), on_exit_key_(std::move(on_exit_key)) {}
+  Status open(const ChardevConfig& config);
+  void add_user(Entry& entry, const machine::CharId& user);
+  Entry* find_entry(std::string_view id);
 
+  Loop& loop_;
+  const u8 escape_;
+  const std::function<void()> on_exit_key_;
+  bool started_ = false;
   std::vector<Entry> entries_;
   std::map<machine::CharId, CharBackend*> users_;
+  std::set<machine::CharId> idle_users_;  // those that were released
 };
 
 }  // namespace atl::control

@@ -45,7 +45,10 @@ class FakeMachine final : public machine::Machine {
   Status inject_nmi() override { return note("nmi"); }
   void shut_down() override {}
   std::optional<int> exit_code() const override { return std::nullopt; }
-  Status add_device(const machine::DeviceConfig& device) override { return note("add_device " + device.type + " " + device.id); }
+  Status add_device(const machine::DeviceConfig& device) override {
+    present.push_back({device, "/machine/peripheral/" + device.id});
+    return note("add_device " + device.type + " " + device.id);
+  }
   Status remove_device(const std::string& id) override { return missing(fmt::format("Device '{}' not found", id)); }
   machine::BlockStore& blocks() override { return blocks_; }
   machine::Media& media() override { return media_; }

@@ -30,6 +30,11 @@ void VmControl::tell(const Event& event) {
 
 void VmControl::on_event(const Event& event) {
   if (quitting_) return;  // the end has been told already
+  if (event.kind == Event::Kind::DeviceDeleted) {
+    auto [first, last] = device_chars_.equal_range(event.path);
+    for (auto at = first; at != last; ++at) chars_.release(at->second);
+    device_chars_.erase(first, last);
+  }
   tell(event);
   if (event.kind != Event::Kind::Shutdown || config().no_shutdown) return;
   quitting_ = true;
@@ -46,8 +51,32 @@ Status VmControl::add_device(KeyValues values) {
   auto device = TRY(device_from_values(std::move(values)));
   device.type = board_device_name(device.type, config().board);
   TRY(machine::check_device(device));
-  return machine_->add_device(device);
+  const std::vector<machine::CharId> claimed = TRY(claim_chardevs(device));
+  Status added = machine_->add_device(device);
+  for (const auto& user : claimed) {
+    if (added) device_chars_.emplace(machine_->devices().back().path, user);
+    else chars_.release(user);
+  }
+  return added;
 }
+
+Result<std::vector<machine::CharId>> VmControl::claim_chardevs(machine::DeviceConfig& device) {
+  std::vector<machine::CharId> claimed;
+  for (auto& [key, value] : device.properties) {
+    if (!machine::has_property(device.type, key, machine::PropertyType::Chardev)) continue;
+    auto user = chars_.claim(value);
+    if (!user) {
+      for (const auto& earlier : claimed) chars_.release(earlier);
+      const char* why = user.error().kind() == ErrorKind::NotFound ? "find value '{}'" : "take value '{}', it's in use";
+      return Error(user.error().kind(), fmt::format("Property '{}.{}' can't {}", device.type, key, fmt::format(fmt::runtime(why), value)));
+    }
+    claimed.push_back(*user);
+    value = *std::move(user);
+  }
+  return claimed;
+}
+
+Result<Chardev*> VmControl::add_chardev(KeyValues values) { return chars_.add(TRY(chardev_from_values(std::move(values)))); }
 
 Status VmControl::add_block_node(nlohmann::json tree) {
   DriveConfig drive = TRY(drive_from_tree(std::move(tree), fd_sets_));
@@ -65,7 +94,19 @@ Status VmControl::add_network(KeyValues values) {
     at->second.release();
     named_fds_.erase(at);
   }
-  return machine_->add_network(network);
+  auto* peer = std::get_if<machine::VhostUserNetOptions>(&network.options);
+  if (!peer) return machine_->add_network(network);
+  peer->chardev = TRY(chars_.claim(peer->chardev));
+  Status added = machine_->add_network(network);
+  if (added) network_chars_[network.id] = peer->chardev;
+  else chars_.release(peer->chardev);
+  return added;
+}
+
+Status VmControl::remove_network(const std::string& id) {
+  TRY(machine_->remove_network(id));
+  if (auto user = network_chars_.extract(id)) chars_.release(user.mapped());
+  return {};
 }
 
 Status VmControl::add_object(KeyValues values) {

@@ -45,8 +45,10 @@ class VmControl {
 
   // What monitors change. Option lists have the keys of the command line.
   Status add_device(KeyValues values);
+  Result<Chardev*> add_chardev(KeyValues values);
   Status add_block_node(nlohmann::json tree);
   Status add_network(KeyValues values);
+  Status remove_network(const std::string& id);
   Status add_object(KeyValues values);
 
   // Descriptors that a client handed over.
@@ -60,6 +62,8 @@ class VmControl {
   std::pair<u64, int> add_to_fd_set(std::optional<u64> set, Fd fd);
 
  private:
+  /// Character back ends that a new device uses, by their names until claimed. On an error none stays claimed.
+  Result<std::vector<machine::CharId>> claim_chardevs(machine::DeviceConfig& device);
   void on_event(const machine::Event& event);
   void tell(const machine::Event& event);
 
@@ -70,6 +74,8 @@ class VmControl {
   UserInput input_{loop_, [this] { return machine_; }};
   std::vector<Listener> listeners_;
   bool quitting_ = false;
+  std::multimap<std::string, machine::CharId> device_chars_;  // of devices that were added, by path
+  std::map<std::string, machine::CharId> network_chars_;      // likewise of networks, by id
   std::map<std::string, Fd> named_fds_;
   std::vector<Fd> set_fds_;
   std::map<u64, int> fd_sets_;

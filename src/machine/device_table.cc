@@ -326,6 +326,11 @@ const DeviceSpec* find_device_spec(std::string_view type) {
   return found == std::end(kSpecs) ? nullptr : found;
 }
 
+bool has_property(std::string_view device_type, std::string_view name, PropertyType type) {
+  const DeviceSpec* spec = find_device_spec(device_type);
+  return spec && std::ranges::any_of(spec->properties, [&](const PropertySpec& p) { return p.name == name && p.type == type; });
+}
+
 Status check_device(const DeviceConfig& device) {
   const DeviceSpec* spec = find_device_spec(device.type);
   if (!spec) return Error(ErrorKind::NotFound, fmt::format("'{}' is not a valid device model name", device.type));

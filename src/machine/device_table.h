@@ -29,6 +29,8 @@ struct DeviceSpec {
 
 std::span<const DeviceSpec> device_specs();
 const DeviceSpec* find_device_spec(std::string_view type);
+/// Whether devices of the type have a property of this name and kind.
+bool has_property(std::string_view device_type, std::string_view name, PropertyType type);
 /// Whether type, property names and the form of their values are right; the error names the culprit as QEMU does
 /// ("'foo' is not a valid device model name", "Property 'virtio-blk-pci.bar' not found").
 Status check_device(const DeviceConfig& device);

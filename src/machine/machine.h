@@ -91,7 +91,7 @@ struct MemoryStatistics {
 
 class Machine {
  public:
-  /// `chars` maps CharIds to back ends that outlive the machine. `control` is the loop that runs on the calling thread.
+  /// `chars` maps CharIds to back ends; it and what is in it outlive the machine. `control` is the loop that runs on the calling thread.
   /// Nothing runs yet; on an error nothing is left behind and the text names the culprit.
   static Result<std::unique_ptr<Machine>> create(const Config& config, Loop& control,
                                                  const std::map<CharId, CharBackend*>& chars);

@@ -172,7 +172,7 @@ class MachineImpl final : public Machine, public devices::SystemControl {
 
   const Config config_;
   Loop& control_;
-  const std::map<CharId, CharBackend*> chars_;
+  const std::map<CharId, CharBackend*>& chars_;  // grows with what monitors add
   std::function<void(const Event&)> handler_;
   RunState state_ = RunState::Prelaunch;
   std::optional<int> exit_code_;

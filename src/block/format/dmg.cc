@@ -10,6 +10,7 @@
 
 #include <algorithm>
 
+#include "base/base64.h"
 #include "base/endian.h"
 #include "base/math.h"
 #include "block/format/file_bytes.h"
@@ -47,28 +48,6 @@ struct Chunk {
 };
 
 Error bad(std::string text) { return bad_image("dmg", std::move(text)); }
-
-int base64_digit(char c) {
-  if (c >= 'A' && c <= 'Z') return c - 'A';
-  if (c >= 'a' && c <= 'z') return c - 'a' + 26;
-  if (c >= '0' && c <= '9') return c - '0' + 52;
-  return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
-std::vector<u8> from_base64(std::string_view text) {
-  std::vector<u8> bytes;
-  u32 bits = 0, count = 0;
-  for (char c : text) {
-    int digit = base64_digit(c);
-    if (digit < 0) continue;  // line ends, padding
-    bits = bits << 6 | static_cast<u32>(digit);
-    count += 6;
-    if (count < 8) continue;
-    count -= 8;
-    bytes.push_back(static_cast<u8>(bits >> count));
-  }
-  return bytes;
-}
 
 Status check_chunk(const Chunk& c) {
   const bool packed = c.type >= kAdc && c.type <= kLzma;
@@ -109,7 +88,9 @@ Result<std::vector<Chunk>> parse_list(std::string_view xml, u64 fork_offset) {
   while ((at = xml.find("<data>", at)) != xml.npos) {
     const size_t end = xml.find("</data>", at);
     if (end == xml.npos) break;
-    TRY(parse_mish(from_base64(xml.substr(at + 6, end - at - 6)), fork_offset, chunks));
+    const auto block = decode_base64(xml.substr(at + 6, end - at - 6));
+    if (!block) return bad("a block map is not in base64");
+    TRY(parse_mish({reinterpret_cast<const u8*>(block->data()), block->size()}, fork_offset, chunks));
     at = end;
   }
   return chunks;

@@ -238,11 +238,8 @@ Status Builder::append_device(const OptionUse& origin, DeviceConfig device) {
   apply_globals(device);
   TRY(machine::check_device(device).context(origin.text()));
   for (auto& [key, value] : device.properties) {
-    const auto* spec = machine::find_device_spec(device.type);
-    auto at = std::find_if(spec->properties.begin(), spec->properties.end(), [&](const auto& p) { return p.name == key; });
     if (key == "tpmdev") value = TRY(take_tpm_socket(value).context(origin.text()));
-    if (at == spec->properties.end() || at->type != PropertyType::Chardev) continue;
-    value = TRY(use_chardev(value).context(origin.text()));
+    if (machine::has_property(device.type, key, PropertyType::Chardev)) value = TRY(use_chardev(value).context(origin.text()));
   }
   config().devices.push_back(std::move(device));
   return {};

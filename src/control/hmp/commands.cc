@@ -73,12 +73,18 @@ Status device_add(HmpContext& c, Arguments arguments) {
 
 Status device_del(HmpContext& c, Arguments arguments) { return c.vm.machine().remove_device(std::string(arguments.text)); }
 
+Status chardev_add(HmpContext& c, Arguments arguments) {
+  KeyValues values = TRY(KeyValues::parse(arguments.text, "backend"));
+  TRY(c.vm.add_chardev(std::move(values)));
+  return {};
+}
+
 Status netdev_add(HmpContext& c, Arguments arguments) {
   KeyValues values = TRY(KeyValues::parse(arguments.text, "type"));
   return c.vm.add_network(std::move(values));
 }
 
-Status netdev_del(HmpContext& c, Arguments arguments) { return c.vm.machine().remove_network(std::string(arguments.text)); }
+Status netdev_del(HmpContext& c, Arguments arguments) { return c.vm.remove_network(std::string(arguments.text)); }
 
 /// set_link NAME on|off
 Status set_link(HmpContext& c, Arguments arguments) {
@@ -140,6 +146,7 @@ Status hostfwd_remove(HmpContext& c, Arguments arguments) { return change_forwar
 constexpr HmpCommand kCommands[] = {
     {"balloon", "target", "request VM to change its memory allocation (in MB)", balloon},
     {"change", "device [-f] filename [format]", "change a removable medium", change},
+    {"chardev-add", "backend,id=str[,prop=value][,...]", "open a character device", chardev_add},
     {"cont|c", "", "resume emulation", resume},
     {"cpu", "index", "set the default CPU", select_cpu},
     {"device_add", "driver[,prop=value][,...]", "add device, like -device on the command line", device_add},

@@ -19,26 +19,10 @@ Reply done(Status status) {
   return Json::object();
 }
 
-Reply query_chardev(QmpContext& c, const Json&) {
-  Json list = Json::array();
-  for (const Chardev* chardev : c.vm.chars().all())
-    list.push_back({{"label", chardev->id()}, {"filename", chardev->describe()}, {"frontend-open", chardev->frontend_open()}});
-  return list;
-}
-
 Reply query_vm_generation_id(QmpContext& c, const Json&) {
   const auto id = c.vm.machine().generation_id();
   if (!id) return Error(ErrorKind::NotFound, "VM Generation ID device not found");
   return Json{{"guid", *id}};
-}
-
-Reply ringbuf_read(QmpContext& c, const Json& arguments) {
-  const auto& name = arguments["device"].get_ref<const std::string&>();
-  if (text_argument(arguments, "format", "utf8") != "utf8") return Error(ErrorKind::Invalid, "Parameter 'format' supports 'utf8' only");
-  Chardev* chardev = c.vm.chars().find(name);
-  if (!chardev) return Error(ErrorKind::NotFound, fmt::format("Device '{}' not found", name));
-  std::string text = TRY(chardev->read_ring(number_argument(arguments, "size").value_or(0)));
-  return Json(text);
 }
 
 Reply query_iothreads(QmpContext& c, const Json&) {
@@ -56,7 +40,7 @@ Reply device_del(QmpContext& c, const Json& arguments) {
 Reply netdev_add(QmpContext& c, const Json& arguments) { return done(c.vm.add_network(key_values_from_json(arguments))); }
 
 Reply netdev_del(QmpContext& c, const Json& arguments) {
-  return done(c.vm.machine().remove_network(arguments["id"].get_ref<const std::string&>()));
+  return done(c.vm.remove_network(arguments["id"].get_ref<const std::string&>()));
 }
 
 Reply set_link(QmpContext& c, const Json& arguments) {
@@ -116,12 +100,6 @@ Reply query_fdsets(QmpContext& c, const Json&) {
   return list;
 }
 
-Reply query_chardev_backends(QmpContext&, const Json&) {
-  Json list = Json::array();
-  for (auto name : chardev_backends()) list.push_back({{"name", name}});
-  return list;
-}
-
 bool is_tpm(std::string_view type) { return type.starts_with("tpm-"); }
 
 Reply query_tpm_models(QmpContext&, const Json&) {
@@ -142,14 +120,11 @@ Reply query_tpm(QmpContext& c, const Json&) {
 }
 
 constexpr QmpCommand kCommands[] = {
-    {"query-chardev", "", query_chardev},
     {"query-vm-generation-id", "", query_vm_generation_id},
-    {"query-chardev-backends", "", query_chardev_backends},
     {"query-iothreads", "", query_iothreads},
     {"query-tpm", "", query_tpm},
     {"query-tpm-models", "", query_tpm_models},
     {"query-tpm-types", "", query_tpm_types},
-    {"ringbuf-read", "device:s size:i format?:s", ringbuf_read, "DeviceNotFound"},
     {"device_add", "*", device_add},
     {"device_del", "id:s", device_del, "DeviceNotFound"},
     {"device-list-properties", "typename:s", device_list_properties, "DeviceNotFound"},

@@ -1,6 +1,5 @@
 #include "display/vnc/websocket.h"
 
-#include <nettle/base64.h>
 #include <nettle/sha1.h>
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "base/base64.h"
 #include "base/endian.h"
 #include "base/strings.h"
 
@@ -47,9 +47,7 @@ std::string accept_value(std::string_view key) {
   nettle_sha1_update(&context, text.size(), reinterpret_cast<const u8*>(text.data()));
   u8 digest[SHA1_DIGEST_SIZE];
   nettle_sha1_digest(&context, sizeof digest, digest);
-  char encoded[BASE64_ENCODE_RAW_LENGTH(SHA1_DIGEST_SIZE)];
-  nettle_base64_encode_raw(encoded, sizeof digest, digest);
-  return {encoded, sizeof encoded};
+  return encode_base64({reinterpret_cast<const char*>(digest), sizeof digest});
 }
 
 bool lists(const std::string& values, std::string_view wanted) {

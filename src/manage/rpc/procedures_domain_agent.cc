@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "base/base64.h"
 #include "manage/domain/addresses.h"
 #include "manage/domain/agent.h"
 #include "manage/domain/agent_disks.h"
@@ -112,17 +113,6 @@ Status set_time(Call& call) {
 
 // --- users
 
-std::string base64(std::string_view data) {
-  constexpr std::string_view kLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string out;
-  for (size_t i = 0; i < data.size(); i += 3) {
-    u32 bits = 0;
-    for (size_t j = 0; j < 3; ++j) bits = bits << 8 | (i + j < data.size() ? static_cast<u8>(data[i + j]) : 0u);
-    for (size_t j = 0; j < 4; ++j) out += i + j > data.size() ? '=' : kLetters[bits >> (18 - 6 * j) & 63];
-  }
-  return out;
-}
-
 Status set_password(Call& call) {
   std::optional<std::string> user, password;
   u32 flags = 0;
@@ -130,7 +120,7 @@ Status set_password(Call& call) {
   constexpr u32 kEncrypted = 1;
   TRY(check_flags(flags, kEncrypted, "virDomainSetUserPassword"));
   TRY(ask_agent(*domain, "guest-set-user-password",
-                {{"crypted", (flags & kEncrypted) != 0}, {"username", user.value_or("")}, {"password", base64(password.value_or(""))}}));
+                {{"crypted", (flags & kEncrypted) != 0}, {"username", user.value_or("")}, {"password", encode_base64(password.value_or(""))}}));
   return {};
 }
 
