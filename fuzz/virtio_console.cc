@@ -36,9 +36,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   u8 options = in.byte();
   TestGuest guest(kRam);
   Echo chars[2];
-  auto device = MUST(VirtioConsole::create({.ports = {{.number = 0, .backend = &chars[0]},
-                                                      {.number = 1, .console = false, .name = "port", .backend = &chars[1]}}},
-                                           loop(), guest.space()));
+  auto device = std::make_unique<VirtioConsole>(3, loop(), guest.space());
+  chars[0].attach(MUST(device->add({.backend = &chars[0]})).frontend);
+  chars[1].attach(MUST(device->add({.console = false, .name = "port", .backend = &chars[1]})).frontend);
   {
     TestDriver driver(guest, *device);
     u64 features = device->features();
@@ -55,6 +55,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       driver.queue(index).add({{at, bytes, index % 2 == 0}});
       driver.kick(index);
       if (shape & 8) chars[index & 1].frontend.writable();
+      if (shape == 0x77) static_cast<void>(device->add({.name = "late"}));
+      if (shape == 0x78) device->remove(2);
       u32 letter = shape;
       if (shape & 0x80) device->config_write(in.byte() % 16, {reinterpret_cast<const u8*>(&letter), 4});
     }

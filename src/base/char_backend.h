@@ -29,6 +29,8 @@ class CharBackend {
   /// Connects the one user of this back end; null functions are allowed. Control thread.
   virtual void attach(Frontend frontend) = 0;
   virtual void detach() = 0;
+  /// Whether the user really listens: a port that no program of the guest has open does not. Any thread.
+  virtual void set_open(bool open) { (void)open; }
   /// Queues bytes for output; returns how many were taken (all, or fewer when a bounded buffer is full).
   virtual size_t write(std::span<const u8> data) = 0;
   /// The user can take input again (after can_receive gave 0). Any thread.

@@ -147,35 +147,16 @@ Result<MadeDevice> make_balloon(const Order& order) {
   return made;
 }
 
-Result<VirtioConsolePort> console_port(const DeviceConfig& device, u32 next_free, const MakerContext& context) {
-  const PropertyReader p(device);
-  VirtioConsolePort port;
-  port.number = static_cast<u32>(p.optional_number("nr").value_or(next_free));
-  port.console = device.type == "virtconsole";
-  port.name = p.text("name");
-  const std::string chardev(p.text("chardev"));
-  if (chardev.empty()) return port;
-  auto found = context.chars.find(chardev);
-  if (found == context.chars.end()) {
-    return Error(ErrorKind::NotFound, fmt::format("Property '{}.chardev' can't find value '{}'", device.type, chardev));
-  }
-  port.backend = found->second;
-  return port;
-}
-
 Result<MadeDevice> make_serial(const Order& order) {
-  VirtioConsoleOptions options;
-  options.max_ports = static_cast<u32>(order.properties.number("max_ports"));
-  u32 next = 0;
-  for (const DeviceConfig& device : order.ports) {
-    // Port 0 is a console's; a serial port without a number begins at 1.
-    if (next == 0 && device.type == "virtserialport") next = 1;
-    options.ports.push_back(TRY(console_port(device, next, order.context)));
-    next = options.ports.back().number + 1;
-  }
+  const u64 ports = order.properties.number("max_ports");
+  if (ports == 0 || ports > VirtioConsole::kMaxPorts)
+    return order.properties.refuse("max_ports", fmt::format("must be from 1 to {}", VirtioConsole::kMaxPorts));
   MadeDevice made;
   made.thread = &order.context.back_ends.default_thread();
-  made.device = TRY(VirtioConsole::create(std::move(options), made.thread->loop(), order.context.memory));
+  auto console = std::make_unique<VirtioConsole>(static_cast<u32>(ports), made.thread->loop(), order.context.memory);
+  made.console = console.get();
+  made.device = std::move(console);
+  made.vectors = static_cast<unsigned>(ports + 1);  // drivers let queues share them
   return made;
 }
 
@@ -317,6 +298,7 @@ Result<MadeDevice> make(const Order& order) {
   for (const Maker& maker : kMakers) {
     if (!is_made_by(p.device().type, maker.base)) continue;
     MadeDevice made = TRY(maker.make(order));
+    if (!plug.vectors) plug.vectors = made.vectors;
     made.plug = std::move(plug);
     made.plug.removable = find_device_spec(p.device().type)->hotpluggable;
     if (made.device) hide_ring_features(p, *made.device);
@@ -328,18 +310,25 @@ Result<MadeDevice> make(const Order& order) {
 
 }  // namespace
 
-Result<MadeDevice> make_device(const DeviceConfig& device, const std::string& user, std::span<const DeviceConfig> ports,
-                                      const MakerContext& context) {
-  auto made = make({PropertyReader(device), user, ports, context});
+Result<MadeDevice> make_device(const DeviceConfig& device, const std::string& user, const MakerContext& context) {
+  auto made = make({PropertyReader(device), user, context});
   if (!made) context.back_ends.release(user);
   return made;
 }
 
-bool is_console_port(std::string_view type) { return type == "virtconsole" || type == "virtserialport"; }
-
-bool belongs_to(const DeviceConfig& port, const std::string& controller_id, bool first) {
-  const std::string bus(PropertyReader(port).text("bus"));
-  return bus.empty() ? first : !controller_id.empty() && bus == controller_id + ".0";
+Result<VirtioConsolePort> make_console_port(const DeviceConfig& device, const MakerContext& context) {
+  const PropertyReader p(device);
+  VirtioConsolePort port;
+  if (auto number = p.optional_number("nr")) port.number = static_cast<u32>(*number);
+  port.console = device.type == "virtconsole";
+  port.name = p.text("name");
+  const std::string chardev(p.text("chardev"));
+  if (chardev.empty()) return port;
+  auto found = context.chars.find(chardev);
+  if (found == context.chars.end())
+    return Error(ErrorKind::NotFound, fmt::format("Property '{}.chardev' can't find value '{}'", device.type, chardev));
+  port.backend = found->second;
+  return port;
 }
 
 }  // namespace atl::machine

@@ -15,6 +15,7 @@
 #include "devices/legacy/system_control.h"
 #include "devices/pci/device.h"
 #include "devices/virtio/device.h"
+#include "devices/virtio/console.h"
 #include "machine/back_ends.h"
 #include "machine/boards/board.h"
 #include "machine/config.h"
@@ -51,14 +52,16 @@ struct MadeDevice {
   devices::ScsiHost* scsi = nullptr;              // likewise
   PlugRequest plug;
   devices::VirtioBalloon* balloon = nullptr;      // if it is one
+  devices::VirtioConsole* console = nullptr;      // likewise
+  std::optional<unsigned> vectors = {};           // MSI-X vectors if the properties say nothing; else one a queue
   std::shared_ptr<devices::usb::Bus> usb_bus;     // if it has one of its own
   std::function<void(bool up)> set_link = {};     // of a network card
 };
 
-/// `user` names the device in back ends' error texts; `ports` are the virtconsole and virtserialport devices of a
-/// virtio-serial controller. On an error nothing stays claimed.
-Result<MadeDevice> make_device(const DeviceConfig& device, const std::string& user, std::span<const DeviceConfig> ports,
-                                      const MakerContext& context);
+/// `user` names the device in back ends' error texts. On an error nothing stays claimed.
+Result<MadeDevice> make_device(const DeviceConfig& device, const std::string& user, const MakerContext& context);
+/// Of a virtconsole or virtserialport device.
+Result<devices::VirtioConsolePort> make_console_port(const DeviceConfig& device, const MakerContext& context);
 
 /// A disk or drive of a storage bus, built and not yet attached: one of the first three.
 struct MadeDisk {
@@ -85,7 +88,6 @@ Result<devices::DiskIoOptions> disk_io_options(const PropertyReader& properties,
 struct Order {
   PropertyReader properties;
   const std::string& user;
-  std::span<const DeviceConfig> ports;
   const MakerContext& context;
 };
 
@@ -97,10 +99,5 @@ Result<MadeDevice> make_pci_bridge(const Order& order);
 Result<u16> queue_size(const PropertyReader& properties, std::string_view name);
 /// Withholds the ring features that properties switch off.
 void hide_ring_features(const PropertyReader& properties, devices::VirtioDevice& device);
-
-/// Devices on the bus of another one, which is built with them.
-bool is_console_port(std::string_view type);
-/// Whether `port` belongs to the controller `controller_id`, the `first` one there is if the port names no bus.
-bool belongs_to(const DeviceConfig& port, const std::string& controller_id, bool first);
 
 }  // namespace atl::machine

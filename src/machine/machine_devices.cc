@@ -37,38 +37,12 @@ MakerContext MachineImpl::maker_context() {
 
 Status MachineImpl::add_cold_devices() {
   for (const DeviceConfig& device : config_.devices) TRY(check_device(device));
-  TRY(check_console_ports());
-  for (const DeviceConfig& device : config_.devices) {
-    if (is_console_port(device.type)) continue;  // built with their controller
-    TRY(plug(device, false).context(fmt::format("-device {}", device.type)));
+  for (bool ports : {false, true}) {  // ports of consoles find their controllers wherever these stand
+    for (const DeviceConfig& device : config_.devices) {
+      if (is_console_port(device.type) == ports) TRY(plug(device, false).context(fmt::format("-device {}", device.type)));
+    }
   }
   return {};
-}
-
-namespace {
-
-bool is_console_controller(const DeviceConfig& device) { return device.type.starts_with("virtio-serial"); }
-
-}  // namespace
-
-/// The ports that belong to a controller: those that name its bus, and for the first one those that name none.
-std::vector<DeviceConfig> MachineImpl::console_ports_of(const DeviceConfig& controller, bool is_first) const {
-  std::vector<DeviceConfig> ports;
-  for (const DeviceConfig& device : config_.devices) {
-    if (is_console_port(device.type) && belongs_to(device, controller.id, is_first)) ports.push_back(device);
-  }
-  return ports;
-}
-
-Status MachineImpl::check_console_ports() const {
-  size_t owned = 0, all = 0;
-  bool is_first = true;
-  for (const DeviceConfig& device : config_.devices) {
-    if (is_console_controller(device)) owned += console_ports_of(device, std::exchange(is_first, false)).size();
-    if (is_console_port(device.type)) ++all;
-  }
-  if (owned == all) return {};
-  return Error(ErrorKind::NotFound, "No 'virtio-serial-bus' bus found for a virtconsole or virtserialport device");
 }
 
 Status MachineImpl::plug(const DeviceConfig& device, bool hotplugged) {
@@ -94,9 +68,9 @@ Status MachineImpl::plug_into_place(const DeviceInfo& info, bool hotplugged) {
   if (device.type == "pc-testdev") return plug_test_device();
   if (is_disk(device.type)) return plug_disk(info, hotplugged);
   if (is_usb_device(device.type)) return usb_.plug(device, input_);
+  if (is_console_port(device.type)) return plug_console_port(info);
   const std::string& user = device.id.empty() ? info.path : device.id;
-  const bool is_first = std::ranges::none_of(present_, [](const DeviceInfo& d) { return is_console_controller(d.config); });
-  MadeDevice made = TRY(make_device(device, user, console_ports_of(device, is_first), maker_context()));
+  MadeDevice made = TRY(make_device(device, user, maker_context()));
   made.plug.hotplugged = hotplugged;
   auto placed = made.pci ? board_->plug_pci(std::move(made.pci), made.plug) : board_->plug(std::move(made.device), made.plug);
   if (!placed) {
@@ -104,9 +78,21 @@ Status MachineImpl::plug_into_place(const DeviceInfo& info, bool hotplugged) {
     return std::move(placed).error();
   }
   if (made.usb_bus) usb_.add_bus(std::move(made.usb_bus), *placed);
-  plugged_.push_back({device, user, *placed, made.balloon, made.thread, false, std::move(made.set_link)});
+  if (made.console) console_ports_.add_controller(device.id, *made.console, *made.thread);
+  plugged_.push_back({device, user, *placed, made.balloon, made.console, made.thread, false, std::move(made.set_link)});
   disk_buses_.add(device.id, **placed, made.ata, made.scsi);
   return {};
+}
+
+Status MachineImpl::plug_console_port(const DeviceInfo& info) {
+  devices::VirtioConsolePort port = TRY(make_console_port(info.config, maker_context()));
+  const std::string& id = info.config.id;
+  if (!id.empty()) {
+    port.on_open = [this, id](bool open) {
+      post([this, id, open] { emit({.kind = Event::Kind::SerialPortChange, .device = id, .value = open}); });
+    };
+  }
+  return console_ports_.plug(info.config, id.empty() ? info.path : id, std::move(port));
 }
 
 /// The command line has put the path of the TPM's socket where `tpmdev` was.
@@ -187,7 +173,7 @@ Status MachineImpl::add_device(const DeviceConfig& device) {
   if (!find_device_spec(device.type)->hotpluggable) {
     return Error(ErrorKind::Unsupported, fmt::format("Device '{}' does not support hotplugging", device.type));
   }
-  if (!device.id.empty() && (find_plugged(device.id) || usb_.has(device.id) || media_->has(device.id))) {
+  if (!device.id.empty() && (find_plugged(device.id) || usb_.has(device.id) || media_->has(device.id) || console_ports_.has(device.id))) {
     return Error(ErrorKind::Exists, fmt::format("Duplicate device ID '{}'", device.id));
   }
   return while_paused([&] { return plug(device, started_); });
@@ -204,7 +190,7 @@ Status MachineImpl::remove_device(const std::string& id) {
     post([this, id] { device_gone(id); });
     return {};
   }
-  if (usb_.unplug(id)) {  // a cable that is pulled out asks nobody
+  if (usb_.unplug(id) || console_ports_.unplug(id)) {  // a cable that is pulled out asks nobody
     device_gone(id);
     return {};
   }
@@ -233,12 +219,14 @@ void MachineImpl::finish_unplug(devices::Device* device) {
   }
   const std::vector<std::string> disks = media_->remove_all_of(*device);
   disk_buses_.remove_all_of(*device);
+  const auto ports = plugged.console ? console_ports_.forget_controller(*plugged.console) : std::vector<std::string>();
   plugged_.erase(found);
   usb_.remove_bus(device);
   destroy(board_->unplug(*device), *plugged.thread);
   for (const std::string& disk : disks) back_ends_->release(disk);
   back_ends_->release(plugged.user);
   for (const std::string& disk : disks) device_gone(disk);
+  for (const std::string& port : ports) device_gone(port);
   device_gone(plugged.user);
   if (running) run_everything();
 }

@@ -12,6 +12,7 @@
 #include "devices/legacy/system_control.h"
 #include "machine/back_ends.h"
 #include "machine/boards/board.h"
+#include "machine/console_ports.h"
 #include "machine/device_makers.h"
 #include "machine/disk_buses.h"
 #include "machine/loop_clock.h"
@@ -94,6 +95,7 @@ class MachineImpl final : public Machine, public devices::SystemControl {
     std::string user;                       // name towards the back ends: the id, or a path
     devices::Device* device = nullptr;
     devices::VirtioBalloon* balloon = nullptr;
+    devices::VirtioConsole* console = nullptr;
     LoopThread* thread = nullptr;
     bool leaving = false;                   // the guest was asked to let go
     std::function<void(bool up)> set_link = {};
@@ -158,8 +160,7 @@ class MachineImpl final : public Machine, public devices::SystemControl {
     devices::ScsiAddress address;  // SCSI
   };
   Status attach_disk(const DiskPlace& place, MadeDisk made, LoopThread& thread, bool announce);
-  std::vector<DeviceConfig> console_ports_of(const DeviceConfig& controller, bool is_first) const;
-  Status check_console_ports() const;
+  Status plug_console_port(const DeviceInfo& info);
   Plugged* find_plugged(const std::string& id);
   void on_ejected(devices::Device& device);
   void finish_unplug(devices::Device* device);
@@ -187,6 +188,7 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   VmClock clock_;
   display::InputRouter input_;
   UsbTree usb_;
+  ConsolePorts console_ports_;
   display::ScreenList screens_;
   std::unique_ptr<BackEnds> back_ends_;
   std::unique_ptr<Media> media_;

@@ -10,7 +10,9 @@ import threading
 import time
 import unittest
 
+from driven_guest import DrivenGuest
 from guest import GUESTS, boot
+from qmp_client import QmpError
 
 
 class Disks(unittest.TestCase):
@@ -142,6 +144,33 @@ class Small(unittest.TestCase):
             boot("cat /sys/class/virtio-ports/vport*p1/name; echo through a port >/dev/vport0p1", "-device", "virtio-serial-pci", "-chardev",
                  f"file,id=c,path={path}", "-device", "virtserialport,chardev=c,name=org.atoll.0,nr=1")
             self.assertIn("through a port", pathlib.Path(path).read_text())
+
+
+class LatePorts(DrivenGuest):
+    """Serial ports that are plugged while the guest runs."""
+
+    SCRIPT = ("echo up; while read number word; do until [ -e /dev/vport0p$number ]; do sleep 0.1; done; cat /sys/class/virtio-ports/vport0p$number/name;"
+              " echo $word >/dev/vport0p$number; echo said $word; done")
+
+    def port_changes(self, count):
+        return [self.qmp.wait_event("VSERPORT_CHANGE")["data"] for _ in range(count)]
+
+    def test_port_and_its_back_end_come_and_go(self):
+        qmp = self.start(self.SCRIPT, "-device", "virtio-serial-pci,id=vs")
+        self.read_until("up")
+        path = self.folder + "/port"
+        for word in ("first", "second"):
+            qmp.command("chardev-add", id="c", backend={"type": "file", "data": {"out": path, "append": True}})
+            qmp.command("device_add", driver="virtserialport", id="port", bus="vs.0", chardev="c", name="org.atoll.late", nr=5)
+            self.type("5 " + word)
+            self.assertIn("org.atoll.late", self.read_until("said " + word))
+            self.assertEqual(self.port_changes(2), [{"id": "port", "open": True}, {"id": "port", "open": False}])
+            with self.assertRaisesRegex(QmpError, "busy"):
+                qmp.command("chardev-remove", id="c")
+            qmp.command("device_del", id="port")
+            self.assertEqual(qmp.wait_event("DEVICE_DELETED")["data"]["device"], "port")
+            qmp.command("chardev-remove", id="c")
+        self.assertEqual(pathlib.Path(path).read_text(), "first\nsecond\n")
 
 
 if __name__ == "__main__":

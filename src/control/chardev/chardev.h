@@ -1,6 +1,7 @@
 // The character back ends of a VM: what -chardev creates.
 #pragma once
 
+#include <atomic>
 #include <memory>
 
 #include "base/char_backend.h"
@@ -14,8 +15,10 @@ namespace atl::control {
 /// A back end as its owner sees it. Loop thread, but for what CharBackend allows from any.
 class Chardev : public CharBackend {
  public:
-  /// Whether someone has attached a front end (query-chardev).
-  virtual bool frontend_open() const = 0;
+  /// Whether a front end is attached and listens (query-chardev).
+  bool frontend_open() const { return open_.load(std::memory_order_relaxed) && has_frontend(); }
+  void set_open(bool open) final { open_.store(open, std::memory_order_relaxed); }
+  virtual bool has_frontend() const = 0;
   /// Whether the VM shall not start before this server's first client has come.
   virtual bool is_waiting() const { return false; }
   /// Waits a moment for queued output to leave; for the end of the program.
@@ -27,6 +30,9 @@ class Chardev : public CharBackend {
     (void)limit_bytes;
     return Error(ErrorKind::Unsupported, id() + " is not a ringbuf device");
   }
+
+ private:
+  std::atomic<bool> open_ = true;
 };
 
 /// Opens files, connects or listens. The error names the path or address. On an error nothing is left behind; a Unix server's socket file vanishes with the object.

@@ -28,7 +28,7 @@ class LoggedChardev final : public Chardev {
   void accept_input() override { inner_->accept_input(); }
   const std::string& id() const override { return inner_->id(); }
   std::string describe() const override { return inner_->describe(); }
-  bool frontend_open() const override { return inner_->frontend_open(); }
+  bool has_frontend() const override { return inner_->has_frontend(); }
   bool is_waiting() const override { return inner_->is_waiting(); }
   void drain(u64 timeout_ns) override { inner_->drain(timeout_ns); }
   Fd take_received_fd() override { return inner_->take_received_fd(); }

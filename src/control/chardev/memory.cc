@@ -17,7 +17,7 @@ class NullChardev final : public Chardev {
   void accept_input() override {}
   const std::string& id() const override { return id_; }
   std::string describe() const override { return "null"; }
-  bool frontend_open() const override { return attached_; }
+  bool has_frontend() const override { return attached_; }
 
  private:
   const std::string id_;
@@ -41,7 +41,7 @@ class RingChardev final : public Chardev {
   void accept_input() override {}
   const std::string& id() const override { return id_; }
   std::string describe() const override { return "ringbuf"; }
-  bool frontend_open() const override { return attached_; }
+  bool has_frontend() const override { return attached_; }
   Result<std::string> read_ring(u64 limit_bytes) override {
     Lock lock(mutex_);
     std::string text = kept_.substr(0, limit_bytes);

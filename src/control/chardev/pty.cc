@@ -35,7 +35,7 @@ class PtyChardev final : public Chardev {
   void accept_input() override { channel_->accept_input(); }
   const std::string& id() const override { return id_; }
   std::string describe() const override { return "pty:" + name_; }
-  bool frontend_open() const override { return channel_->has_frontend(); }
+  bool has_frontend() const override { return channel_->has_frontend(); }
   void drain(u64 timeout_ns) override { channel_->drain(timeout_ns); }
 
  private:

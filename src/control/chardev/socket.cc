@@ -116,7 +116,7 @@ class SocketChardev final : public Chardev {
     std::string text = address_text(config_) + (config_.server ? ",server=on" : "");
     return channel_->is_open() || taken_ ? text : "disconnected:" + text;
   }
-  bool frontend_open() const override { return channel_->has_frontend() || taken_; }
+  bool has_frontend() const override { return channel_->has_frontend() || taken_; }
   void drain(u64 timeout_ns) override { channel_->drain(timeout_ns); }
   bool is_waiting() const override { return config_.server && config_.wait && !had_client_; }
   Fd take_received_fd() override { return channel_->take_received_fd(); }

@@ -40,6 +40,8 @@ Json filter_data(const Event& event) { return {{"name", event.device}, {"path", 
 
 Json tray_data(const Event& event) { return {{"device", event.device}, {"id", event.path}, {"tray-open", event.value != 0}}; }
 
+Json port_data(const Event& event) { return {{"id", event.device}, {"open", event.value != 0}}; }
+
 Json threshold_data(const Event& event) {
   return {{"node-name", event.node}, {"amount-exceeded", event.value}, {"write-threshold", event.threshold}};
 }
@@ -88,6 +90,7 @@ constexpr Form kForms[] = {
     {Event::Kind::RtcChange, "RTC_CHANGE", rtc_data},
     {Event::Kind::BlockWriteThreshold, "BLOCK_WRITE_THRESHOLD", threshold_data},
     {Event::Kind::TrayMoved, "DEVICE_TRAY_MOVED", tray_data},
+    {Event::Kind::SerialPortChange, "VSERPORT_CHANGE", port_data},
     {Event::Kind::GuestPanicked, "GUEST_PANICKED", action_data},
     {Event::Kind::GuestCrashLoaded, "GUEST_CRASHLOADED", action_data},
     {Event::Kind::Watchdog, "WATCHDOG", action_data},

@@ -15,20 +15,20 @@ namespace {
 // Features (5.3.3).
 constexpr u64 kFeatureMultiport = 1 << 1, kFeatureEmergencyWrite = 1 << 2;
 // Configuration (5.3.4): columns, rows, ports, emergency write.
-constexpr u32 kMaxPorts = 4, kEmergencyWrite = 8, kConfigBytes = 12;
+constexpr u32 kPortCount = 4, kEmergencyWrite = 8, kConfigBytes = 12;
 
 constexpr u16 kQueueSize = 128;
 constexpr u16 kControlReceive = 2, kControlTransmit = 3;
 constexpr size_t kInputBytes = 4096;
 constexpr size_t kMaxControlMessages = 256;  // for a driver that asks and never takes the answers
 constexpr u64 kMaxControlBytes = 512;        // a message with the name of a port
-constexpr u32 kPortLimit = 511;
 
 // Control messages (5.3.6.2): port, event, value.
 constexpr size_t kControlBytes = 8;
 enum Event : u16 {
   kDeviceReady = 0,
   kPortAdd = 1,
+  kPortRemove = 2,
   kPortReady = 3,
   kConsolePort = 4,
   kPortOpen = 6,
@@ -60,34 +60,12 @@ std::deque<std::vector<u8>> unpack(std::span<const u8> bytes) {
 u16 receive_queue(u32 port) { return static_cast<u16>(port == 0 ? 0 : 2 + 2 * port); }
 u16 transmit_queue(u32 port) { return static_cast<u16>(receive_queue(port) + 1); }
 
-u32 port_count(const VirtioConsoleOptions& options) {
-  u32 count = 1;
-  for (const VirtioConsolePort& port : options.ports) count = std::max(count, port.number + 1);
-  return count;
-}
-
-VirtioDevice::Shape shape_of(const VirtioConsoleOptions& options) {
-  size_t queues = options.multiport ? 2 + 2 * port_count(options) : 2;
+VirtioDevice::Shape shape_of(u32 max_ports) {
+  const bool multiport = max_ports > 1;
   return {.device_id = virtio::kIdConsole,
-          .features = kFeatureEmergencyWrite | (options.multiport ? kFeatureMultiport : 0),
-          .queue_sizes = std::vector<u16>(queues, kQueueSize),
+          .features = kFeatureEmergencyWrite | (multiport ? kFeatureMultiport : 0),
+          .queue_sizes = std::vector<u16>(multiport ? 2 + 2 * max_ports : 2, kQueueSize),
           .config_bytes = kConfigBytes};
-}
-
-Status check(const VirtioConsoleOptions& options) {
-  std::vector<bool> taken(kPortLimit);
-  for (const VirtioConsolePort& port : options.ports) {
-    auto fault = [&](const char* why) {
-      return Error(ErrorKind::Invalid, fmt::format("virtio console port {}: {}", port.number, why));
-    };
-    if (port.number >= std::min(options.max_ports, kPortLimit)) return fault("the number is too high");
-    if (taken[port.number]) return fault("there are two of them");
-    if (port.name.size() > kMaxControlBytes - kControlBytes - 2) return fault("the name is too long");
-    if (!options.multiport && (port.number != 0 || !port.console || !port.name.empty()))
-      return fault("without multiport there is only a console as port 0");
-    taken[port.number] = true;
-  }
-  return {};
 }
 
 }  // namespace
@@ -116,25 +94,19 @@ struct VirtioConsole::Input {
 
 struct VirtioConsole::Port {
   VirtioConsolePort options;
+  u32 number = 0;
   std::shared_ptr<Input> input = std::make_shared<Input>();
   bool guest_open = false;
   bool host_open = false;
   u64 sent = 0;  // bytes of the chain at the head of the transmit queue that the back end has taken
 };
 
-VirtioConsole::VirtioConsole(VirtioConsoleOptions options, Loop& loop, memory::AddressSpace& memory)
-    : VirtioDevice(shape_of(options), loop, memory) {
+VirtioConsole::VirtioConsole(u32 max_ports, Loop& loop, memory::AddressSpace& memory)
+    : VirtioDevice(shape_of(max_ports), loop, memory), max_ports_(max_ports) {
   std::array<u8, 4> count{};
-  store_le<u32>(count.data(), port_count(options));
-  set_config(kMaxPorts, count);
+  store_le<u32>(count.data(), max_ports);
+  set_config(kPortCount, count);
   set_config_writable(kEmergencyWrite, 4);
-  for (const VirtioConsolePort& port : options.ports) add_port(port);
-}
-
-Result<std::unique_ptr<VirtioConsole>> VirtioConsole::create(VirtioConsoleOptions options, Loop& loop,
-                                                             memory::AddressSpace& memory) {
-  TRY(check(options));
-  return std::unique_ptr<VirtioConsole>(new VirtioConsole(std::move(options), loop, memory));
 }
 
 VirtioConsole::~VirtioConsole() {
@@ -145,18 +117,59 @@ VirtioConsole::~VirtioConsole() {
   }
 }
 
-void VirtioConsole::add_port(const VirtioConsolePort& options) {
+// Ports.
+
+Status VirtioConsole::check(const VirtioConsolePort& port) const {
+  auto fault = [](std::string why) { return Error(ErrorKind::Invalid, "virtio-serial-bus: " + std::move(why)); };
+  if (port.number && *port.number >= max_ports_) return fault(fmt::format("Out-of-range port id specified, max. allowed: {}", max_ports_ - 1));
+  if (port.number && find(*port.number)) return fault(fmt::format("A port already exists at id {}", *port.number));
+  if (port.number == 0u && !port.console) return fault("port number 0 is reserved for virtconsole devices");
+  if (!port.number && !free_number(port.console)) return fault("Maximum port limit for this device reached");
+  if (port.name.size() > kMaxControlBytes - kControlBytes - 2) return fault("the port's name is too long");
+  return {};
+}
+
+std::optional<u32> VirtioConsole::free_number(bool console) const {
+  for (u32 number = console ? 0 : 1; number < max_ports_; ++number)
+    if (!find(number)) return number;
+  return std::nullopt;
+}
+
+Result<VirtioConsole::Added> VirtioConsole::add(VirtioConsolePort options) {
+  TRY(check(options));
   auto port = std::make_unique<Port>();
-  port->options = options;
-  port->host_open = options.console;
+  const u32 number = options.number ? *options.number : *free_number(options.console);
+  port->number = number;
+  port->options = std::move(options);
+  port->host_open = port->options.console;
+  if (port->options.backend) port->options.backend->set_open(false);
+  auto input = port->input;
+  {
+    Lock lock(input->mutex);
+    input->device = this;
+    input->port = number;
+  }
+  ports_.push_back(std::move(port));
+  tell(number, kPortAdd);
+  return Added{number, frontend_of(input)};
+}
+
+void VirtioConsole::remove(u32 number) {
+  Port* port = find(number);
+  if (!port) return;
   {
     Lock lock(port->input->mutex);
-    port->input->device = this;
-    port->input->port = options.number;
+    port->input->device = nullptr;
   }
-  auto input = port->input;
-  ports_.push_back(std::move(port));
-  if (options.backend) options.backend->attach(frontend_of(input));
+  std::erase_if(ports_, [&](const auto& p) { return p.get() == port; });
+  tell(number, kPortRemove);
+}
+
+/// A driver that knows the other ports learns of this one's coming or going.
+void VirtioConsole::tell(u32 number, u16 event) {
+  if (!driver_ready_ || !multiport()) return;
+  send_control(number, event, 1);
+  serve_later(kControlReceive);
 }
 
 /// These run on the back end's loop: they fill the buffer and post.
@@ -186,17 +199,17 @@ CharBackend::Frontend VirtioConsole::frontend_of(const std::shared_ptr<Input>& i
       .event = [on_device](CharEvent event) {
         if (event == CharEvent::Break) return;
         bool open = event == CharEvent::Opened;
-        on_device([open](VirtioConsole& device, Port& port) { device.host_changed(port.options.number, open); });
+        on_device([open](VirtioConsole& device, Port& port) { device.host_changed(port.number, open); });
       },
       .writable = [on_device] {
-        on_device([](VirtioConsole& device, Port& port) { device.serve_later(transmit_queue(port.options.number)); });
+        on_device([](VirtioConsole& device, Port& port) { device.serve_later(transmit_queue(port.number)); });
       },
   };
 }
 
-VirtioConsole::Port* VirtioConsole::find(u32 number) {
+VirtioConsole::Port* VirtioConsole::find(u32 number) const {
   for (auto& port : ports_)
-    if (port->options.number == number) return port.get();
+    if (port->number == number) return port.get();
   return nullptr;
 }
 
@@ -211,22 +224,22 @@ void VirtioConsole::stopping() {}
 
 void VirtioConsole::reset_state() {
   control_out_.clear();
+  driver_ready_ = false;
   for (auto& port : ports_) {
-    port->guest_open = false;
+    set_guest_open(*port, false);
     port->sent = 0;
-    Lock lock(port->input->mutex);
-    port->input->guest_open = false;
-    port->input->bytes.clear();
   }
 }
 
 void VirtioConsole::set_guest_open(Port& port, bool open) {
-  port.guest_open = open;
+  const bool changed = std::exchange(port.guest_open, open) != open;
   {
     Lock lock(port.input->mutex);
     port.input->guest_open = open;
     if (!open) port.input->bytes.clear();
   }
+  if (changed && port.options.backend) port.options.backend->set_open(open);
+  if (changed && port.options.on_open) port.options.on_open(open);
   if (open && port.options.backend) port.options.backend->accept_input();
 }
 
@@ -247,7 +260,7 @@ void VirtioConsole::serve(u16 index) {
 }
 
 void VirtioConsole::transmit(Port& port) {
-  Queue& queue = queue_at(transmit_queue(port.options.number));
+  Queue& queue = queue_at(transmit_queue(port.number));
   while (auto chain = queue.pop()) {
     if (transmit_chain(port, *chain)) {
       port.sent = 0;
@@ -284,7 +297,7 @@ void VirtioConsole::deliver_input(Port& port) {
   }
   if (!running() || !port.guest_open) return;
   refresh_memory();
-  Queue& queue = queue_at(receive_queue(port.options.number));
+  Queue& queue = queue_at(receive_queue(port.number));
   bool delivered = false;
   while (port.input->waiting()) {
     auto chain = queue.pop();
@@ -301,8 +314,9 @@ void VirtioConsole::receive_control(const Chain& chain) {
   if (chain.read(0, message) != kControlBytes) return;
   u32 number = load_le<u32>(&message[0]);
   u16 event = load_le<u16>(&message[4]), value = load_le<u16>(&message[6]);
+  if (event == kDeviceReady) driver_ready_ = value == 1;
   if (event == kDeviceReady && value == 1)
-    for (auto& port : ports_) send_control(port->options.number, kPortAdd, 1);
+    for (auto& port : ports_) send_control(port->number, kPortAdd, 1);
   Port* port = find(number);
   if (!port) return;
   if (event == kPortReady && value == 1) announce(*port);
@@ -310,7 +324,7 @@ void VirtioConsole::receive_control(const Chain& chain) {
 }
 
 void VirtioConsole::announce(Port& port) {
-  u32 number = port.options.number;
+  u32 number = port.number;
   if (port.options.console) send_control(number, kConsolePort, 1);
   if (!port.options.name.empty()) send_control(number, kPortName, 1, port.options.name);
   if (port.host_open) send_control(number, kPortOpen, 1);
@@ -359,11 +373,12 @@ void VirtioConsole::visit(Archive& archive) {
   std::vector<u8> messages = pack(control_out_);
   archive.blob(1, "control_out", messages, kMaxControlMessages * kMaxControlBytes);
   if (archive.loading()) control_out_ = unpack(messages);
-  u32 number = 16;
+  archive.field(2, "driver_ready", driver_ready_);
   for (auto& port : ports_) {
+    const u32 number = 16 + 2 * port->number;
     bool open = port->guest_open;
-    archive.field(number++, "guest_open", open);
-    archive.field(number++, "sent", port->sent);
+    archive.field(number, "guest_open", open);
+    archive.field(number + 1, "sent", port->sent);
     if (archive.loading()) set_guest_open(*port, open);
   }
 }

@@ -168,18 +168,28 @@ struct FakeChar final : CharBackend {
 
 class VirtioConsoleTest : public testing::Test {
  protected:
-  void make(VirtioConsoleOptions options) {
-    u64 features = options.multiport ? 2 : 0;
-    auto device = VirtioConsole::create(std::move(options), *loop_, guest_.space());
-    ASSERT_TRUE(device);
-    device_ = std::move(*device);
+  void make(u32 max_ports) {
+    device_ = std::make_unique<VirtioConsole>(max_ports, *loop_, guest_.space());
     driver_.emplace(guest_, *device_);
-    driver_->start(features);
+    driver_->start(max_ports > 1 ? 2 : 0);
   }
-  void make_simple() { make({.ports = {{.backend = &chars_[0]}}, .multiport = false}); }
+  std::string add(VirtioConsolePort port) {
+    CharBackend* backend = port.backend;
+    auto added = device_->add(std::move(port));
+    if (!added) return added.error().text();
+    if (backend) backend->attach(std::move(added->frontend));
+    return fmt::format("{}", added->number);
+  }
+  void make_simple() {
+    device_ = std::make_unique<VirtioConsole>(1, *loop_, guest_.space());
+    add({.backend = &chars_[0]});
+    driver_.emplace(guest_, *device_);
+    driver_->start(0);
+  }
   void make_multiport() {
-    make({.ports = {{.number = 0, .backend = &chars_[0]},
-                    {.number = 2, .console = false, .name = "org.example.0", .backend = &chars_[1]}}});
+    make(4);
+    add({.number = 0, .backend = &chars_[0]});
+    add({.number = 2, .console = false, .name = "org.example.0", .backend = &chars_[1], .on_open = [this](bool open) { opened_.push_back(open); }});
   }
   void control(u32 port, u16 event, u16 value) {
     std::vector<u8> message(8);
@@ -209,6 +219,7 @@ class VirtioConsoleTest : public testing::Test {
   FakeChar chars_[2];
   std::unique_ptr<VirtioConsole> device_;
   std::optional<TestDriver> driver_;
+  std::vector<bool> opened_;
 };
 
 TEST_F(VirtioConsoleTest, OutputReachesTheBackend) {
@@ -310,12 +321,43 @@ TEST_F(VirtioConsoleTest, LateInputAfterTheDeviceIsGoneIsHarmless) {
   EXPECT_FALSE(chars_[0].frontend.receive);
 }
 
-TEST(VirtioConsoleOptionsTest, TwoPortsOfOneNumberAreRefused) {
-  TestGuest guest;
-  auto loop = make_loop();
-  auto device = VirtioConsole::create({.ports = {{.number = 1}, {.number = 1}}}, *loop, guest.space());
-  ASSERT_FALSE(device);
-  EXPECT_NE(device.error().text().find("port 1"), std::string::npos);
+TEST_F(VirtioConsoleTest, PortsComeAndGoBesideTheDriver) {
+  make_multiport();
+  control(0xffffffff, 0, 1);
+  EXPECT_EQ(next_control(), "0 1 1 ");
+  EXPECT_EQ(next_control(), "2 1 1 ");
+  EXPECT_EQ(add({.console = false, .name = "late"}), "1");
+  EXPECT_EQ(next_control(), "1 1 1 ");
+  control(1, 3, 1);
+  EXPECT_EQ(next_control(), "1 7 1 late");
+  device_->remove(2);
+  chars_[1].detach();
+  EXPECT_EQ(next_control(), "2 2 1 ");
+  send(7, "into the void");
+  EXPECT_EQ(chars_[1].output, "");
+  EXPECT_EQ(add({.number = 2, .backend = &chars_[1]}), "2");
+}
+
+TEST_F(VirtioConsoleTest, OpeningByTheGuestIsTold) {
+  make_multiport();
+  control(2, 6, 1);
+  control(2, 6, 1);
+  control(2, 6, 0);
+  EXPECT_EQ(opened_, (std::vector<bool>{true, false}));
+  control(2, 6, 1);
+  device_->quiesce([&] { device_->power_on_reset(); });
+  driver_->settle();
+  EXPECT_FALSE(opened_.back());
+}
+
+TEST_F(VirtioConsoleTest, NumbersAreChecked) {
+  make_multiport();
+  EXPECT_EQ(add({.number = 2}), "virtio-serial-bus: A port already exists at id 2");
+  EXPECT_EQ(add({.number = 4}), "virtio-serial-bus: Out-of-range port id specified, max. allowed: 3");
+  EXPECT_EQ(add({.number = 0, .console = false}), "virtio-serial-bus: A port already exists at id 0");
+  EXPECT_EQ(add({}), "1");
+  EXPECT_EQ(add({.console = false}), "3");
+  EXPECT_EQ(add({}), "virtio-serial-bus: Maximum port limit for this device reached");
 }
 
 }  // namespace
