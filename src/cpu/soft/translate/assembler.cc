@@ -198,6 +198,12 @@ void Assembler::load_zero16(u8 reg, const HostMemory& from) { encode(fixed(0xb7,
 
 void Assembler::load_signed(unsigned size, u8 reg, const Place& from) { encode(fixed(size == 4 ? 0x63 : 0x8b, true), reg, from); }
 
+void Assembler::multiply(u8 reg, const Place& by) { encode(fixed(0xaf, true, 1), reg, by); }
+
+void Assembler::read_tsc() {
+  for (unsigned value : {0x0f, 0xae, 0xe8, 0x0f, 0x31}) byte(value);
+}
+
 void Assembler::flags_to_ax() {
   byte(0x9f);
   encode(fixed(0x90, false, 1), 0, Place::of(kHostRax));

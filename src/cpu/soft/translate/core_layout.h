@@ -23,6 +23,9 @@ inline constexpr i32 kCpl = offsetof(Core, cpl);
 inline constexpr i32 kStar = offsetof(Core, msr) + offsetof(Core::Msrs, star);
 inline constexpr i32 kLstar = offsetof(Core, msr) + offsetof(Core::Msrs, lstar);
 inline constexpr i32 kSfmask = offsetof(Core, msr) + offsetof(Core::Msrs, sfmask);
+inline constexpr i32 kTscAux = offsetof(Core, msr) + offsetof(Core::Msrs, tsc_aux);
+inline constexpr i32 kTscOffset = offsetof(Core, msr) + offsetof(Core::Msrs, tsc_offset);
+constexpr i32 tsc(size_t field) { return static_cast<i32>(offsetof(Core, tsc) + field); }
 inline constexpr i32 kKernelGsBase = offsetof(Core, msr) + offsetof(Core::Msrs, kernel_gs_base);
 inline constexpr i32 kDataSet = offsetof(Core, tlb) + offsetof(Tlb, data_set);
 inline constexpr i32 kTranslateMode = offsetof(Core, translate_mode);

@@ -1,4 +1,4 @@
-// Reads of segment registers, RDFSBASE and WRFSBASE and those of GS; and bit strings in memory, whose address depends on the bit
+// Reads of segment registers, RDFSBASE and WRFSBASE and those of GS, RDTSC and RDTSCP; and bit strings in memory, whose address depends on the bit
 // number.
 #include <bit>
 
@@ -39,6 +39,30 @@ void Emitter::emit_base(const Insn& insn) {
   a_.test_imm(4, Place::of(kScratch1), 0x1fffe);  // of 0 and 1FFFF, plus 1
   interpret_if(kNotEqual, true);
   a_.store(8, base, kScratch0);
+  note_flags(insn);
+}
+
+/// TscSegment::at() of the host's TSC. Where the segment does not hold it, or CR4.TSD may forbid it, the interpreter reads the clock.
+void Emitter::emit_read_tsc(const Insn& insn) {
+  before_clobber();
+  if (tlb_set_ == kUserSet) {
+    a_.test_imm(4, Place::of(core(layout::kCr4)), static_cast<i32>(kCr4TSD));
+    interpret_if(kNotEqual, true);
+  }
+  a_.read_tsc();
+  a_.shift_left(8, kHostRdx, 32);
+  a_.alu(AluOp::Or, 8, kHostRax, Place::of(kHostRdx));
+  a_.alu(AluOp::Sub, 8, kHostRax, Place::of(core(layout::tsc(offsetof(TscSegment, begin)))));
+  a_.alu_imm(AluOp::Cmp, 8, Place::of(kHostRax), static_cast<i32>(TscSegment::kTicks));
+  interpret_if(kAboveOrEqual, true);
+  a_.multiply(kHostRax, Place::of(core(layout::tsc(offsetof(TscSegment, rate)))));
+  a_.shift_right(kHostRax, 32);
+  a_.alu(AluOp::Add, 8, kHostRax, Place::of(core(layout::tsc(offsetof(TscSegment, base_ns)))));
+  a_.alu(AluOp::Add, 8, kHostRax, Place::of(core(layout::kTscOffset)));
+  a_.move(8, kHostRdx, kHostRax);
+  a_.shift_right(kHostRdx, 32);
+  a_.move(4, kHostRax, kHostRax);
+  if (insn.mnemonic == ZYDIS_MNEMONIC_RDTSCP) a_.load(4, kHostRcx, core(layout::kTscAux));
   note_flags(insn);
 }
 

@@ -20,7 +20,7 @@
 namespace atl::soft::translate {
 
 /// Condition codes as Jcc has them.
-inline constexpr u8 kEqual = 4, kNotEqual = 5, kAbove = 7;
+inline constexpr u8 kAboveOrEqual = 3, kEqual = 4, kNotEqual = 5, kAbove = 7;
 
 /// How the current flags can be computed again from guest registers.
 struct Recipe {
@@ -195,6 +195,7 @@ class Emitter {
   // emit_state.cc
   void emit_read_segment(const Insn& insn);
   void emit_base(const Insn& insn);
+  void emit_read_tsc(const Insn& insn);
   void emit_bit_string(const Insn& insn, u16 live_after);
 
   // emit_straddle.cc

@@ -59,6 +59,7 @@ constexpr Row kRows[] = {
     {ZYDIS_MNEMONIC_SYSCALL, Kind::SystemCall, Feature::Syscall}, {ZYDIS_MNEMONIC_SYSRET, Kind::SystemReturn, Feature::Syscall},
     {ZYDIS_MNEMONIC_RDFSBASE, Kind::ReadBase, Feature::Fsgsbase}, {ZYDIS_MNEMONIC_RDGSBASE, Kind::ReadBase, Feature::Fsgsbase},
     {ZYDIS_MNEMONIC_WRFSBASE, Kind::WriteBase, Feature::Fsgsbase}, {ZYDIS_MNEMONIC_WRGSBASE, Kind::WriteBase, Feature::Fsgsbase},
+    {ZYDIS_MNEMONIC_RDTSC, Kind::ReadTsc, Feature::Tsc}, {ZYDIS_MNEMONIC_RDTSCP, Kind::ReadTsc, Feature::Rdtscp},
     {ZYDIS_MNEMONIC_JECXZ, Kind::CountZero}, {ZYDIS_MNEMONIC_JRCXZ, Kind::CountZero},
 };
 
@@ -155,6 +156,7 @@ bool note_register(const ZydisDecodedOperand& o, Insn& insn) {
   if (c == ZYDIS_REGCLASS_FLAGS || c == ZYDIS_REGCLASS_IP) return true;
   if (c == ZYDIS_REGCLASS_SEGMENT) return insn.kind == Kind::ReadSegment || insn.kind == Kind::SystemCall || insn.kind == Kind::SystemReturn;
   auto reg = general_register(o.reg.value);
+  if (!reg && insn.kind == Kind::ReadTsc) return true;  // what stands for the clock
   if (!reg) return c == ZYDIS_REGCLASS_XMM || c == ZYDIS_REGCLASS_YMM || c == ZYDIS_REGCLASS_ZMM || c == ZYDIS_REGCLASS_MASK;
   // What may stay as it is counts as read.
   bool read = o.actions & (ZYDIS_OPERAND_ACTION_MASK_READ | ZYDIS_OPERAND_ACTION_CONDWRITE), write = o.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
@@ -439,6 +441,7 @@ bool finish(const Source& s, u8 tlb_set, Insn& insn) {
     case Kind::Cli: case Kind::Sti: case Kind::AccessFlag: case Kind::SwapGs: case Kind::PushFlags: return finish_system(s, tlb_set, insn);
     case Kind::SystemCall: case Kind::SystemReturn: return finish_fast_call(s, tlb_set, insn);
     case Kind::ReadSegment: case Kind::ReadBase: case Kind::WriteBase: return finish_state(s, insn);
+    case Kind::ReadTsc: return !insn.enc.lock;
     default: return false;
   }
 }

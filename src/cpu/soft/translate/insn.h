@@ -25,6 +25,7 @@ enum class Kind : u8 {
   Cli, Sti, AccessFlag, SwapGs, PushFlags,   // CPL 0; AccessFlag: CLAC, STAC
   SystemCall, SystemReturn,    // SYSCALL at CPL 3, SYSRET to 64-bit code
   ReadSegment, ReadBase, WriteBase,   // MOV of a selector to a register; RDFSBASE, WRFSBASE and those of GS
+  ReadTsc,       // RDTSC, RDTSCP
   BitString,     // BT and the like with a bit number from a register and an operand in memory
 };
 
@@ -104,7 +105,8 @@ struct Insn {
   /// Whether the interpreter may have to run it after all.
   bool needs_op() const {
     switch (kind) {
-      case Kind::Sti: case Kind::SystemCall: case Kind::SystemReturn: case Kind::ReadBase: case Kind::WriteBase: return true;
+      case Kind::Sti: case Kind::SystemCall: case Kind::SystemReturn: case Kind::ReadBase: case Kind::WriteBase:
+      case Kind::ReadTsc: return true;
       case Kind::AccessFlag: return ends;
       default: return traps;
     }
