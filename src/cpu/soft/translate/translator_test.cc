@@ -229,6 +229,13 @@ TEST(TranslatorTest, Code32WrapsAddressesAndCountsItsStackInWords) {
                     0xa1, 0x20, 0x00, 0x03, 0x00});      // mov eax, [30020]
 }
 
+TEST(TranslatorTest, RoundingOfAnOperandInTheCoreIsNotTakenForBroadcast) {
+  if (!host_has_avx512()) GTEST_SKIP();
+  Pair pair;
+  for (TestMachine* m : {&pair.plain(), &pair.translating()}) m->core().xcr0 = 0xe7;
+  pair.expect_same({0x62, 0x01, 0xfe, 0x18, 0x7b, 0xe5});      // vcvtusi2ss xmm28, xmm0, r13 {rn-sae}
+}
+
 TEST(TranslatorTest, Code32IgnoresTheWidthBitOfIntegersInMemory) {
   if (!host_has_avx512()) GTEST_SKIP();
   Pair pair(false);
