@@ -145,6 +145,7 @@ Result<std::unique_ptr<Vcpu>> SoftMachine::create_vcpu(u32 index, const CpuidTab
 }
 
 void SoftMachine::pause_clock() {
+  vm_.tsc.stop();
   vm_.clock.pause();
   chips_->timers().clock_changed();
 }

@@ -12,6 +12,7 @@
 #include "cpu/cpuid.h"
 #include "cpu/soft/mmu/tlb.h"
 #include "cpu/soft/translate/abi.h"
+#include "cpu/soft/tsc_clock.h"
 #include "cpu/spec.h"
 #include "cpu/state.h"
 #include "cpu/vm.h"
@@ -142,6 +143,8 @@ struct Core {
   /// a table that no mode has used costs none.
   translate::JumpTable jump_cache[translate::kModes];
   std::array<translate::JumpList, translate::kModes> jump_lists;
+
+  TscSegment tsc;              // read_tsc() and RDTSC in translated code
 
   // -- parts ---------------------------------------------------------------------------------------------------------------
   Tlb tlb;

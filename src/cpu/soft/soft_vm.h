@@ -8,6 +8,7 @@
 
 #include "base/vm_clock.h"
 #include "cpu/soft/code_pages.h"
+#include "cpu/soft/tsc_clock.h"
 #include "cpu/vm.h"
 
 namespace atl::soft {
@@ -21,8 +22,9 @@ class CodeCache;       // translate/code_cache.h
 struct SoftVm {
   memory::AddressSpace* memory = nullptr;
   memory::AddressSpace* ports = nullptr;
-  /// Guest time; the TSC counts its nanoseconds (1 GHz): a vCPU's TSC is clock.now_ns() + core.msr.tsc_offset.
+  /// Guest time; the TSC counts its nanoseconds (1 GHz): a vCPU's TSC is tsc.now_ns() + core.msr.tsc_offset.
   VmClock clock;
+  TscClock tsc{clock};
   CodePages code;                   // which guest pages hold decoded code
   std::atomic<u64> code_epoch{0};   // raised for each page that begins to hold code; see Core::code_epoch_seen
   std::vector<Core*> cores;         // fixed before the first vCPU runs

@@ -131,6 +131,7 @@ const Op* run_blocks(Core& core, const Op* from) {
 RunExit run(Core& core) {
   const Op* from = nullptr;
   core.interrupt_refused = 1;  // the state may be another one than before
+  core.tsc = {};
   for (;;) {
     if (core.attention.load(std::memory_order_relaxed) != 0 || core.mp_state != MpState::Runnable) [[unlikely]] {
       from = nullptr;

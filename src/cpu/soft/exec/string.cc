@@ -173,6 +173,7 @@ template <class T>
 u64 movs_run(Core& core, const Op& op, Pointers& at, u64 wanted) {
   const bool backward = at.backward();
   Elements from = elements<T>(core, op.seg, at.offset(kRsi), Access::Read, op.addrsize, wanted, backward);
+  if (from.count == 0) return 0;  // what is not written is not dirty
   Elements to = elements<T>(core, kEs, at.offset(kRdi), Access::Write, op.addrsize, wanted, backward);
   const u64 count = std::min(from.count, to.count), bytes = count * sizeof(T);
   if (count == 0) return 0;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "cpu/soft/exec/address.h"
 #include "cpu/soft/irq/local_apic.h"
 #include "cpu/soft/mmu/fill.h"
 #include "cpu/soft/mmu/walk.h"
@@ -256,13 +257,20 @@ bool probe_write_as(Core& core, bool user, u64 linear, unsigned size) {
 }
 
 HostRun host_run(Core& core, u64 linear, Access access) {
-  u8* host = fast_host(core, linear, 1, access);
-  return {host, host ? kPageSize - (linear & 0xfff) : 0};
+  const u64 bytes = kPageSize - (linear & 0xfff);
+  if (u8* host = fast_host(core, linear, 1, access)) return {host, bytes};
+  const bool plain = core.tlb.data_set != kAlignedSet && core.vm->memory->generation() == core.tlb.map_generation &&
+                     !page_has_data_breakpoint(core, linear);
+  if (!plain || (core.code_size == CodeSize::k64 && !is_canonical(linear))) return {};
+  Target target;
+  const bool found = resolve_data(core, linear, access, static_cast<TlbSet>(core.tlb.data_set), target);
+  core.fault_pending = false;
+  const bool direct = found && target.host && !target.code && !(target.readonly && access == Access::Write);
+  return direct ? HostRun{target.host, bytes} : HostRun{};
 }
 
 bool fetch_page(Core& core, u64 linear, FetchPage& out) {
-  if (core.code_size == CodeSize::k64 && static_cast<u64>(static_cast<i64>(linear << 16) >> 16) != linear)
-    return core.raise(kGP, 0);
+  if (core.code_size == CodeSize::k64 && !is_canonical(linear)) return core.raise(kGP, 0);
   sync_memory_map(core);
   const FetchEntry& entry = core.tlb.fetch_at(core.user(), linear);
   if ((linear ^ entry.tag) < kPageSize) {

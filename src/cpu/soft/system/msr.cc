@@ -203,7 +203,12 @@ bool is_saved(u32 index) {
 
 }  // namespace
 
-u64 read_tsc(const Core& core) { return core.vm->clock.now_ns() + core.msr.tsc_offset; }
+u64 read_tsc(const Core& core) {
+  TscSegment segment = core.tsc;
+  return core.vm->tsc.now_ns(segment) + core.msr.tsc_offset;
+}
+
+u64 read_tsc(Core& core) { return core.vm->tsc.now_ns(core.tsc) + core.msr.tsc_offset; }
 
 bool read_msr(const Core& core, u32 index, u64& value) {
   if (const Field* field = find_field(index)) {

@@ -19,5 +19,7 @@ MsrValues export_msrs(const Core& core);
 bool import_msr(Core& core, u32 index, u64 value);
 
 u64 read_tsc(const Core& core);
+/// The same, and keeps what RDTSC in translated code needs up to date.
+u64 read_tsc(Core& core);
 
 }  // namespace atl::soft

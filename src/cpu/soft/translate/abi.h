@@ -73,14 +73,14 @@ struct JumpEntry {
   u64 rip;                     // linear; in an empty entry one that has another index
   const void* code;            // far entry: RBP = linear RIP, flags in Core::cc
 };
-inline constexpr unsigned kJumpBits = 11;
+inline constexpr unsigned kJumpBits = 13;
 inline constexpr unsigned kJumpEntries = 1u << kJumpBits;
 using JumpTable = JumpEntry[kJumpEntries];
 /// Which entries of a table are in use, as long as they are few; else `count` is one more than there are places. So a
 /// flush, of which every task switch makes one, costs what has run since the last.
 struct JumpList {
   u32 count = 0;
-  std::array<u16, 255> places;
+  std::array<u16, 1023> places;
 };
 inline constexpr u32 jump_index(u64 rip) { return static_cast<u32>(rip ^ rip >> kJumpBits) & (kJumpEntries - 1); }
 /// What an empty entry holds: an address that has another index.

@@ -184,12 +184,25 @@ void Assembler::shift_right(u8 reg, u8 count) {
   immediate(count, 1);
 }
 
+void Assembler::shift_arithmetic_right(u8 reg, u8 count) {
+  encode(fixed(0xc1, true), 7, Place::of(reg));
+  immediate(count, 1);
+}
+
 void Assembler::shift_left(unsigned size, u8 reg, u8 count) {
   encode(fixed(0xc1, size == 8), 4, Place::of(reg));
   immediate(count, 1);
 }
 
 void Assembler::load_zero16(u8 reg, const HostMemory& from) { encode(fixed(0xb7, false, 1), reg, Place::of(from)); }
+
+void Assembler::load_signed(unsigned size, u8 reg, const Place& from) { encode(fixed(size == 4 ? 0x63 : 0x8b, true), reg, from); }
+
+void Assembler::multiply(u8 reg, const Place& by) { encode(fixed(0xaf, true, 1), reg, by); }
+
+void Assembler::read_tsc() {
+  for (unsigned value : {0x0f, 0xae, 0xe8, 0x0f, 0x31}) byte(value);
+}
 
 void Assembler::flags_to_ax() {
   byte(0x9f);

@@ -58,8 +58,12 @@ class Assembler {
   void lea(unsigned size, u8 to, const HostMemory& from);
   void rotate_right(u8 to, u8 from, u8 count);                // RORX, 64 bits; flags stay
   void shift_right(u8 reg, u8 count);                         // 64 bits
+  void shift_arithmetic_right(u8 reg, u8 count);              // 64 bits
   void shift_left(unsigned size, u8 reg, u8 count);
   void load_zero16(u8 reg, const HostMemory& from);           // MOVZX r32, m16
+  void load_signed(unsigned size, u8 reg, const Place& from); // MOVSXD r64, r/m32; or 8 bytes
+  void multiply(u8 reg, const Place& by);                     // IMUL, 64 bits
+  void read_tsc();                                            // LFENCE; RDTSC
   void flags_to_ax();                                         // LAHF; SETO AL
   void flags_from_ax();                                       // ADD AL, 7F; SAHF
   void jump_memory(const HostMemory& target);

@@ -18,6 +18,14 @@ inline constexpr i32 kInterruptRefused = offsetof(Core, interrupt_refused);
 inline constexpr i32 kOtherFlags = offsetof(Core, other_flags);
 inline constexpr i32 kShadowRip = offsetof(Core, shadow_rip);
 inline constexpr i32 kCr4 = offsetof(Core, cr4);
+inline constexpr i32 kEfer = offsetof(Core, efer);
+inline constexpr i32 kCpl = offsetof(Core, cpl);
+inline constexpr i32 kStar = offsetof(Core, msr) + offsetof(Core::Msrs, star);
+inline constexpr i32 kLstar = offsetof(Core, msr) + offsetof(Core::Msrs, lstar);
+inline constexpr i32 kSfmask = offsetof(Core, msr) + offsetof(Core::Msrs, sfmask);
+inline constexpr i32 kTscAux = offsetof(Core, msr) + offsetof(Core::Msrs, tsc_aux);
+inline constexpr i32 kTscOffset = offsetof(Core, msr) + offsetof(Core::Msrs, tsc_offset);
+constexpr i32 tsc(size_t field) { return static_cast<i32>(offsetof(Core, tsc) + field); }
 inline constexpr i32 kKernelGsBase = offsetof(Core, msr) + offsetof(Core::Msrs, kernel_gs_base);
 inline constexpr i32 kDataSet = offsetof(Core, tlb) + offsetof(Tlb, data_set);
 inline constexpr i32 kTranslateMode = offsetof(Core, translate_mode);
@@ -29,7 +37,8 @@ constexpr i32 slot(unsigned n) { return static_cast<i32>(offsetof(Core, slots) +
 inline constexpr unsigned kWindowSlots = std::tuple_size_v<decltype(Core::slots)> - 1;
 constexpr i32 window(unsigned n) { return slot(n + 1); }
 
-constexpr i32 segment_base(unsigned n) { return static_cast<i32>(offsetof(Core, seg) + sizeof(Segment) * n + offsetof(Segment, base)); }
+constexpr i32 segment(unsigned n, size_t field) { return static_cast<i32>(offsetof(Core, seg) + sizeof(Segment) * n + field); }
+constexpr i32 segment_base(unsigned n) { return segment(n, offsetof(Segment, base)); }
 
 /// The data entries of a TLB set: entry 0's field; the others follow at kTlbStride.
 inline constexpr u32 kTlbStride = sizeof(TlbEntry);

@@ -21,8 +21,11 @@ bool keeps_old_value(const Insn& insn, const Field& f) {
 }
 
 /// Whether ModR/M.rm can be the guest register's place in Core. Bit strings and implicit locks say no, as does a 32-bit result,
-/// which clears the upper half. KMOV and VPBROADCAST have other opcodes for memory.
+/// which clears the upper half. KMOV and VPBROADCAST have other opcodes for memory, and EVEX.b, which is rounding for registers, means
+/// another thing for it.
 bool rm_in_core(const Insn& insn) {
+  constexpr u8 kEvexB = 0x10;
+  if (insn.enc.evex && insn.enc.evex_last & kEvexB) return false;
   if (insn.wide && (!insn.enc.evex || insn.enc.map == 2)) return false;
   if (insn.rm.write && insn.rm.size != 8) return false;
   bool bits = insn.enc.map == 1 && !insn.enc.vex && (insn.enc.opcode & 0xe7) == 0xa3;

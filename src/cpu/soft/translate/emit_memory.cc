@@ -67,6 +67,11 @@ bool Emitter::clobbers(const Access& access) const {
 void Emitter::look_up(const MemoryOperand& m, i64 size, bool write, const Aside& miss) {
   take_scratch();
   emit_address(m);
+  check(size, write, miss);
+}
+
+/// Scratch 0 holds the linear address, and afterwards the host's.
+void Emitter::check(i64 size, bool write, const Aside& miss) {
   if (host_.bmi2) {
     a_.rotate_right(kScratch1, kScratch0, kEntryShift);
   } else {
@@ -92,11 +97,14 @@ void Emitter::open_window(const MemoryOperand& m, const Access& access) {
   in_scratch_ = access.window;
 }
 
+Emitter::Aside Emitter::miss_aside(bool write, HostOffset retry) const {
+  return {.kind = Aside::Kind::Miss, .state = s_, .insn = insn_, .retry = retry, .resume = resume_, .resumes = !insn_->terminal(), .write = write};
+}
+
 HostMemory Emitter::reach(const MemoryOperand& m, bool write, const Access& access) {
   if (access.window == kNoWindow) {
     before_clobber();
-    look_up(m, m.size, write, {.kind = Aside::Kind::Miss, .state = s_, .insn = insn_, .retry = a_.here(), .resume = resume_,
-                               .resumes = !insn_->terminal(), .write = write});
+    look_up(m, m.size, write, miss_aside(write, a_.here()));
     return {kScratch0};
   }
   if (clobbers(access)) {

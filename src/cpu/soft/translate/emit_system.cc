@@ -90,10 +90,8 @@ void Emitter::emit_swapgs() {
   a_.store(8, other, kScratch0);
 }
 
-/// The image is put together in slot 0, before the check of the stack needs the scratch registers.
-void Emitter::emit_push_flags(const Insn& insn) {
-  const i32 size = static_cast<i32>(word());
-  ensure_memory();
+/// Core::cc is right.
+void Emitter::flags_image() {
   take_scratch();
   a_.load_zero16(kScratch0, core(layout::kFlags));
   a_.move(8, kScratch1, kScratch0);
@@ -104,8 +102,15 @@ void Emitter::emit_push_flags(const Insn& insn) {
   a_.alu(AluOp::Or, 8, kScratch1, Place::of(kScratch0));
   a_.alu(AluOp::Or, 8, kScratch1, Place::of(core(layout::kOtherFlags)));
   a_.alu_imm(AluOp::And, 8, Place::of(kScratch1), static_cast<i32>(~(kRF | kVM)));
-  a_.store(8, core(layout::slot(0)), kScratch1);
   s_.host = false;
+}
+
+/// The image waits in slot 0, as the check of the stack needs the scratch registers.
+void Emitter::emit_push_flags(const Insn& insn) {
+  const i32 size = static_cast<i32>(word());
+  ensure_memory();
+  flags_image();
+  a_.store(8, core(layout::slot(0)), kScratch1);
   HostMemory at = reach_stack(kRsp, -size, true);
   a_.load(8, kScratch1, core(layout::slot(0)));
   a_.store(word(), at, kScratch1);

@@ -158,6 +158,13 @@ void Emitter::emit_insn(const Insn& insn, u16 live_after) {
     case Kind::AccessFlag: emit_access_flag(insn); break;
     case Kind::SwapGs: emit_swapgs(); break;
     case Kind::PushFlags: emit_push_flags(insn); break;
+    case Kind::SystemCall: emit_system_call(insn); break;
+    case Kind::SystemReturn: emit_system_return(); break;
+    case Kind::ReadSegment: settle_recipe(insn, live_after, false); emit_read_segment(insn); break;
+    case Kind::ReadTsc: settle_recipe(insn, live_after, true); emit_read_tsc(insn); break;
+    case Kind::ReadBase:
+    case Kind::WriteBase: settle_recipe(insn, live_after, true); emit_base(insn); break;
+    case Kind::BitString: settle_recipe(insn, live_after, true); emit_bit_string(insn, live_after); break;
   }
   if (!a_.bound(resume_)) a_.bind(resume_);
   if (resumes_here_) take_scratch();

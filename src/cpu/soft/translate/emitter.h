@@ -20,7 +20,7 @@
 namespace atl::soft::translate {
 
 /// Condition codes as Jcc has them.
-inline constexpr u8 kEqual = 4, kNotEqual = 5, kAbove = 7;
+inline constexpr u8 kAboveOrEqual = 3, kEqual = 4, kNotEqual = 5, kAbove = 7;
 
 /// How the current flags can be computed again from guest registers.
 struct Recipe {
@@ -126,6 +126,8 @@ class Emitter {
   HostMemory reach(const MemoryOperand& m, bool write, const Access& access);  // uses scratch 0
   HostMemory reach_stack(u8 reg, i32 disp, bool write);                        // a word at [reg + disp]
   void look_up(const MemoryOperand& m, i64 size, bool write, const Aside& miss);
+  void check(i64 size, bool write, const Aside& miss);                         // of the linear address in scratch 0
+  Aside miss_aside(bool write, HostOffset retry) const;
   void open_window(const MemoryOperand& m, const Access& access);
   const InsnAccesses& accesses() const;
   bool clobbers(const Access& access) const;                                   // whether it needs a check
@@ -181,6 +183,20 @@ class Emitter {
   void emit_access_flag(const Insn& insn);
   void emit_swapgs();
   void emit_push_flags(const Insn& insn);
+  void flags_image();                           // RFLAGS as PUSHF has it to scratch 1; scratch 0 is lost
+
+  // emit_fast_call.cc
+  void emit_system_call(const Insn& insn);
+  void emit_system_return();
+  void set_flags_image();
+  void set_segment(unsigned segment, u16 attributes);
+  void enter_privilege(u8 cpl, TlbSet set);
+
+  // emit_state.cc
+  void emit_read_segment(const Insn& insn);
+  void emit_base(const Insn& insn);
+  void emit_read_tsc(const Insn& insn);
+  void emit_bit_string(const Insn& insn, u16 live_after);
 
   // emit_straddle.cc
   void guard_tail(const Insn& insn);

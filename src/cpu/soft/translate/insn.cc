@@ -56,6 +56,10 @@ constexpr Row kRows[] = {
     {ZYDIS_MNEMONIC_CLI, Kind::Cli}, {ZYDIS_MNEMONIC_STI, Kind::Sti}, {ZYDIS_MNEMONIC_SWAPGS, Kind::SwapGs, Feature::Lm},
     {ZYDIS_MNEMONIC_CLAC, Kind::AccessFlag, Feature::Smap}, {ZYDIS_MNEMONIC_STAC, Kind::AccessFlag, Feature::Smap},
     {ZYDIS_MNEMONIC_PUSHFD, Kind::PushFlags}, {ZYDIS_MNEMONIC_PUSHFQ, Kind::PushFlags},
+    {ZYDIS_MNEMONIC_SYSCALL, Kind::SystemCall, Feature::Syscall}, {ZYDIS_MNEMONIC_SYSRET, Kind::SystemReturn, Feature::Syscall},
+    {ZYDIS_MNEMONIC_RDFSBASE, Kind::ReadBase, Feature::Fsgsbase}, {ZYDIS_MNEMONIC_RDGSBASE, Kind::ReadBase, Feature::Fsgsbase},
+    {ZYDIS_MNEMONIC_WRFSBASE, Kind::WriteBase, Feature::Fsgsbase}, {ZYDIS_MNEMONIC_WRGSBASE, Kind::WriteBase, Feature::Fsgsbase},
+    {ZYDIS_MNEMONIC_RDTSC, Kind::ReadTsc, Feature::Tsc}, {ZYDIS_MNEMONIC_RDTSCP, Kind::ReadTsc, Feature::Rdtscp},
     {ZYDIS_MNEMONIC_JECXZ, Kind::CountZero}, {ZYDIS_MNEMONIC_JRCXZ, Kind::CountZero},
 };
 
@@ -100,6 +104,7 @@ Row row_of(const Source& s) {
     if ((opcode >= 0x18 && opcode < 0x20) || opcode == 0x0d) return {.kind = Kind::Nop};
   }
   if (s.primary() && opcode >> 4 == 7) return {.kind = Kind::Jcc};
+  if (s.primary() && opcode == 0x8c) return {.kind = Kind::ReadSegment};
   if (s.primary() && opcode == 0x90 && s.in.mnemonic == ZYDIS_MNEMONIC_NOP) return {.kind = Kind::Nop};
   u8 row = kRowOf[s.in.mnemonic];
   return row ? kRows[row - 1] : Row{};
@@ -149,7 +154,9 @@ Field* field_of(ZydisOperandEncoding encoding, Insn& insn) {
 bool note_register(const ZydisDecodedOperand& o, Insn& insn) {
   ZydisRegisterClass c = ZydisRegisterGetClass(o.reg.value);
   if (c == ZYDIS_REGCLASS_FLAGS || c == ZYDIS_REGCLASS_IP) return true;
+  if (c == ZYDIS_REGCLASS_SEGMENT) return insn.kind == Kind::ReadSegment || insn.kind == Kind::SystemCall || insn.kind == Kind::SystemReturn;
   auto reg = general_register(o.reg.value);
+  if (!reg && insn.kind == Kind::ReadTsc) return true;  // what stands for the clock
   if (!reg) return c == ZYDIS_REGCLASS_XMM || c == ZYDIS_REGCLASS_YMM || c == ZYDIS_REGCLASS_ZMM || c == ZYDIS_REGCLASS_MASK;
   // What may stay as it is counts as read.
   bool read = o.actions & (ZYDIS_OPERAND_ACTION_MASK_READ | ZYDIS_OPERAND_ACTION_CONDWRITE), write = o.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
@@ -306,10 +313,19 @@ void note_flags(const Source& s, Insn& insn) {
   else if (is_zero_shift(insn)) insn.flags_killed = 0, insn.flags_change = false;
 }
 
+/// Whether W, which 32-bit code ignores, would give the host's instruction an integer of 64 bits.
+bool widens_integers(const Insn& insn) {
+  switch (insn.mnemonic) {
+    case ZYDIS_MNEMONIC_VPINSRD: case ZYDIS_MNEMONIC_VPEXTRD: case ZYDIS_MNEMONIC_VMOVD: case ZYDIS_MNEMONIC_VCVTSI2SS:
+    case ZYDIS_MNEMONIC_VCVTSI2SD: case ZYDIS_MNEMONIC_VCVTUSI2SS: case ZYDIS_MNEMONIC_VCVTUSI2SD: return true;
+    default: return insn.reg.used() || insn.rm.used();
+  }
+}
+
 /// REX.W or VEX.W, and operands in memory, where the host's encoding means something else than the guest's.
 bool encodable(const Source& s, const Insn& insn) {
   if (!s.long_code && insn.enc.vex && insn.enc.wide) return false;
-  if (!s.long_code && insn.enc.evex && insn.enc.wide && (insn.reg.used() || insn.rm.used())) return false;
+  if (!s.long_code && insn.enc.evex && insn.enc.wide && widens_integers(insn)) return false;
   if (s.primary() && s.in.opcode == 0x63) return s.long_code;
   if (s.has_prefix(0xf2) || s.has_prefix(0xf3)) {
     bool hint = insn.mem.write && (insn.enc.lock || insn.mnemonic == ZYDIS_MNEMONIC_XCHG || insn.mnemonic == ZYDIS_MNEMONIC_MOV);
@@ -322,6 +338,11 @@ bool encodable(const Source& s, const Insn& insn) {
 bool is_bit_string(const Insn& insn) {
   u8 op = insn.enc.opcode;
   return insn.mem.present && insn.enc.map == 1 && !insn.enc.vex && (op == 0xa3 || op == 0xab || op == 0xb3 || op == 0xbb);
+}
+
+bool finish_bit_string(Insn& insn) {
+  insn.kind = Kind::BitString;
+  return insn.reg.size >= 4 && !insn.mem.narrow;
 }
 
 /// MOV with A0 to A3: as if it had ModR/M.
@@ -353,7 +374,7 @@ void turn_short_forms(const Source& s, Insn& insn) {
 }
 
 bool finish_copy(const Source& s, Insn& insn) {
-  if (is_bit_string(insn)) return false;
+  if (is_bit_string(insn)) return finish_bit_string(insn);
   if (s.primary() && (s.in.opcode & 0xfc) == 0xa0) turn_moffs(insn);
   turn_short_forms(s, insn);
   if (insn.mnemonic == ZYDIS_MNEMONIC_MOVNTI) insn.enc.map = 0, insn.enc.opcode = 0x89;
@@ -398,6 +419,17 @@ bool finish_system(const Source& s, u8 tlb_set, Insn& insn) {
   return insn.kind != Kind::PushFlags || full_width(s, insn);
 }
 
+/// SYSCALL and SYSRET of 64-bit code, the latter back to such.
+bool finish_fast_call(const Source& s, u8 tlb_set, const Insn& insn) {
+  if (!s.long_code || insn.enc.lock) return false;
+  return insn.kind == Kind::SystemCall ? tlb_set == kUserSet : tlb_set != kUserSet && insn.enc.wide;
+}
+
+bool finish_state(const Source& s, const Insn& insn) {
+  if (insn.kind == Kind::ReadSegment) return insn.rm.used() && !insn.enc.lock;
+  return s.long_code && insn.rm.used() && insn.rm.size >= 4 && !insn.enc.lock;
+}
+
 bool finish(const Source& s, u8 tlb_set, Insn& insn) {
   switch (insn.kind) {
     case Kind::Copy: return finish_copy(s, insn);
@@ -407,6 +439,9 @@ bool finish(const Source& s, u8 tlb_set, Insn& insn) {
     case Kind::Push: case Kind::Pop: case Kind::Leave: case Kind::Ret: return finish_stack(s, insn);
     case Kind::Jmp: case Kind::Jcc: case Kind::Loop: case Kind::CountZero: case Kind::Call: return finish_branch(s, insn);
     case Kind::Cli: case Kind::Sti: case Kind::AccessFlag: case Kind::SwapGs: case Kind::PushFlags: return finish_system(s, tlb_set, insn);
+    case Kind::SystemCall: case Kind::SystemReturn: return finish_fast_call(s, tlb_set, insn);
+    case Kind::ReadSegment: case Kind::ReadBase: case Kind::WriteBase: return finish_state(s, insn);
+    case Kind::ReadTsc: return !insn.enc.lock;
     default: return false;
   }
 }
@@ -414,9 +449,9 @@ bool finish(const Source& s, u8 tlb_set, Insn& insn) {
 }  // namespace
 
 bool Insn::observes() const {
-  return straddles() || kind == Kind::CallOut || traps || kind == Kind::Vector || (mem.present && kind != Kind::Lea) || kind == Kind::Push ||
+  return straddles() || kind == Kind::CallOut || kind == Kind::Vector || (mem.present && kind != Kind::Lea) || kind == Kind::Push ||
          kind == Kind::Pop || kind == Kind::Leave || kind == Kind::Call || kind == Kind::Ret || kind == Kind::JmpIndirect ||
-         kind == Kind::CallIndirect || kind == Kind::Sti || kind == Kind::PushFlags || (kind == Kind::AccessFlag && ends);
+         kind == Kind::CallIndirect || kind == Kind::PushFlags || needs_op();
 }
 
 InsnDecoder::InsnDecoder(const FeatureSet& features, Mode mode)

@@ -23,6 +23,10 @@ enum class Kind : u8 {
   Call, Ret,
   JmpIndirect, CallIndirect,
   Cli, Sti, AccessFlag, SwapGs, PushFlags,   // CPL 0; AccessFlag: CLAC, STAC
+  SystemCall, SystemReturn,    // SYSCALL at CPL 3, SYSRET to 64-bit code
+  ReadSegment, ReadBase, WriteBase,   // MOV of a selector to a register; RDFSBASE, WRFSBASE and those of GS
+  ReadTsc,       // RDTSC, RDTSCP
+  BitString,     // BT and the like with a bit number from a register and an operand in memory
 };
 
 inline constexpr u8 kNone = 0xff;
@@ -93,12 +97,20 @@ struct Insn {
     switch (kind) {
       case Kind::CallOut: case Kind::AccessFlag: return ends;
       case Kind::Jmp: case Kind::Call: case Kind::Ret: case Kind::JmpIndirect: case Kind::CallIndirect: return true;
+      case Kind::SystemCall: case Kind::SystemReturn: return true;
       default: return false;
     }
   }
   bool conditional() const { return kind == Kind::Jcc || kind == Kind::Loop || kind == Kind::CountZero; }
   /// Whether the interpreter may have to run it after all.
-  bool needs_op() const { return traps || kind == Kind::Sti || (kind == Kind::AccessFlag && ends); }
+  bool needs_op() const {
+    switch (kind) {
+      case Kind::Sti: case Kind::SystemCall: case Kind::SystemReturn: case Kind::ReadBase: case Kind::WriteBase:
+      case Kind::ReadTsc: return true;
+      case Kind::AccessFlag: return ends;
+      default: return traps;
+    }
+  }
   u8 vectors() const { return kind != Kind::Vector ? kNoVectors : wide ? kWideVectors : kNarrowVectors; }
   bool branches() const { return conditional() || kind == Kind::Jmp; }
   /// Whether the runtime may look at the guest's flags before the instruction runs: a fault, the interpreter.

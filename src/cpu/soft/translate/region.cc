@@ -66,7 +66,7 @@ class Explorer {
       add_leader(static_cast<u16>(insn.target));
       enterable_.set(static_cast<u16>(insn.target));
     }
-    bool returns = insn.kind == Kind::Call || insn.kind == Kind::CallIndirect;
+    bool returns = insn.kind == Kind::Call || insn.kind == Kind::CallIndirect || insn.kind == Kind::SystemCall;
     if (returns && insn.end() < kPageSize && likely(insn.end())) {
       add_leader(insn.end());
       enterable_.set(insn.end());

@@ -9,6 +9,7 @@
 #include "cpu/soft/exec/test_machine.h"
 #include "cpu/soft/native/image.h"
 #include "cpu/soft/native/stub.h"
+#include "cpu/soft/native/supported.h"
 #include "cpu/soft/translate/host_code_check.h"
 #include "cpu/soft/translate/runtime.h"
 
@@ -88,6 +89,9 @@ TEST(TranslatorTest, NothingHostileComesOut) {
       {0x0f, 0x31},                                // rdtsc
       {0xfa, 0xfb, 0x9c, 0x0f, 0x01, 0xf8},        // cli; sti; pushf; swapgs
       {0x0f, 0x01, 0xcb, 0x0f, 0x01, 0xca},        // stac; clac
+      {0x48, 0x0f, 0x07},                          // sysretq
+      {0x8c, 0xd8, 0x48, 0x0f, 0xab, 0x08},        // mov eax, ds; bts [rax], rcx
+      {0xf3, 0x48, 0x0f, 0xae, 0xd0},              // wrfsbase rax
       {0xc4, 0xe2, 0x69, 0x92, 0x04, 0x08},        // vgatherdps xmm0, [rax + xmm1], xmm2
   };
   for (const Bytes& code : snippets) {
@@ -225,6 +229,24 @@ TEST(TranslatorTest, Code32WrapsAddressesAndCountsItsStackInWords) {
                     0xa1, 0x20, 0x00, 0x03, 0x00});      // mov eax, [30020]
 }
 
+TEST(TranslatorTest, RoundingOfAnOperandInTheCoreIsNotTakenForBroadcast) {
+  if (!host_has_avx512()) GTEST_SKIP();
+  Pair pair;
+  for (TestMachine* m : {&pair.plain(), &pair.translating()}) m->core().xcr0 = 0xe7;
+  pair.expect_same({0x62, 0x01, 0xfe, 0x18, 0x7b, 0xe5});      // vcvtusi2ss xmm28, xmm0, r13 {rn-sae}
+}
+
+TEST(TranslatorTest, Code32IgnoresTheWidthBitOfIntegersInMemory) {
+  if (!host_has_avx512()) GTEST_SKIP();
+  Pair pair(false);
+  for (TestMachine* m : {&pair.plain(), &pair.translating()}) {
+    m->core().cr4 |= kCr4OSXSAVE;
+    m->core().xcr0 = 0xe7;
+  }
+  pair.expect_same({0x62, 0xf3, 0xd5, 0x08, 0x22, 0x3b, 0x4d,  // vpinsrd xmm7, xmm5, [ebx], 4D with W
+                    0x62, 0xf1, 0xfd, 0x08, 0x6e, 0x0e});      // vmovd xmm1, [esi] with W
+}
+
 TEST(TranslatorTest, ShortInstructionsOfTheKernelDoWhatTheInterpreterDoes) {
   Pair pair;
   for (TestMachine* m : {&pair.plain(), &pair.translating()}) {
@@ -250,6 +272,60 @@ TEST(TranslatorTest, AccessFlagSelectsTheOtherTlbSet) {
                     0x0f, 0x01, 0xcb, 0x48, 0x03, 0x06, 0x5b,  // stac; add rax, [rsi]; pop rbx
                     0x0f, 0x01, 0xca, 0x0f, 0x01, 0xca});      // clac; clac
   EXPECT_EQ(pair.plain().core().translate_mode, pair.translating().core().translate_mode);
+}
+
+TEST(TranslatorTest, SystemCallsGoToTheKernelAndBack) {
+  Pair pair;
+  for (TestMachine* m : {&pair.plain(), &pair.translating()}) {
+    m->enter_user_mode();
+    m->core().set_rflags(2 | kCF | kZF | kIF | kOF);
+    m->core().msr.star = u64{0x23} << 48 | u64{0x10} << 32;
+    m->core().msr.lstar = kCode + 8;
+    m->core().msr.sfmask = kTF | kIF | kDF | kAC | kOF;
+    m->core().interrupt_refused = 0;
+  }
+  pair.expect_same({0x0f, 0x05, 0x48, 0x11, 0xc8, 0x9c,        // syscall; adc rax, rcx; pushfq
+                    0xeb, 0x09,                                // jmp over what follows
+                    0x9c, 0x8c, 0xcb, 0x8c, 0xd2,              // pushfq; mov ebx, cs; mov edx, ss
+                    0x5e, 0x48, 0x0f, 0x07});                  // pop rsi; sysretq
+  const Core &a = pair.plain().core(), &b = pair.translating().core();
+  EXPECT_EQ(a.seg, b.seg);
+  EXPECT_EQ(a.cpl, b.cpl);
+  EXPECT_EQ(b.cpl, 3);
+  EXPECT_EQ(a.tlb.data_set, b.tlb.data_set);
+  EXPECT_EQ(a.translate_mode, b.translate_mode);
+}
+
+TEST(TranslatorTest, SegmentRegistersAndBasesAreReadAndWritten) {
+  Pair pair;
+  for (TestMachine* m : {&pair.plain(), &pair.translating()}) m->core().cr4 |= kCr4FSGSBASE;
+  pair.expect_same({0x48, 0x29, 0xd8,                          // sub rax, rbx
+                    0x66, 0x8c, 0xc9, 0x41, 0x8c, 0xd5,        // mov cx, cs; mov r13d, ss
+                    0x66, 0x41, 0x8c, 0xde, 0x9c,              // mov r14w, ds; pushfq
+                    0xf3, 0x48, 0x0f, 0xae, 0xd6,              // wrfsbase rsi
+                    0xf3, 0x49, 0x0f, 0xae, 0xdf,              // wrgsbase r15
+                    0x64, 0x48, 0x8b, 0x14, 0x25, 0, 0, 0, 0,  // mov rdx, fs:[0]
+                    0x65, 0x48, 0x03, 0x14, 0x25, 0, 0, 0, 0,  // add rdx, gs:[0]
+                    0xf3, 0x48, 0x0f, 0xae, 0xc7,              // rdfsbase rdi
+                    0xf3, 0x41, 0x0f, 0xae, 0xcd,              // rdgsbase r13d
+                    0xf3, 0x41, 0x0f, 0xae, 0xd6});            // wrfsbase r14d
+  EXPECT_EQ(pair.plain().core().seg, pair.translating().core().seg);
+}
+
+TEST(TranslatorTest, BitStringsReachBitsFarFromTheirAddress) {
+  Pair pair;
+  pair.set(kRsi, kData + 0x1800);
+  pair.set(kRcx, static_cast<u64>(-3000));
+  pair.set(13, 40000);
+  pair.set(kRdx, 0x1'0000'0123);
+  pair.expect_same({0x48, 0x39, 0xd8,                          // cmp rax, rbx
+                    0x48, 0x0f, 0xa3, 0x0e, 0x9c,              // bt [rsi], rcx; pushfq
+                    0xf0, 0x48, 0x0f, 0xab, 0x0e, 0x9c,        // lock bts [rsi], rcx; pushfq
+                    0x4c, 0x0f, 0xb3, 0x6e, 0x08, 0x9c,        // btr [rsi + 8], r13; pushfq
+                    0x0f, 0xbb, 0x16, 0x9c,                    // btc [rsi], edx; pushfq
+                    0x44, 0x0f, 0xa3, 0x2e, 0x73, 0x02,        // bt [rsi], r13d; jnc
+                    0xff, 0xc7,                                // inc edi
+                    0x0f, 0xab, 0x0e});                        // bts [rsi], ecx
 }
 
 TEST(TranslatorTest, CompareExchangeOfSixteenBytes) {

@@ -36,7 +36,8 @@ class Finder {
   Windows run() {
     for (unsigned i = 0; i < block_.count; ++i) {
       const Insn& insn = region_.insn(block_, i);
-      if (insn.kind == Kind::CallOut || insn.kind == Kind::SwapGs) open_.clear();  // it may change the mapping or a base
+      const bool changes_base = insn.kind == Kind::SwapGs || insn.kind == Kind::WriteBase;
+      if (insn.kind == Kind::CallOut || changes_base) open_.clear();  // it may change the mapping or a base
       note_accesses(static_cast<u16>(i), insn);
       execute(insn);
     }
@@ -56,7 +57,7 @@ class Finder {
 
   void note_accesses(u16 index, const Insn& insn) {
     InsnAccesses& accesses = found_.accesses[index];
-    if (insn.mem.present && insn.kind != Kind::Lea && insn.mem.size != 0 && !insn.mem.narrow && near_zero(insn.mem.disp)) {
+    if (insn.mem.present && insn.kind != Kind::Lea && insn.kind != Kind::BitString && insn.mem.size != 0 && !insn.mem.narrow && near_zero(insn.mem.disp)) {
       Value at;
       Root root = root_of(insn.mem, at);
       accesses.operand = join(index, root, at.offset, insn.mem.size, insn.mem.write);
