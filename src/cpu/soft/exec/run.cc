@@ -42,7 +42,9 @@ void attend_sipi(Core& core) {
 
 /// SDM vol. 3, 7.7.1: blocked from delivery to IRET. The bit stays set meanwhile: one NMI is remembered.
 bool attend_nmi(Core& core) {
+  if (core.nmi_masked && core.apic) core.apic->merge_nmis();
   if (core.nmi_masked || core.interrupt_shadow || !take(core, kAttendNmi)) return true;
+  if (core.apic && core.apic->take_nmi()) core.attention.fetch_or(kAttendNmi, std::memory_order_relaxed);
   core.mp_state = MpState::Runnable;
   return deliver_nmi(core);
 }
