@@ -283,7 +283,7 @@ void LocalApic::accept(const Interrupt& interrupt) {
       sipi_vector_.store(interrupt.vector, std::memory_order_release);
       return request_attention(core_, kAttendSipi);
     case Delivery::ExtInt: return request_attention(core_, kAttendInterrupt);
-    case Delivery::Smi: return;
+    case Delivery::Smi: return request_attention(core_, kAttendSmi);
   }
 }
 
