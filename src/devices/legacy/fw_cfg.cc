@@ -62,7 +62,7 @@ void FwCfg::add_file(const std::string& name, std::vector<u8> data) {
 }
 
 void FwCfg::add_live_file(const std::string& name, LiveFile file) {
-  add_file(name, file.read());
+  add_file(name, std::vector<u8>(file.size_bytes));
   Lock lock(mutex_);
   live_[files_[name]] = std::move(file);
 }

@@ -44,7 +44,8 @@ class FwCfg final : public Device, public memory::BusDevice {
 
   /// A file whose data some other object has. Called on vCPU threads, under this device's mutex: they take no lock.
   struct LiveFile {
-    std::function<std::vector<u8>()> read;                    // when the item is selected; always of the same size
+    size_t size_bytes = 0;
+    std::function<std::vector<u8>()> read;                    // when the item is selected, that many bytes
     std::function<void(std::span<const u8> data)> written;    // the whole file; empty: the guest may not write
   };
   void add_live_file(const std::string& name, LiveFile file);

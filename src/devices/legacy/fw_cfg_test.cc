@@ -88,7 +88,8 @@ TEST_F(FwCfgTest, RequestOutsideRamIsIgnored) {
 TEST_F(FwCfgTest, ALiveFileIsAskedWhenSelectedAndToldWhatIsWritten) {
   u8 answer = 1;
   std::vector<u8> written;
-  config.add_live_file("live", {.read = [&] { return std::vector<u8>{answer, 2}; },
+  config.add_live_file("live", {.size_bytes = 2,
+                                .read = [&] { return std::vector<u8>{answer, 2}; },
                                 .written = [&](std::span<const u8> data) { written.assign(data.begin(), data.end()); }});
   answer = 7;
   EXPECT_EQ(read_item(FwCfg::kFirstFile, 2), "\x07\x02");

@@ -86,9 +86,10 @@ void Ich9Smi::offer_features(FwCfg& config) {
   if (!raise_) return;
   config.add_file("etc/smi/supported-features", bytes_of(kSupported));
   config.add_live_file("etc/smi/requested-features",
-                       {.read = [this] { return bytes_of(requested_); },
+                       {.size_bytes = 8,
+                        .read = [this] { return bytes_of(requested_); },
                         .written = [this](std::span<const u8> data) { requested_ = load_le<u64>(data.data()); }});
-  config.add_live_file("etc/smi/features-ok", {.read = [this] { return check_features(); }, .written = {}});
+  config.add_live_file("etc/smi/features-ok", {.size_bytes = 1, .read = [this] { return check_features(); }, .written = {}});
 }
 
 /// Asked for, the answer is final until reset.
