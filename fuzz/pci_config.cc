@@ -27,7 +27,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   FakeVm vm;
   auto bus = MUST(PciBus::create({.memory = memory, .ports = ports,
                                   .set_gsi = [&](u32 gsi, bool level) { vm.gsi(gsi).set(level); }, .request_reset = [] {}}));
-  I440fxHostBridge host;
+  MUST(memory.add({.name = "ram", .size = 4 * kMiB, .ram = MUST(memory::RamBlock::create("ram", 4 * kMiB, {}))}));
+  I440fxHostBridge host(std::make_unique<Smram>(memory, 4 * kMiB));
   Piix3IsaBridge isa(*bus);
   Registers registers;
   PciFunction function("function", {.vendor = 0x1234, .device = 0x5678});

@@ -48,6 +48,8 @@ struct PendingEvents {
   bool nmi_injected = false;
   bool nmi_masked = false;
   bool interrupt_shadow = false;  // STI or MOV SS just ran
+  bool smi_pending = false;
+  bool in_smm = false;            // system management mode
   bool operator==(const PendingEvents&) const = default;
 };
 
@@ -72,6 +74,7 @@ struct VcpuState {
   u64 cr0 = 0, cr2 = 0, cr3 = 0, cr4 = 0, cr8 = 0;
   u64 efer = 0;
   u64 apic_base = 0;
+  u32 smbase = 0x30000;              // where a system management interrupt goes
   u64 xcr0 = 1;
   std::array<u64, 4> dr{};
   u64 dr6 = 0xffff0ff0, dr7 = 0x400;

@@ -121,6 +121,11 @@ class Vm {
   /// Sends one message now. Any thread.
   virtual void send_msi(const MsiMessage& message) = 0;
   virtual Result<std::unique_ptr<MsiRoute>> create_msi_route() = 0;
+  /// Whether vCPUs have system management mode. Firmware and chip set must be told if not.
+  virtual bool has_smm() const { return false; }
+  /// A system management interrupt for the bootstrap processor, or for all. Any thread; a vCPU that causes it takes it before its next
+  /// instruction.
+  virtual void raise_smi(bool all) { (void)all; }
   /// Guest clocks stop and go with the VM; called with the control thread, also while vCPUs run.
   virtual void pause_clock() = 0;
   virtual void resume_clock() = 0;

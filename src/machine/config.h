@@ -125,6 +125,7 @@ struct BootConfig {
   std::string kernel, initrd, append;   // paths; "" = none. Multiboot modules: initrd "a arg,b arg"
   std::string firmware;                 // -bios; "" = none (direct kernel boot) or the board's default
   std::array<std::string, 2> flash;     // drives of the flash chips; "" = none. The second one needs the first
+  bool flash_secure = false;            // only system management mode may write the flash chips
   std::string order;                    // "cdn" as -boot order=
   std::string once;                     // instead of `order` until the first reset; "" = the same
   std::optional<u32> menu_wait_ms;      // how long the menu's prompt is shown
@@ -161,6 +162,7 @@ struct Config {
   std::vector<DeviceConfig> devices;            // -device, in order; -drive if=virtio and -nic are already turned into these
   bool acpi = true;
   bool hpet = true;                             // high precision event timer, where the board has one
+  std::optional<bool> smm;                      // system management mode; none: where the accelerator has it
   bool start_paused = false;                    // -S
   bool no_reboot = false, no_shutdown = false;
   PanicAction panic_action = PanicAction::Shutdown;

@@ -130,6 +130,9 @@ Result<std::vector<FlashDrive>> MachineImpl::claim_flash() {
 
 Status MachineImpl::create_board() {
   BoardContext context = board_context();
+  if (config_.smm.value_or(false) && !vm_->has_smm())
+    return Error(ErrorKind::Unsupported, fmt::format("System Management Mode is not supported by the accelerator '{}'", vm_->accelerator()));
+  context.smm = config_.smm.value_or(vm_->has_smm());
   context.flash = TRY(claim_flash());
   board_ = TRY(config_.board == BoardKind::Microvm ? create_microvm(context) : create_pc(context));
   if (auto controller = board_->disk_controller()) disk_buses_.add("", *controller->device, controller->ata);

@@ -121,8 +121,8 @@ class TableWalk {
 std::string registers_text(u32 index, const VcpuState& s) {
   static constexpr std::pair<const char*, SegReg> kSegments[] = {{"ES", kEs}, {"CS", kCs}, {"SS", kSs}, {"DS", kDs}, {"FS", kFs}, {"GS", kGs}};
   std::string out = fmt::format("\nCPU#{}\n", index) + general_registers(s);
-  out += fmt::format("RIP={:016x} RFL={:08x} [{}] CPL={} HLT={}\n", s.rip, s.rflags, flag_letters(s.rflags),
-                     s.seg[kSs].dpl(), s.mp_state == MpState::Halted ? 1 : 0);
+  out += fmt::format("RIP={:016x} RFL={:08x} [{}] CPL={} SMM={} HLT={}\n", s.rip, s.rflags, flag_letters(s.rflags),
+                     s.seg[kSs].dpl(), s.events.in_smm ? 1 : 0, s.mp_state == MpState::Halted ? 1 : 0);
   for (auto [name, segment] : kSegments) out += segment_line(name, s.seg[segment]);
   out += segment_line("LDT", s.ldtr) + segment_line("TR", s.tr);
   out += fmt::format("GDT=     {:016x} {:08x}\nIDT=     {:016x} {:08x}\n", s.gdtr.base, s.gdtr.limit, s.idtr.base, s.idtr.limit);

@@ -53,7 +53,19 @@ std::string span_of(const Region& region) {
   return fmt::format("'{}' at {:#x}-{:#x}", region.name, region.base, region.base + region.size - 1);
 }
 
-bool overlap(const Region& a, const Region& b) { return a.base < b.base + b.size && b.base < a.base + a.size; }
+bool in_view(const Region& region, View view) {
+  return region.audience != (view == View::Smm ? Audience::NormalOnly : Audience::SmmOnly);
+}
+
+bool meet(const Region& a, const Region& b) {
+  for (View view : {View::Normal, View::Smm})
+    if (in_view(a, view) && in_view(b, view)) return true;
+  return false;
+}
+
+bool overlap(const Region& a, const Region& b) {
+  return a.base < b.base + b.size && b.base < a.base + a.size && meet(a, b);
+}
 
 }  // namespace
 
@@ -68,6 +80,7 @@ AddressSpace::AddressSpace(std::string name, u64 limit)
     : name_(std::move(name)),
       limit_(limit),
       map_(std::make_shared<AddressMap>(std::vector<Slot>())),
+      smm_map_(map_),
       memory_(std::make_shared<GuestMemory>(std::vector<RamRange>())) {}
 
 Status AddressSpace::check(const Region& region, RegionId self) const {
@@ -126,24 +139,32 @@ void AddressSpace::changed() {
     publish();
 }
 
-void AddressSpace::publish() {
+std::shared_ptr<const AddressMap> AddressSpace::flatten_view(View view) const {
   std::vector<std::shared_ptr<const Region>> regions;
-  for (auto& entry : regions_) regions.push_back(entry.second);
-  auto after = std::make_shared<const AddressMap>(flatten(std::move(regions)));
+  for (auto& entry : regions_)
+    if (in_view(*entry.second, view)) regions.push_back(entry.second);
+  return std::make_shared<const AddressMap>(flatten(std::move(regions)));
+}
+
+void AddressSpace::publish() {
+  auto after = flatten_view(View::Normal);
+  const bool differ = std::ranges::any_of(regions_, [](const auto& entry) { return entry.second->audience != Audience::Both; });
+  auto smm = differ ? flatten_view(View::Smm) : after;
   auto memory = std::make_shared<const GuestMemory>(ram_of(after->slots()), observer_);
   std::shared_ptr<const AddressMap> before;
   {
     Lock lock(mutex_);
     before = std::exchange(map_, after);
+    smm_map_.swap(smm);
     memory_.swap(memory);
     generation_.fetch_add(1, std::memory_order_release);
   }
   if (listener_) listener_->map_changed(*before, *after);
 }
 
-std::shared_ptr<const AddressMap> AddressSpace::map() const {
+std::shared_ptr<const AddressMap> AddressSpace::map(View view) const {
   Lock lock(mutex_);
-  return map_;
+  return view == View::Smm ? smm_map_ : map_;
 }
 
 std::shared_ptr<const GuestMemory> AddressSpace::guest_memory() const {

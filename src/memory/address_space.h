@@ -39,6 +39,11 @@ struct IoEvent {
   bool operator==(const IoEvent&) const = default;
 };
 
+/// How a processor sees the space: in system management mode it sees memory that is hidden from all others, devices included.
+enum class View : u8 { Normal, Smm };
+/// In which views a region is.
+enum class Audience : u8 { Both, NormalOnly, SmmOnly };
+
 /// A window of an address space. One of `device` and `ram` is set; both for flash: RAM is read, the device is written.
 struct Region {
   std::string name;        // for mtree and errors
@@ -50,6 +55,7 @@ struct Region {
   u64 ram_offset = 0;
   bool readonly = false;   // RAM: writes are ignored (ROM)
   std::vector<IoEvent> events;
+  Audience audience = Audience::Both;
 };
 
 using RegionId = u64;
@@ -73,7 +79,7 @@ class AddressMap {
   std::vector<Slot> slots_;
 };
 
-/// Follows what an accelerator must tell the kernel: RAM slots and ioeventfds. Called on the changing thread, after the new
+/// Follows what an accelerator must tell the kernel: RAM slots and ioeventfds of the normal view. Called on the changing thread, after the new
 /// map is published and before the change returns; never from two threads at once. It must not change the space.
 class MapListener {
  public:
@@ -94,8 +100,8 @@ class AddressSpace {
   /// Groups changes: the map is published once, when the last Batch ends.
   class Batch;
 
-  std::shared_ptr<const AddressMap> map() const;
-  /// The RAM of the map, for devices.
+  std::shared_ptr<const AddressMap> map(View view = View::Normal) const;
+  /// The RAM of the normal view, for devices.
   std::shared_ptr<const GuestMemory> guest_memory() const;
   /// The one listener; it is told at once what is mapped already, as a change from an empty map. nullptr ends it, silently.
   void set_listener(MapListener* listener);
@@ -110,6 +116,7 @@ class AddressSpace {
   Status check(const Region& region, RegionId self) const REQUIRES(change_mutex_);
   Regions::iterator place_of(RegionId id) REQUIRES(change_mutex_);
   void changed() REQUIRES(change_mutex_);
+  std::shared_ptr<const AddressMap> flatten_view(View view) const REQUIRES(change_mutex_);
   void publish() REQUIRES(change_mutex_);
 
   const std::string name_;
@@ -123,6 +130,7 @@ class AddressSpace {
   WriteObserver* observer_ GUARDED_BY(change_mutex_) = nullptr;
   mutable Mutex mutex_;  // held for moments, by readers too
   std::shared_ptr<const AddressMap> map_ GUARDED_BY(mutex_);
+  std::shared_ptr<const AddressMap> smm_map_ GUARDED_BY(mutex_);  // the same one as long as all regions are in both views
   std::shared_ptr<const GuestMemory> memory_ GUARDED_BY(mutex_);
   std::atomic<u64> generation_{1};
 };
@@ -141,7 +149,7 @@ class AddressSpace::Batch {
 /// One thread's own reference to the newest map, with a cache of the last slot hit. Not shared between threads.
 class BusView {
  public:
-  explicit BusView(AddressSpace& space) : space_(space) { refresh(); }
+  explicit BusView(AddressSpace& space, View view = View::Normal) : space_(space), view_(view) { refresh(); }
 
   /// Dispatches an access of 1, 2, 4 or 8 bytes; splits it where it crosses slots. Open bus reads as all ones.
   u64 read(u64 at, unsigned width);
@@ -158,6 +166,7 @@ class BusView {
   void write_within(const AddressMap::Slot* slot, u64 at, u64 value, unsigned width);
 
   AddressSpace& space_;
+  const View view_;
   std::shared_ptr<const AddressMap> map_;
   std::shared_ptr<const GuestMemory> memory_;
   u64 generation_ = 0;

@@ -196,5 +196,23 @@ TEST_F(AddressSpaceTest, OverlayLeavesRamOnBothSidesReachable) {
   EXPECT_FALSE(memory->read_object(0x0ffe, value));
 }
 
+TEST_F(AddressSpaceTest, RegionsOfOneViewAreNotInTheOther) {
+  add_ram(0, 0x4000);
+  MUST(space.add({.name = "hidden", .base = 0x1000, .size = 0x1000, .priority = 1, .device = &device, .audience = Audience::NormalOnly}));
+  MUST(space.add({.name = "secret", .base = 0x1000, .size = 0x1000, .priority = 1, .device = &other, .audience = Audience::SmmOnly}));
+  device.answer = 1;
+  other.answer = 2;
+  EXPECT_EQ(BusView(space).read(0x1000, 1), 1u);
+  EXPECT_EQ(BusView(space, View::Smm).read(0x1000, 1), 2u);
+  u8 byte = 0;
+  EXPECT_FALSE(space.guest_memory()->read(0x1000, std::span(&byte, 1)));
+  EXPECT_FALSE(space.add({.name = "third", .base = 0x1000, .size = 0x1000, .priority = 1, .device = &other}));
+}
+
+TEST_F(AddressSpaceTest, BothViewsAreOneMapAsLongAsNothingIsHidden) {
+  add_ram(0, 0x1000);
+  EXPECT_EQ(space.map(View::Smm), space.map());
+}
+
 }  // namespace
 }  // namespace atl::memory

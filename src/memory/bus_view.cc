@@ -53,7 +53,7 @@ unsigned width_within(const Slot* slot, u64 at, unsigned width) {
 
 void BusView::refresh() {
   Lock lock(space_.mutex_);
-  map_ = space_.map_;
+  map_ = view_ == View::Smm ? space_.smm_map_ : space_.map_;
   memory_ = space_.memory_;
   generation_ = space_.generation();
   last_ = nullptr;

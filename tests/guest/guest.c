@@ -12,11 +12,12 @@ struct frame last;
 u64 last_cr2;
 volatile u32 counts[256];
 static u8 counted[256];
+static void (*handlers[256])(struct frame*);
 static u8 interrupt_stack[16384] __attribute__((aligned(16)));
 static u32 failures, checks;
 
 void print(const char* text) {
-  while (*text) outb(0xe9, (u8)*text++);
+  while (*text) outb(0x402, (u8)*text++);
 }
 
 void print_hex(u64 value) {
@@ -45,8 +46,14 @@ void set_gate(u8 vector, u8 dpl, u8 ist, int trap) {
 
 void count_vector(u8 vector, int apic) { counted[vector] = (u8)(1 + apic); }
 
+void handle_vector(u8 vector, void (*handler)(struct frame*)) { handlers[vector] = handler; }
+
 void on_interrupt(struct frame* frame) {
   u8 vector = (u8)frame->vector;
+  if (handlers[vector]) {
+    handlers[vector](frame);
+    return;
+  }
   if (counted[vector]) {
     counts[vector]++;
     if (counted[vector] == 2) apic_write(0xb0, 0);

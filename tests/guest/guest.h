@@ -33,6 +33,8 @@ void exit_guest(u32 code) __attribute__((noreturn));
 
 /* Interrupts of this vector are counted, acknowledged at the local APIC if `apic`, and returned from. */
 void count_vector(u8 vector, int apic);
+/* Interrupts of this vector go to `handler`, which may change the frame, and are returned from. */
+void handle_vector(u8 vector, void (*handler)(struct frame*));
 void set_gate(u8 vector, u8 dpl, u8 ist, int trap);
 /* For another processor: the same IDT. */
 void load_idt(void);

@@ -32,11 +32,11 @@ static u8 kernel_stack[8192], other_stack[4096];
 
 static inline void outb(u16 port, u8 v) { __asm__ volatile("outb %0, %1" : : "a"(v), "Nd"(port)); }
 static void print(const char* text) {
-  while (*text) outb(0xe9, (u8)*text++);
+  while (*text) outb(0x402, (u8)*text++);
 }
 static void print_hex(u32 value) {
   print("0x");
-  for (int i = 28; i >= 0; i -= 4) outb(0xe9, (u8)("0123456789abcdef"[value >> i & 15]));
+  for (int i = 28; i >= 0; i -= 4) outb(0x402, (u8)("0123456789abcdef"[value >> i & 15]));
 }
 static void expect(const char* what, u32 got, u32 wanted) {
   checks++;

@@ -83,15 +83,35 @@ def uefi_cd(folder, config, files):
     return path
 
 
-def uefi_disk(folder, config):
-    """A raw FAT file system with GRUB where UEFI looks on removable media."""
-    grub_folder("x86_64-efi")
-    image = grub_image(folder, "x86_64-efi", UEFI_MODULES, config)
-    path = f"{folder}/uefi.raw"
+def fat_disk(path, files):
+    """A raw FAT file system; `files` maps paths in it to files."""
     with open(path, "wb") as disk:
         disk.truncate(64 << 20)
     subprocess.run(["mformat", "-i", path, "-F", "-v", "ATOLL", "::"], check=True, stdout=subprocess.DEVNULL)
-    for name in ("::EFI", "::EFI/BOOT"):
-        subprocess.run(["mmd", "-i", path, name], check=True)
-    subprocess.run(["mcopy", "-i", path, image, "::EFI/BOOT/BOOTX64.EFI"], check=True)
+    folders = set()
+    for name in files:
+        parts = name.split("/")[:-1]
+        folders |= {"/".join(parts[:i + 1]) for i in range(len(parts))}
+    for folder in sorted(folders):
+        subprocess.run(["mmd", "-i", path, "::" + folder], check=True)
+    for name, file in files.items():
+        subprocess.run(["mcopy", "-i", path, file, "::" + name], check=True)
     return path
+
+
+def uefi_disk(folder, config):
+    """GRUB where UEFI looks on removable media."""
+    grub_folder("x86_64-efi")
+    image = grub_image(folder, "x86_64-efi", UEFI_MODULES, config)
+    return fat_disk(f"{folder}/uefi.raw", {"EFI/BOOT/BOOTX64.EFI": image})
+
+
+def signed_disk(folder, config):
+    """Debian's signed GRUB behind its signed shim, with `config` where that GRUB looks for it."""
+    shim, grub = "/usr/lib/shim/shimx64.efi.signed", "/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"
+    for file in (shim, grub):
+        if not os.path.exists(file):
+            raise unittest.SkipTest(f"no {file}: packages shim-signed and grub-efi-amd64-signed")
+    with open(f"{folder}/grub.cfg", "w") as file:
+        file.write(config)
+    return fat_disk(f"{folder}/signed.raw", {"EFI/BOOT/BOOTX64.EFI": shim, "EFI/BOOT/grubx64.efi": grub, "EFI/debian/grub.cfg": f"{folder}/grub.cfg"})

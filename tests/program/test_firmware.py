@@ -5,7 +5,7 @@ import shutil
 import time
 import unittest
 
-from boot_disk import bios_disk, uefi_disk
+from boot_disk import bios_disk, signed_disk, uefi_disk
 from test_control import Folder
 
 OVMF = "/usr/share/OVMF"
@@ -92,8 +92,38 @@ class Uefi(Screens):
         self.wait_for("GRUB was here", self.serial)
 
 
+class SecureBoot(Screens):
+    """OVMF's build for system management mode, with Microsoft's keys."""
+
+    def setUp(self):
+        super().setUp()
+        if not os.path.exists(f"{OVMF}/OVMF_CODE_4M.ms.fd"):
+            self.skipTest("package ovmf is missing")
+        shutil.copy(f"{OVMF}/OVMF_VARS_4M.ms.fd", self.path("vars.fd"))
+
+    def start_from(self, disk, *more):
+        self.start_vm("-M", "q35,smm=on", "-m", "256", "-global", "driver=cfi.pflash01,property=secure,value=on",
+                      "-global", "ICH9-LPC.disable_s3=1", "-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={OVMF}/OVMF_CODE_4M.ms.fd",
+                      "-drive", f"if=pflash,unit=1,format=raw,file={self.path('vars.fd')}", "-serial", f"file:{self.path('serial')}",
+                      "-drive", f"file={disk},format=raw,if=virtio,readonly=on", *more)
+
+    def test_an_unsigned_loader_is_refused(self):
+        self.start_from(uefi_disk(self.folder, HELLO))
+        self.wait_for("Access Denied", self.serial)
+        self.assertNotIn("GRUB was here", self.serial())
+
+    def test_debians_signed_loaders_start_with_one_and_two_processors(self):
+        disk = signed_disk(self.folder, 'echo "GRUB was here, lockdown=$lockdown"\nsleep 600\n')
+        for cpus in ("1", "2"):
+            with self.subTest(cpus=cpus):
+                self.start_from(disk, "-smp", cpus)
+                self.wait_for("GRUB was here, lockdown=y", self.serial)
+                self.qmp.command("quit")
+                self.process.wait(60)
+
+
 class Refusals(Folder):
-    def test_wrong_flash_and_secure_boot_builds_are_refused_by_name(self):
+    def test_wrong_flash_and_machine_properties_are_refused_by_name(self):
         with open(self.path("odd.fd"), "wb") as file:
             file.truncate(5000)
         with open(self.path("big.fd"), "wb") as file:
@@ -102,7 +132,9 @@ class Refusals(Folder):
             (["-drive", f"if=pflash,format=raw,file={self.path('odd.fd')}"], "not a multiple of 4096"),
             (["-drive", f"if=pflash,format=raw,file={self.path('big.fd')}"], "combined size of system firmware exceeds"),
             (["-drive", f"if=pflash,unit=1,format=raw,file={self.path('odd.fd')}"], "pflash1 requires pflash0"),
-            (["-M", "q35,smm=on"], "smm=on"),
+            (["-M", "microvm,smm=on"], "smm=on"),
+            (["-M", "q35,smm=maybe"], "'smm' takes on, off or auto"),
+            (["-global", "driver=cfi.pflash01,property=secure,value=maybe"], "'secure' takes on or off"),
             (["-boot", "splash=x.bmp"], "splash"),
             (["-smbios", "type=99"], "SMBIOS type 99"),
             (["-smbios", "file=/nonexistent/table"], "/nonexistent/table"),

@@ -36,7 +36,7 @@ struct FixedSwitch {
   bool pc, microvm;
 };
 constexpr FixedSwitch kFixedSwitches[] = {
-    {"usb", false, false}, {"vmport", false, false}, {"smm", false, false},
+    {"usb", false, false}, {"vmport", false, false},
     {"graphics", false, false}, {"nvdimm", false, false}, {"sata", false, false}, {"pcie", false, false},
     {"igd-passthru", false, false}, {"suppress-vmdesc", false, false}, {"i8042", true, true},
     {"pit", true, false}, {"pic", true, false}, {"x-option-roms", false, false},
@@ -87,6 +87,27 @@ Status use_memory_backend(KeyValues& values, Builder& b) {
   return {};
 }
 
+/// `auto` is the accelerator's matter.
+Status read_smm(KeyValues& values, machine::Config& config) {
+  const auto text = values.take("smm");
+  if (!text || *text == "auto") return {};
+  config.smm = parse_bool(*text);
+  if (!config.smm) return invalid_option(fmt::format("'smm' takes on, off or auto, not '{}'", *text));
+  if (*config.smm && config.board == BoardKind::Microvm) return invalid_option("'smm=on' is not supported by this machine");
+  return {};
+}
+
+/// Where KVM has its interrupt controllers; without KVM there is nothing to choose.
+Status read_irqchip(KeyValues& values, const Builder& b) {
+  const std::string place = values.take("kernel-irqchip").value_or("on");
+  if (place != "on" && place != "off" && place != "split") return invalid_option("'kernel-irqchip' takes on, off or split");
+  const bool soft_only = !b.accelerators.empty() && std::ranges::all_of(b.accelerators, [](const auto& choice) {
+    return choice.kind == machine::AcceleratorKind::Soft;
+  });
+  if (place != "on" && !soft_only) return invalid_option("'kernel-irqchip' supports 'on' only");
+  return {};
+}
+
 Status read_machine_properties(KeyValues& values, Builder& b) {
   auto& config = b.config();
   TRY(choose_board(values, config));
@@ -103,7 +124,8 @@ Status read_machine_properties(KeyValues& values, Builder& b) {
   config.ram.merge = TRY(values.take_bool("mem-merge", config.ram.merge));
   config.ram.dump = TRY(values.take_bool("dump-guest-core", config.ram.dump));
   TRY(use_memory_backend(values, b));
-  if (values.take("kernel-irqchip").value_or("on") != "on") return invalid_option("'kernel-irqchip' supports 'on' only");
+  TRY(read_irqchip(values, b));
+  TRY(read_smm(values, config));
   TRY(read_fixed_switches(values, config.board));
   auto& boot = config.boot;
   for (auto [key, field] : {std::pair{"kernel", &boot.kernel}, {"initrd", &boot.initrd}, {"append", &boot.append}, {"firmware", &boot.firmware}})

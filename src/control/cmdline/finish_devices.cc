@@ -304,6 +304,12 @@ Status Builder::finish_drives() {
 Status Builder::check_globals() {
   for (const auto& global : globals) {
     if (is_fixed_global(global)) continue;
+    if (global.driver == "cfi.pflash01" && global.property == "secure") {
+      const auto on = parse_bool(global.value);
+      if (!on) return invalid_option(fmt::format("{}: 'secure' takes on or off, not '{}'", global.origin.text(), global.value));
+      config().boot.flash_secure = *on;
+      continue;
+    }
     if (global.driver == "mc146818rtc" && global.property == "lost_tick_policy") {
       config().rtc.drift_fix = global.value == "slew";
       continue;

@@ -28,7 +28,11 @@ Status option_machine(Builder& b, const OptionUse& use) {
     return {};
   }
   b.machine_origin = use;
-  for (const auto& entry : values.entries()) b.machine_properties.set(entry.key, entry.value);
+  for (const auto& entry : values.entries()) {
+    std::string key = entry.key;
+    std::ranges::replace(key, '_', '-');  // older spellings: kernel_irqchip
+    b.machine_properties.set(key, entry.value);
+  }
   return {};
 }
 

@@ -77,6 +77,8 @@ class SoftMachine final : public Vm {
   void connect_pit(bool connected) override { chips_->connect_pit(connected); }
   void send_msi(const MsiMessage& message) override { route_msi(vm_, message); }
   Result<std::unique_ptr<MsiRoute>> create_msi_route() override { return std::make_unique<SoftMsiRoute>(vm_); }
+  bool has_smm() const override { return true; }
+  void raise_smi(bool all) override;
   void pause_clock() override;
   void resume_clock() override;
   Status reset_irqchip() override;
@@ -142,6 +144,11 @@ Result<std::unique_ptr<Vcpu>> SoftMachine::create_vcpu(u32 index, const CpuidTab
   vm_.cores[index] = &parts->core;
   cores_[index] = std::move(parts);
   return std::make_unique<SoftVcpu>(cores_[index]->core);
+}
+
+void SoftMachine::raise_smi(bool all) {
+  for (Core* core : vm_.cores)
+    if (core && (all || core->index == 0)) request_attention(*core, kAttendSmi);
 }
 
 void SoftMachine::pause_clock() {
@@ -237,6 +244,7 @@ std::unique_ptr<CoreParts> make_core(SoftVm& vm, u32 index, const CpuidTable& cp
   core.vm = &vm;
   core.cpuid = &parts->cpuid;
   core.memory_bus = std::make_unique<memory::BusView>(*vm.memory);
+  core.other_bus = std::make_unique<memory::BusView>(*vm.memory, memory::View::Smm);
   core.port_bus = std::make_unique<memory::BusView>(*vm.ports);
   parts->blocks = attach_block_cache(core);
   if (vm.translations) parts->translation = translate::attach_runtime(core, *vm.translations);

@@ -39,8 +39,9 @@ u64 wake_up_time(const Core& core) {
 /// Bits that do not end the wait: they stay set until the vCPU gets into a state in which it can serve them.
 u32 deferred(const Core& core) {
   bool waits_for_sipi = core.mp_state == MpState::Uninitialized || core.mp_state == MpState::InitReceived;
-  if (waits_for_sipi) return kAttendMode | kAttendNmi | kAttendInterrupt;
-  return kAttendMode | (core.nmi_masked ? u32{kAttendNmi} : 0);
+  if (waits_for_sipi) return kAttendMode | kAttendNmi | kAttendInterrupt | kAttendSmi;
+  const u32 in_smm = core.smm ? u32{kAttendSmi | kAttendInit | kAttendSipi} : 0;
+  return kAttendMode | in_smm | (core.nmi_masked ? u32{kAttendNmi} : 0);
 }
 
 }  // namespace

@@ -47,6 +47,7 @@ enum Attention : u32 {
   kAttendKick = 1 << 4,        // Vcpu::kick
   kAttendTlb = 1 << 5,         // drop write permissions of pages that now hold code
   kAttendMode = 1 << 6,        // own thread: TF, debug registers, interrupt shadow: go instruction by instruction
+  kAttendSmi = 1 << 8,
   kAttendCode = 1 << 7,        // leave translated code: some of it is out of date
 };
 
@@ -110,6 +111,8 @@ struct Core {
   u64 shadow_rip = kNoShadow;        // STI was executed before the instruction here: no interrupt may come between
   u32 interrupt_refused = 1;         // something may have asked for an interrupt while IF was clear: STI must look for it
   bool nmi_masked = false;
+  bool smm = false;            // in system management mode (system/smm.h)
+  u32 smbase = 0x30000;
   MpState mp_state = MpState::Runnable;
   u8 sipi_vector = 0;
   bool leave_block = false;    // a store hit code, or a data breakpoint was met: stop after this instruction
@@ -153,6 +156,7 @@ struct Core {
   BlockCache* blocks = nullptr;
   const CpuidTable* cpuid = nullptr;
   std::unique_ptr<memory::BusView> memory_bus, port_bus;
+  std::unique_ptr<memory::BusView> other_bus;  // memory as system management mode sees it, or as other modes do while in it
   u32 index = 0;
 
   // -- counters ------------------------------------------------------------------------------------------------------------

@@ -126,15 +126,19 @@ u8 AcpiPm::read_smi(u64 offset) {
 }
 
 void AcpiPm::write_smi(u64 offset, u8 value) {
-  Lock lock(mutex_);
   if (offset == 1) {
+    Lock lock(mutex_);
     smi_status_ = value;
     return;
   }
-  smi_command_ = value;
-  if (value == kSmiAcpiEnable) pm1_control_ |= kSciEnable;
-  if (value == kSmiAcpiDisable) pm1_control_ &= static_cast<u16>(~kSciEnable);
-  update_sci();
+  {
+    Lock lock(mutex_);
+    smi_command_ = value;
+    if (value == kSmiAcpiEnable) pm1_control_ |= kSciEnable;
+    if (value == kSmiAcpiDisable) pm1_control_ &= static_cast<u16>(~kSciEnable);
+    update_sci();
+  }
+  if (command_written_) command_written_();
 }
 
 u32 AcpiPm::timer() const { return static_cast<u32>(ticks_at(clock_.now_ns()) & 0xffffff); }

@@ -5,6 +5,7 @@
 // Threads: registers from vCPU threads, power_button() and raise_event() from any; one mutex.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "base/sync.h"
@@ -33,6 +34,8 @@ class AcpiPm final : public Device {
 
   /// Without firmware nobody writes the SMI command: the board starts in ACPI mode.
   void start_in_acpi_mode(bool yes) { starts_in_acpi_mode_ = yes; }
+  /// Who else follows writes to the SMI command port. Before the vCPUs run.
+  void on_command(std::function<void()> written) { command_written_ = std::move(written); }
   void power_button();
   /// Sets a bit of GPE0's status (0 to 15).
   void raise_event(unsigned number);
@@ -81,6 +84,7 @@ class AcpiPm final : public Device {
   Block gpe_{*this, &AcpiPm::read_gpe, &AcpiPm::write_gpe};
   Block smi_{*this, &AcpiPm::read_smi, &AcpiPm::write_smi};
   bool starts_in_acpi_mode_ = false;
+  std::function<void()> command_written_;
 
   Mutex mutex_;
   u16 pm1_status_ GUARDED_BY(mutex_) = 0;

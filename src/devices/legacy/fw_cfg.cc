@@ -61,6 +61,12 @@ void FwCfg::add_file(const std::string& name, std::vector<u8> data) {
   publish_directory();
 }
 
+void FwCfg::add_live_file(const std::string& name, LiveFile file) {
+  add_file(name, std::vector<u8>(file.size_bytes));
+  Lock lock(mutex_);
+  live_[files_[name]] = std::move(file);
+}
+
 /// The directory: a big-endian count, then size, key, reserved and name of each file, ordered by name.
 void FwCfg::publish_directory() {
   std::vector<u8> directory(4 + files_.size() * kDirectoryEntryBytes);
@@ -99,6 +105,7 @@ void FwCfg::bus_write(u64 offset, u64 value, unsigned width) {
 void FwCfg::select(u16 key) {
   selector_ = key;
   offset_ = 0;
+  if (auto live = live_.find(key); live != live_.end()) items_[key] = live->second.read();
 }
 
 const std::vector<u8>* FwCfg::selected() const {
@@ -124,8 +131,20 @@ void FwCfg::run_dma(u64 request_address) {
 bool FwCfg::execute(const DmaRequest& request, const memory::GuestMemory& memory) {
   if (request.control & kSelect) select(static_cast<u16>(request.control >> 16));
   if (request.control & kRead) return read_to(memory, request);
-  if (request.control & kWrite) return false;
+  if (request.control & kWrite) return write_from(memory, request);
   if (request.control & kSkip) offset_ += request.length;
+  return true;
+}
+
+/// Only what lies within the item.
+bool FwCfg::write_from(const memory::GuestMemory& memory, const DmaRequest& request) {
+  auto live = live_.find(selector_);
+  if (live == live_.end() || !live->second.written) return false;
+  std::vector<u8>& item = items_[selector_];
+  if (offset_ > item.size() || request.length > item.size() - offset_) return false;
+  if (!memory.read(request.address, std::span(item).subspan(offset_, request.length))) return false;
+  offset_ += request.length;
+  live->second.written(item);
   return true;
 }
 

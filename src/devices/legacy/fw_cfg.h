@@ -1,11 +1,12 @@
 // QEMU's firmware configuration device (docs/specs/fw_cfg): named and numbered blobs that firmware reads, at ports 0x510
 // (selector), 0x511 (data) and 0x514 (DMA address).
-// Supported: numbered items, the file directory, the DMA interface with select, read and skip.
-// Missing: items that the guest may write; such a DMA request fails.
+// Supported: numbered items, the file directory, the DMA interface with select, read, skip, and write where an item allows it.
 // Threads: registers from vCPU threads; items are added before the first one runs. One mutex.
 #pragma once
 
+#include <functional>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,14 @@ class FwCfg final : public Device, public memory::BusDevice {
   /// A named file; names have at most 55 characters. Adding a name again replaces its data.
   void add_file(const std::string& name, std::vector<u8> data);
 
+  /// A file whose data some other object has. Called on vCPU threads, under this device's mutex: they take no lock.
+  struct LiveFile {
+    size_t size_bytes = 0;
+    std::function<std::vector<u8>()> read;                    // when the item is selected, that many bytes
+    std::function<void(std::span<const u8> data)> written;    // the whole file; empty: the guest may not write
+  };
+  void add_live_file(const std::string& name, LiveFile file);
+
   u64 bus_read(u64 offset, unsigned width) override;
   void bus_write(u64 offset, u64 value, unsigned width) override;
 
@@ -57,12 +66,14 @@ class FwCfg final : public Device, public memory::BusDevice {
   void select(u16 key) REQUIRES(mutex_);
   void run_dma(u64 request_address) REQUIRES(mutex_);
   bool execute(const DmaRequest& request, const memory::GuestMemory& memory) REQUIRES(mutex_);
+  bool write_from(const memory::GuestMemory& memory, const DmaRequest& request) REQUIRES(mutex_);
   bool read_to(const memory::GuestMemory& memory, const DmaRequest& request) REQUIRES(mutex_);
 
   memory::AddressSpace& memory_;
   Mutex mutex_;
   std::map<u16, std::vector<u8>> items_ GUARDED_BY(mutex_);
   std::map<std::string, u16> files_ GUARDED_BY(mutex_);
+  std::map<u16, LiveFile> live_ GUARDED_BY(mutex_);
   u16 selector_ GUARDED_BY(mutex_) = 0;
   u64 offset_ GUARDED_BY(mutex_) = 0;
   u32 dma_high_ GUARDED_BY(mutex_) = 0;

@@ -85,5 +85,20 @@ TEST_F(FwCfgTest, RequestOutsideRamIsIgnored) {
   EXPECT_EQ(read_item(FwCfg::kSignature, 4), "QEMU");
 }
 
+TEST_F(FwCfgTest, ALiveFileIsAskedWhenSelectedAndToldWhatIsWritten) {
+  u8 answer = 1;
+  std::vector<u8> written;
+  config.add_live_file("live", {.size_bytes = 2,
+                                .read = [&] { return std::vector<u8>{answer, 2}; },
+                                .written = [&](std::span<const u8> data) { written.assign(data.begin(), data.end()); }});
+  answer = 7;
+  EXPECT_EQ(read_item(FwCfg::kFirstFile, 2), "\x07\x02");
+  ram->data()[0x2000] = 0x55;
+  EXPECT_EQ(dma(u32{FwCfg::kFirstFile} << 16 | 8 | 16, 1, 0x2000), 0u);
+  EXPECT_EQ(written, (std::vector<u8>{0x55, 2}));
+  EXPECT_EQ(dma(u32{FwCfg::kFirstFile} << 16 | 8 | 16, 3, 0x2000), 1u) << "past the end";
+  EXPECT_EQ(dma(16, 0xffffffff, 0x2000), 1u);
+}
+
 }  // namespace
 }  // namespace atl::devices

@@ -70,12 +70,17 @@ Result<std::unique_ptr<Pflash>> Pflash::create(memory::AddressSpace& memory, Opt
 Pflash::~Pflash() {
   if (array_) memory_.remove(array_);
   if (commands_) memory_.remove(commands_);
+  if (public_) memory_.remove(public_);
 }
 
 /// The array covers the command registers while it is read.
 Status Pflash::map() {
   const u64 size = options_.ram->size();
-  commands_ = TRY(memory_.add({.name = options_.name + " commands", .base = options_.base, .size = size, .priority = kCommandPriority, .device = this}));
+  commands_ = TRY(memory_.add({.name = options_.name + " commands", .base = options_.base, .size = size, .priority = kCommandPriority, .device = this,
+                               .audience = audience()}));
+  if (options_.secure)
+    public_ = TRY(memory_.add({.name = options_.name, .base = options_.base, .size = size, .priority = kArrayPriority, .ram = options_.ram,
+                               .readonly = true, .audience = memory::Audience::NormalOnly}));
   Lock lock(mutex_);
   enter(Mode::Array);
   return {};
@@ -89,7 +94,7 @@ void Pflash::enter(Mode mode) {
     return;
   }
   auto region = memory_.add({.name = options_.name, .base = options_.base, .size = options_.ram->size(), .priority = kArrayPriority,
-                             .device = this, .ram = options_.ram, .readonly = true});
+                             .device = this, .ram = options_.ram, .readonly = true, .audience = audience()});
   if (region) array_ = *region;
 }
 

@@ -31,6 +31,7 @@ class Pflash final : public Device, public BytePorts {
     GuestAddr base = 0;
     std::shared_ptr<memory::RamBlock> ram;  // the chip's contents
     bool readonly = false;
+    bool secure = false;                    // only system management mode reaches the commands; others read the array
     block::Node* image = nullptr;           // where changes go; used on `loop`
     Loop* loop = nullptr;
   };
@@ -50,6 +51,7 @@ class Pflash final : public Device, public BytePorts {
 
   Pflash(memory::AddressSpace& memory, Options options);
   Status map();
+  memory::Audience audience() const { return options_.secure ? memory::Audience::SmmOnly : memory::Audience::Both; }
   u8 read_byte(u64 offset) override;
   void write_byte(u64 offset, u8 value) override;
   void write_command(u8 command) REQUIRES(mutex_);
@@ -67,6 +69,7 @@ class Pflash final : public Device, public BytePorts {
   memory::AddressSpace& memory_;
   const Options options_;
   memory::RegionId commands_ = 0, array_ = 0;  // `array_` is 0 while it is not mapped
+  memory::RegionId public_ = 0;                // what others read if `secure`
 
   Mutex mutex_;
   Mode mode_ GUARDED_BY(mutex_) = Mode::Array;

@@ -119,5 +119,21 @@ TEST_F(PflashTest, AStateInTheMiddleOfACommandComesBack) {
   EXPECT_EQ(ram_->data()[0x1001], 0x22);
 }
 
+TEST_F(PflashTest, SecureFlashTakesCommandsInSystemManagementModeOnly) {
+  ram_ = MUST(memory::RamBlock::create("flash", 64 * kKiB, {}));
+  ram_->data()[5] = 0x5a;
+  flash_ = MUST(Pflash::create(memory_, {.name = "flash", .base = kBase, .ram = ram_, .secure = true}));
+  write(0, 0x70);
+  EXPECT_EQ(read(5), 0x5a);
+  memory::BusView smm(memory_, memory::View::Smm);
+  smm.write(kBase, 0x70, 1);
+  EXPECT_EQ(smm.read(kBase + 5, 1), 0x80u);
+  EXPECT_EQ(read(5), 0x5a);
+  smm.write(kBase + 0x1000, 0x40, 1);
+  smm.write(kBase + 0x1000, 0x00, 1);
+  smm.write(kBase, 0xff, 1);
+  EXPECT_EQ(smm.read(kBase + 5, 1), 0x5au);
+}
+
 }  // namespace
 }  // namespace atl::devices

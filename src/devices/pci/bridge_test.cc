@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "devices/pci/fake_vm.h"
+#include "devices/pci/host_bridge.h"
 #include "devices/pci/q35.h"
 
 namespace atl::devices {
@@ -138,7 +139,7 @@ TEST_F(BridgeTest, SwitchingTheSlotOffEjects) {
 
 TEST_F(BridgeTest, TheMchOpensAndMovesItsWindow) {
   u64 base = 0, size = 0;
-  MchHostBridge host(memory_, *bus_, [&](u64 b, u64 s) { base = b, size = s; });
+  MchHostBridge host(memory_, *bus_, nullptr, [&](u64 b, u64 s) { base = b, size = s; });
   ASSERT_TRUE(bus_->add({0, 0}, host.function()));
   bus_->config_write({0, 0}, 0x60, 0xb0000001, 4);
   EXPECT_EQ(base, 0xb0000000u);
@@ -147,6 +148,67 @@ TEST_F(BridgeTest, TheMchOpensAndMovesItsWindow) {
   EXPECT_EQ(memory::BusView(memory_).read(0xb0010000, 4), 0x000c1b36u);
   host.reset();
   EXPECT_EQ(size, 0u);
+  bus_->remove({0, 0});
+}
+
+class SmramTest : public BridgeTest {
+ protected:
+  static constexpr u64 kLow = 32 * kMiB;
+  SmramTest() {
+    ram_ = MUST(memory::RamBlock::create("ram", kLow, {}));  // a sparse mapping
+    MUST(memory_.add({.name = "ram", .size = kLow, .ram = ram_}));
+    ram_->data()[0xa0000] = 0x11;
+    ram_->data()[kLow - 1] = 0x22;
+    MUST(memory_.add({.name = "vga", .base = 0xa0000, .size = 0x20000, .priority = 1, .device = &vga_}));
+  }
+  u64 smm(u64 at) { return memory::BusView(memory_, memory::View::Smm).read(at, 1); }
+
+  struct Vga : memory::BusDevice {
+    u64 bus_read(u64, unsigned) override { return 0x77; }
+    void bus_write(u64, u64, unsigned) override {}
+  } vga_;
+  std::shared_ptr<memory::RamBlock> ram_;
+};
+
+TEST_F(SmramTest, TheI440fxHidesMemoryBehindTheScreen) {
+  I440fxHostBridge host(std::make_unique<Smram>(memory_, kLow));
+  ASSERT_TRUE(bus_->add({0, 0}, host.function()));
+  EXPECT_EQ(smm(0xa0000), 0x77u);
+  bus_->config_write({0, 0}, 0x72, 0x4a, 1);
+  EXPECT_EQ(read(0xa0000), 0x11u) << "open";
+  bus_->config_write({0, 0}, 0x72, 0x0a, 1);
+  EXPECT_EQ(read(0xa0000), 0x77u);
+  EXPECT_EQ(smm(0xa0000), 0x11u);
+  bus_->config_write({0, 0}, 0x72, 0x5a, 1);
+  EXPECT_EQ(bus_->config_read({0, 0}, 0x72, 1), 0x1au) << "locked and closed";
+  bus_->config_write({0, 0}, 0x72, 0x4a, 1);
+  EXPECT_EQ(read(0xa0000), 0x77u);
+  host.reset();
+  EXPECT_EQ(smm(0xa0000), 0x77u);
+  bus_->config_write({0, 0}, 0x72, 0x4a, 1);
+  EXPECT_EQ(read(0xa0000), 0x11u) << "reset ends the lock";
+  bus_->remove({0, 0});
+}
+
+TEST_F(SmramTest, TheMchHidesTheEndOfLowMemory) {
+  MchHostBridge host(memory_, *bus_, std::make_unique<Smram>(memory_, kLow), [](u64, u64) {});
+  ASSERT_TRUE(bus_->add({0, 0}, host.function()));
+  bus_->config_write({0, 0}, 0x50, 0xffff, 2);
+  EXPECT_EQ(bus_->config_read({0, 0}, 0x50, 2), 16u);
+  bus_->config_write({0, 0}, 0x9d, 0x0a, 1);
+  EXPECT_EQ(read(kLow - 1), 0x22u);
+  bus_->config_write({0, 0}, 0x9e, 0x01, 1);
+  EXPECT_EQ(read(kLow - 1), 0xffu);
+  EXPECT_EQ(smm(kLow - 1), 0x22u);
+  EXPECT_EQ(read(kLow - kMiB - 1), 0u);
+  bus_->config_write({0, 0}, 0x9e, 0x07, 1);
+  EXPECT_EQ(read(kLow - 16 * kMiB), 0xffu);
+  EXPECT_EQ(read(kLow - 16 * kMiB - 1), 0u);
+  bus_->config_write({0, 0}, 0x9d, 0x1a, 1);
+  bus_->config_write({0, 0}, 0x9e, 0x00, 1);
+  EXPECT_EQ(read(kLow - 1), 0xffu) << "locked";
+  host.reset();
+  EXPECT_EQ(read(kLow - 1), 0x22u);
   bus_->remove({0, 0});
 }
 

@@ -52,6 +52,7 @@ struct BoardContext {
   std::function<void(i64 seconds)> rtc_changed;      // any thread
   std::function<void(devices::Device&)> ejected;     // the guest let go of a device; any thread
   std::vector<FlashDrive> flash;                     // by unit; empty: firmware is ROM
+  bool smm = false;                                  // vCPUs have system management mode, and the chip set uses it
 };
 
 /// Whether a device type is an Ethernet card, which firmware starts from over the network.

@@ -114,7 +114,11 @@ Status Chipset::add_power_management(const BoardContext& context) {
   pm1.size = AcpiPm::kPm1Ports;
   pm1.device = &pm_->pm1_ports();
   if (context.config.board == BoardKind::Q35) {
-    ich9_ = std::make_unique<Ich9PmPorts>(*pm_);
+    std::function<void(bool)> raise;
+    if (context.smm) raise = [&vm = context.vm](bool all) { vm.raise_smi(all); };
+    smi_ = std::make_unique<Ich9Smi>(std::move(raise));
+    pm_->on_command([smi = smi_.get()] { smi->command_written(); });
+    ich9_ = std::make_unique<Ich9PmPorts>(*pm_, *smi_);
     pm1.size = Ich9PmPorts::kPorts;
     pm1.device = ich9_.get();
   }
@@ -152,6 +156,7 @@ Status Chipset::add_debug_ports(const BoardContext& context) {
 
 std::vector<Device*> Chipset::devices() {
   std::vector<Device*> all = {rtc_.get(), pm_.get()};
+  if (smi_) all.push_back(smi_.get());
   if (hpet_) all.push_back(hpet_.get());
   for (auto& port : serial_) all.push_back(port.get());
   for (auto& other : others_) all.push_back(other.get());

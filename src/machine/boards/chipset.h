@@ -37,6 +37,7 @@ class Chipset {
 
   devices::Rtc& rtc() { return *rtc_; }
   devices::AcpiPm& pm() { return *pm_; }
+  devices::Ich9Smi* smi() { return smi_.get(); }  // q35
   /// Moves the PM1 registers; false if they are there already, or cannot be there.
   bool move_power_management(memory::AddressSpace& ports, u16 base);
   /// Where GPE0 is and how many bytes it has.
@@ -58,7 +59,8 @@ class Chipset {
   std::unique_ptr<devices::Rtc> rtc_;
   std::unique_ptr<devices::Hpet> hpet_;
   std::unique_ptr<devices::AcpiPm> pm_;
-  std::unique_ptr<Ich9PmPorts> ich9_;  // q35
+  std::unique_ptr<devices::Ich9Smi> smi_;  // q35
+  std::unique_ptr<Ich9PmPorts> ich9_;      // q35
   memory::RegionId pm_region_ = 0;
   std::atomic<u16> pm_base_{acpi::kPm1EventPort};
   std::vector<std::unique_ptr<devices::Serial16550>> serial_;

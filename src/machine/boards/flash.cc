@@ -46,6 +46,7 @@ Result<GuestAddr> SystemFlash::add(const BoardContext& context, const FlashDrive
                                                        .base = end - size,
                                                        .ram = std::move(ram),
                                                        .readonly = drive.readonly,
+                                                       .secure = context.config.boot.flash_secure,
                                                        .image = drive.image,
                                                        .loop = &drive.thread->loop()})));
   return end - size;

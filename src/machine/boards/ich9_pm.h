@@ -1,12 +1,13 @@
 // The ICH9's power management ports (Intel 316972, section 13.8.3): the registers of devices/legacy/acpi_pm at the places
 // that this chip set has for them, 128 ports at PMBASE.
-//   +0x00 PM1   +0x20 GPE0 status   +0x28 GPE0 enable   +0x30 SMI_EN
-// Missing: system management interrupts (SMI_EN says that they are set up), TCO, general-purpose events from 16 on.
+//   +0x00 PM1   +0x20 GPE0 status   +0x28 GPE0 enable   +0x30 SMI_EN   +0x34 SMI_STS
+// Missing: TCO, general-purpose events from 16 on.
 //
-// Threads: as acpi_pm; no state.
+// Threads: as acpi_pm and ich9_smi; no state.
 #pragma once
 
 #include "devices/legacy/acpi_pm.h"
+#include "devices/legacy/ich9_smi.h"
 
 namespace atl::machine {
 
@@ -16,7 +17,7 @@ class Ich9PmPorts final : public memory::BusDevice {
   static constexpr u16 kGpeOffset = 0x20;
   static constexpr u8 kGpeBytes = 16;
 
-  explicit Ich9PmPorts(devices::AcpiPm& pm) : pm_(pm) {}
+  Ich9PmPorts(devices::AcpiPm& pm, devices::Ich9Smi& smi) : pm_(pm), smi_(smi) {}
 
   u64 bus_read(u64 offset, unsigned width) override {
     if (offset + width <= kGpeOffset) return pm_.pm1_ports().bus_read(offset, width);
@@ -26,14 +27,11 @@ class Ich9PmPorts final : public memory::BusDevice {
   }
   void bus_write(u64 offset, u64 value, unsigned width) override {
     if (offset + width <= kGpeOffset) return pm_.pm1_ports().bus_write(offset, value, width);
-    for (unsigned i = 0; i < width; ++i) {
-      if (const auto at = gpe_register(offset + i)) pm_.gpe_ports().bus_write(*at, value >> (8 * i) & 0xff, 1);
-    }
+    for (unsigned i = 0; i < width; ++i) write_byte(offset + i, static_cast<u8>(value >> (8 * i)));
   }
 
  private:
-  static constexpr u64 kSmiEnable = 0x30;
-  static constexpr u8 kApmcEnable = 0x20;
+  static constexpr u64 kSmiPorts = 0x30;
 
   /// Where the 16 events that there are have their bytes in acpi_pm's block.
   static std::optional<u64> gpe_register(u64 offset) {
@@ -42,12 +40,18 @@ class Ich9PmPorts final : public memory::BusDevice {
     return at < 8 ? at : at - 8 + 2;
   }
   u8 read_byte(u64 offset) {
-    if (offset == kSmiEnable) return kApmcEnable;
+    if (offset - kSmiPorts < devices::Ich9Smi::kPorts) return smi_.read_byte(offset - kSmiPorts);
     const auto at = gpe_register(offset);
     return at ? static_cast<u8>(pm_.gpe_ports().bus_read(*at, 1)) : u8{0};
   }
 
+  void write_byte(u64 offset, u8 value) {
+    if (offset - kSmiPorts < devices::Ich9Smi::kPorts) return smi_.write_byte(offset - kSmiPorts, value);
+    if (const auto at = gpe_register(offset)) pm_.gpe_ports().bus_write(*at, value, 1);
+  }
+
   devices::AcpiPm& pm_;
+  devices::Ich9Smi& smi_;
 };
 
 }  // namespace atl::machine

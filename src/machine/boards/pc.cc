@@ -159,9 +159,11 @@ Pc::~Pc() {
 
 Status Pc::add_bridges() {
   PciChipset::Callbacks callbacks = {.power_management_moved = [this](u16 base) { move_power_management(base); },
-                                     .window_moved = [this] { offer_tables(); }};
+                                     .window_moved = [this] { offer_tables(); },
+                                     .smi_locked = [this] { chipset_->smi()->set_locked(true); }};
   chips_ = TRY(has_q35() ? create_q35_chipset(context_, std::move(callbacks)) : create_i440fx(context_, std::move(callbacks)));
   bus_ = &chips_->bus();
+  if (!chipset_->smi()) chipset_->pm().on_command([this] { chips_->smi_command_written(); });
   return {};
 }
 
@@ -234,6 +236,7 @@ Status Pc::add_boot() {
   if (!context_.flash.empty() || !boot.firmware.empty() || boot.kernel.empty()) {
     const std::string name = boot.firmware.empty() ? "bios-256k.bin" : boot.firmware;
     firmware_ = TRY(Firmware::create(context_, ram_, name, kernel_));
+    if (chipset_->smi()) chipset_->smi()->offer_features(firmware_->config_device());
   }
   if (!firmware_ && !(boot.files.empty() && boot.option_roms.empty()))
     return Error(ErrorKind::Invalid, "-fw_cfg and -option-rom need firmware: a kernel that starts without it looks for neither; -bios adds it");

@@ -30,12 +30,15 @@ class PciChipset {
   struct Callbacks {
     std::function<void(u16 base)> power_management_moved;
     std::function<void()> window_moved;
+    std::function<void()> smi_locked;
   };
   virtual ~PciChipset() = default;
   virtual const Traits& traits() const = 0;
   virtual devices::PciBus& bus() = 0;
   virtual std::vector<devices::Device*> devices() = 0;
   virtual EcamWindow window() const { return {}; }
+  /// A write to the SMI command port.
+  virtual void smi_command_written() {}
   /// Does what firmware would have done before a kernel starts.
   virtual void prepare_without_firmware() {}
 };

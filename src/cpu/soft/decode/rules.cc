@@ -593,6 +593,7 @@ constexpr Rule kRules[] = {
     leaves(ZYDIS_MNEMONIC_IRET, sys_iret),
     leaves(ZYDIS_MNEMONIC_IRETD, sys_iret),
     leaves(ZYDIS_MNEMONIC_IRETQ, sys_iret),
+    leaves(ZYDIS_MNEMONIC_RSM, sys_rsm),
     leaves(ZYDIS_MNEMONIC_SYSCALL, sys_syscall, None, Feature::Syscall),
     leaves(ZYDIS_MNEMONIC_SYSRET, sys_sysret, None, Feature::Syscall),
     leaves(ZYDIS_MNEMONIC_SYSENTER, sys_sysenter, None, Feature::Sep),

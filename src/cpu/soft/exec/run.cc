@@ -8,6 +8,7 @@
 #include "cpu/soft/soft_vm.h"
 #include "cpu/soft/system/debug.h"
 #include "cpu/soft/system/events.h"
+#include "cpu/soft/system/smm.h"
 #include "cpu/soft/system/state.h"
 #include "cpu/soft/translate/runtime.h"
 
@@ -42,7 +43,9 @@ void attend_sipi(Core& core) {
 
 /// SDM vol. 3, 7.7.1: blocked from delivery to IRET. The bit stays set meanwhile: one NMI is remembered.
 bool attend_nmi(Core& core) {
+  if (core.nmi_masked && core.apic) core.apic->merge_nmis();
   if (core.nmi_masked || core.interrupt_shadow || !take(core, kAttendNmi)) return true;
+  if (core.apic && core.apic->take_nmi()) core.attention.fetch_or(kAttendNmi, std::memory_order_relaxed);
   core.mp_state = MpState::Runnable;
   return deliver_nmi(core);
 }
@@ -54,6 +57,12 @@ bool begin_shadow(Core& core) {
   core.interrupt_shadow = true;
   attend_stepping(core);
   return true;
+}
+
+/// Blocked in system management mode, but remembered.
+void attend_smi(Core& core) {
+  if (core.smm || core.interrupt_shadow || begin_shadow(core) || !take(core, kAttendSmi)) return;
+  enter_smm(core);
 }
 
 /// False: triple fault.
@@ -98,9 +107,10 @@ std::optional<RunExit> attend(Core& core) {
     }
     if (bits & kAttendCode) take(core, kAttendCode);  // to have left translated code is all it takes
     if ((bits & kAttendTlb) && take(core, kAttendTlb)) attend_tlb(core);
-    if ((bits & kAttendInit) && take(core, kAttendInit)) attend_init(core);
-    if ((bits & kAttendSipi) && take(core, kAttendSipi)) attend_sipi(core);
+    if ((bits & kAttendInit) && !core.smm && take(core, kAttendInit)) attend_init(core);
+    if ((bits & kAttendSipi) && !core.smm && take(core, kAttendSipi)) attend_sipi(core);
     if (!waits_for_sipi(core)) {
+      if (bits & kAttendSmi) attend_smi(core);
       if ((bits & kAttendNmi) && !attend_nmi(core)) return RunExit::Reset;
       if ((bits & kAttendInterrupt) && take(core, kAttendInterrupt) && !attend_interrupt(core)) return RunExit::Reset;
     }

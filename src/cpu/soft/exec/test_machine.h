@@ -30,6 +30,7 @@ class TestMachine {
     core_->vm = &vm_;
     core_->cpuid = &cpuid_;
     core_->memory_bus = std::make_unique<memory::BusView>(memory_);
+    core_->other_bus = std::make_unique<memory::BusView>(memory_, memory::View::Smm);
     core_->port_bus = std::make_unique<memory::BusView>(ports_);
     vm_.cores.push_back(core_.get());
     blocks_ = attach_block_cache(*core_);

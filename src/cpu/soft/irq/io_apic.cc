@@ -40,12 +40,13 @@ void IoApic::set_pin(u32 pin, bool level) {
     bool rising = level && !(levels_ & bit);
     levels_ = level ? levels_ | bit : levels_ & ~bit;
     if (rising && !(redirection_[pin] & kLevel)) edges_ |= bit;
+    if (!level) edges_ &= ~bit;
     service(pin, out);
   }
   send(out);
 }
 
-/// Sends what `pin` has to send. A masked edge stays remembered until the pin is unmasked, as KVM and Linux expect it.
+/// Sends what `pin` has to send. A masked edge stays remembered until the pin is unmasked or falls, as on KVM.
 void IoApic::service(u32 pin, Outbox& out) {
   u64& entry = redirection_[pin];
   if (entry & kMasked) return;

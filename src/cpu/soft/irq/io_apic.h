@@ -58,7 +58,7 @@ class IoApic final : public memory::BusDevice {
   u8 select_ GUARDED_BY(mutex_) = 0;
   u8 id_ GUARDED_BY(mutex_) = 0;
   u32 levels_ GUARDED_BY(mutex_) = 0;   // inputs, a bit a pin
-  u32 edges_ GUARDED_BY(mutex_) = 0;    // edges not yet sent (masked meanwhile)
+  u32 edges_ GUARDED_BY(mutex_) = 0;    // edges not yet sent (masked meanwhile) of pins that are still up
   std::array<u64, kPins> redirection_ GUARDED_BY(mutex_){};
 };
 

@@ -71,12 +71,19 @@ TEST_F(IoApicTest, LevelComesBackAfterEoiWhileActive) {
   EXPECT_FALSE(read(0x10 + 20) & 1 << 14);
 }
 
-TEST_F(IoApicTest, MaskedEdgeIsDeliveredWhenUnmasked) {
+TEST_F(IoApicTest, MaskedEdgeIsDeliveredWhenUnmaskedWhileThePinIsUp) {
   route(4, kMaskedEntry | 0x44);
-  vm.chips->gsi(4).pulse();
+  vm.chips->gsi(4).set(true);
   EXPECT_FALSE(interrupt_pending(vm.core(0)));
   route(4, 0x44);
   EXPECT_EQ(take_interrupt(vm.core(0)), 0x44);
+}
+
+TEST_F(IoApicTest, MaskedPulseIsForgotten) {
+  route(4, kMaskedEntry | 0x44);
+  vm.chips->gsi(4).pulse();
+  route(4, 0x44);
+  EXPECT_FALSE(interrupt_pending(vm.core(0)));
 }
 
 TEST_F(IoApicTest, EoiRegisterEndsALevelInterrupt) {

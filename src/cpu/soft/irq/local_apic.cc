@@ -166,7 +166,7 @@ bool LocalApic::write_msr(u32 index, u64 value) {
 
 bool LocalApic::is_valid_base(u64 value) const {
   u64 mode = value & kApicBaseMode;
-  if (value & 0x2ff || value >> 52 || mode == kApicBaseX2apic) return false;
+  if (value & 0x2ff || value >> core_.tlb.physical_bits || mode == kApicBaseX2apic) return false;
   return !(mode & kApicBaseX2apic) || (core_.cpuid && core_.cpuid->has("x2apic"));
 }
 
@@ -273,7 +273,9 @@ void LocalApic::accept(const Interrupt& interrupt) {
   switch (interrupt.delivery) {
     case Delivery::Fixed:
     case Delivery::LowestPriority: return accept_fixed(interrupt.vector, interrupt.level);
-    case Delivery::Nmi: return request_attention(core_, kAttendNmi);
+    case Delivery::Nmi:
+      nmis_.fetch_add(1);
+      return request_attention(core_, kAttendNmi);
     case Delivery::Init:
       core_.attention.fetch_and(~u32{kAttendSipi});  // a start-up message before INIT is void
       return request_attention(core_, kAttendInit);
@@ -281,7 +283,7 @@ void LocalApic::accept(const Interrupt& interrupt) {
       sipi_vector_.store(interrupt.vector, std::memory_order_release);
       return request_attention(core_, kAttendSipi);
     case Delivery::ExtInt: return request_attention(core_, kAttendInterrupt);
-    case Delivery::Smi: return;
+    case Delivery::Smi: return request_attention(core_, kAttendSmi);
   }
 }
 
@@ -301,6 +303,12 @@ void LocalApic::pic_raised(bool rising) {
 void LocalApic::nmi_input() {
   // Firmware leaves LINT1 masked at times; NMIs that the monitor or a watchdog raises must arrive all the same.
   request_attention(core_, kAttendNmi);
+}
+
+bool LocalApic::take_nmi() { return nmis_.exchange(0) > 1; }
+
+void LocalApic::merge_nmis() {
+  if (nmis_.exchange(0)) nmis_ = 1;
 }
 
 void LocalApic::deliver_local(u32 lvt_offset) {

@@ -60,6 +60,10 @@ class LocalApic final : private TimerQueue::Client {
   // -- delivery to the vCPU, own thread ----------------------------------------------------------------------------------
   bool pending() const;                // something that take() would return
   int take();                          // the vector to deliver now (moved to the ISR, or acknowledged at the PIC), or -1
+  /// Before an NMI is delivered for kAttendNmi: whether another one came together with it, which waits until IRET.
+  bool take_nmi();
+  /// While NMIs are blocked all that come are one.
+  void merge_nmis();
   u8 sipi_vector() const { return sipi_vector_.load(std::memory_order_acquire); }  // of the last kAttendSipi
 
   // -- from anywhere, any thread ------------------------------------------------------------------------------------------
@@ -136,6 +140,7 @@ class LocalApic final : private TimerQueue::Client {
   std::atomic<u64> base_{0};
   std::atomic<u32> pending_errors_{0};
   std::atomic<u8> sipi_vector_{0};
+  std::atomic<u32> nmis_{0};           // that came since one was delivered last
   std::atomic<bool> asleep_{false};
   u32 pauses_ = 0;
 

@@ -291,7 +291,7 @@ void fetch_slow(Core& core, GuestAddr gpa, void* out, unsigned size) {
 }
 
 bool debug_translate(const Core& core, u64 linear, GuestAddr& out) {
-  PhysicalMemory physical(core.vm->memory->map());
+  PhysicalMemory physical(core.vm->memory->map(core.smm ? memory::View::Smm : memory::View::Normal));
   PageMapping page;
   u32 error = 0;
   if (!walk(core, physical, nullptr, linear, {.probe = true}, page, error)) return false;

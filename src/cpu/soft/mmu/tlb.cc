@@ -218,7 +218,7 @@ void update_access_set(Core& core) {
 
 void adopt_memory_map(Core& core) {
   core.tlb.map_generation = core.vm->memory->generation();
-  core.tlb.physical = PhysicalMemory(core.vm->memory->map());
+  core.tlb.physical = PhysicalMemory(core.vm->memory->map(core.smm ? memory::View::Smm : memory::View::Normal));
   u32 bits = core.cpuid->query(0x80000008, 0).eax & 0xff;
   core.tlb.physical_bits = static_cast<u8>(bits < 32 || bits > 52 ? 36 : bits);
   core.tlb.gib_pages = core.cpuid->query(0x80000001, 0).edx & 1u << 26;

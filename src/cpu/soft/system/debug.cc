@@ -3,7 +3,6 @@
 namespace atl::soft {
 namespace {
 
-constexpr u64 kDr6Bs = 1 << 14;
 enum class BreakOn : u8 { Execute, Write, Io, Access };
 
 bool enabled(const Core& core, unsigned number) { return core.dr7 >> number * 2 & 3; }
@@ -84,8 +83,14 @@ StepState step_state(const Core& core) {
 
 bool after_instruction(Core& core, const StepState& before) {
   if (before.resume_flag) core.other_flags &= ~u64{kRF};
+  const bool mov_ss = core.interrupt_shadow && !before.shadow;
   if (before.shadow) core.interrupt_shadow = false;
   if (core.debug_hits & kDebuggerWatch) note_debugger_hit(core);
+  // MOV SS and POP SS hold data breakpoints back until the next instruction and take no step (SDM vol. 3, section 7.8.3).
+  if (mov_ss) {
+    core.debug_hits &= kDr6Breakpoints;
+    return true;
+  }
   u64 dr6 = static_cast<u32>(core.debug_hits);
   if (before.trap_flag && !(core.debug_hits & kSuppressStep)) dr6 |= kDr6Bs;
   core.debug_hits = 0;

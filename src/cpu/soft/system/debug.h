@@ -24,6 +24,10 @@ inline void suppress_step(Core& core) {
   if (core.other_flags & kTF) core.debug_hits |= kSuppressStep;
 }
 
+/// DR6.BS: a single step. In core.debug_hits, for SYSRET that loads TF: it ends with a step.
+inline constexpr u64 kDr6Bs = 1 << 14;
+inline constexpr u64 kDr6Breakpoints = 15;
+
 /// What to remember from before the instruction.
 struct StepState {
   bool trap_flag = false;

@@ -51,8 +51,8 @@ void drop_inner_segments(Core& core, u8 cpl) {
     bool null = null_selector(segment.selector);
     if (null && segment.unusable && core.long_mode) continue;
     if (!segment.unusable && !null && (conforming || segment.dpl() >= cpl)) continue;
-    // Bases of FS and GS outlive null selectors in 64-bit mode.
-    u64 base = core.long_mode && null ? segment.base : 0;
+    // Bases of FS and GS outlive their selectors in 64-bit mode.
+    u64 base = core.long_mode ? segment.base : 0;
     core.seg[reg] = null_segment(null ? segment.selector : 0);
     core.seg[reg].base = base;
   }

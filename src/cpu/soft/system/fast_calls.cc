@@ -61,6 +61,7 @@ bool sys_sysret(Core& core, const Op& op) {
   core.next_rip = long_target ? core.gpr[kRcx] : core.gpr[kRcx] & 0xffffffff;
   set_segments(core, static_cast<u16>(long_target ? base + 16 : base), static_cast<u16>(base + 8), 3, long_target);
   set_flags(core, from_long ? (core.gpr[kR11] & 0x3c7fd7) | 2 : core.rflags() | kIF);
+  if (core.other_flags & kTF) core.debug_hits |= kDr6Bs;
   update_mode(core);
   return true;
 }

@@ -95,6 +95,7 @@ bool sys_int1(Core& core, const Op& op);
 
 // iret.cc
 bool sys_iret(Core& core, const Op& op);
+bool sys_rsm(Core& core, const Op& op);  // smm.cc
 
 // far_transfer.cc
 bool sys_call_far_ptr(Core& core, const Op& op);

@@ -26,6 +26,11 @@ bool sys_into(Core& core, const Op&) {
   return software_event(core, kOFv, EventKind::SoftwareException);
 }
 
-bool sys_int1(Core& core, const Op&) { return software_event(core, kDB, EventKind::PrivilegedSoftware); }
+bool sys_int1(Core& core, const Op&) {
+  // A breakpoint that MOV SS held back is part of this #DB.
+  core.dr6 |= core.debug_hits & kDr6Breakpoints;
+  core.debug_hits &= ~kDr6Breakpoints;
+  return software_event(core, kDB, EventKind::PrivilegedSoftware);
+}
 
 }  // namespace atl::soft

@@ -1,5 +1,6 @@
 // IRET in every mode (SDM vol. 2, IRET/IRETD/IRETQ).
 #include "cpu/soft/exec/address.h"
+#include "cpu/soft/irq/local_apic.h"
 #include "cpu/soft/mmu/access.h"
 #include "cpu/soft/system/far_return.h"
 #include "cpu/soft/system/instructions.h"
@@ -106,6 +107,11 @@ bool iret_long(Core& core, const Op& op) {
   return true;
 }
 
+void unblock_nmis(Core& core) {
+  if (core.apic) core.apic->merge_nmis();
+  core.nmi_masked = false;
+}
+
 }  // namespace
 
 bool sys_iret(Core& core, const Op& op) {
@@ -113,7 +119,7 @@ bool sys_iret(Core& core, const Op& op) {
   if (!selector_mode(core)) done = iret_real(core, op);
   else if (core.other_flags & kNT) done = iret_task(core);
   else done = op.opsize == 8 && code64(core) ? iret_long(core, op) : iret_protected(core, op);
-  if (done) core.nmi_masked = false;
+  if (done && core.nmi_masked) unblock_nmis(core);
   return done;
 }
 

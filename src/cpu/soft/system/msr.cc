@@ -136,7 +136,7 @@ void shift_tsc(Core& core, u64 delta) {
 
 // -- registers with code of their own ----------------------------------------------------------------------------------------
 
-constexpr u64 kMiscEnableKnown = 0x4'0155'1889, kMiscEnableFixed = 0x1800;  // no branch trace store, no PEBS
+constexpr u64 kMiscEnableKnown = 0x4'01d5'1889, kMiscEnableFixed = 0x1800;  // no branch trace store, no PEBS
 
 /// Bits by which an Intel processor says it does not suffer from this or that: no instruction is executed speculatively on
 /// the guest's behalf. RDCL, VM-entry L1D, SSB, MDS, page-size change, TAA, SBDR, FBSDP, PSDP, BHI, GDS, RFDS.

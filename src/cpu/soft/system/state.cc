@@ -14,11 +14,12 @@
 #include "cpu/soft/system/debug.h"
 #include "cpu/soft/system/mode.h"
 #include "cpu/soft/system/msr.h"
+#include "cpu/soft/system/smm.h"
 
 namespace atl::soft {
 namespace {
 
-constexpr u32 kPendingEvents = kAttendNmi | kAttendInit | kAttendSipi | kAttendMode;
+constexpr u32 kPendingEvents = kAttendNmi | kAttendInit | kAttendSipi | kAttendSmi | kAttendMode;
 
 Error bad(std::string_view name, u64 value) {
   return Error(ErrorKind::Invalid, fmt::format("{} cannot be {:#x}", name, value));
@@ -95,6 +96,8 @@ void import_events(Core& core, const PendingEvents& events) {
   core.shadow_rip = kNoShadow;
   core.attention.fetch_and(~kPendingEvents);
   if (events.nmi_pending || events.nmi_injected) core.attention.fetch_or(kAttendNmi);
+  if (events.smi_pending) core.attention.fetch_or(kAttendSmi);
+  set_smm_view(core, events.in_smm);
   attend_stepping(core);
 }
 
@@ -120,7 +123,7 @@ void derive(Core& core) {
 
 }  // namespace
 
-void export_state(const Core& core, VcpuState& state) {
+void export_registers(const Core& core, VcpuState& state) {
   state.gpr = core.gpr;
   state.rip = core.rip;
   state.rflags = core.rflags();
@@ -138,11 +141,28 @@ void export_state(const Core& core, VcpuState& state) {
   state.dr = core.dr;
   state.dr6 = core.dr6;
   state.dr7 = core.dr7;
+  state.smbase = core.smbase;
+}
+
+Status import_registers_checked(Core& core, const VcpuState& state) {
+  TRY(check_control(state));
+  TRY(check_rest(state));
+  import_registers(core, state);
+  core.debug_hits = 0;
+  core.shadow_rip = kNoShadow;
+  derive(core);
+  return {};
+}
+
+void export_state(const Core& core, VcpuState& state) {
+  export_registers(core, state);
   export_xsave(core, state.xsave);
   state.events = {};
   state.events.nmi_pending = core.attention.load() & kAttendNmi;
   state.events.nmi_masked = core.nmi_masked;
   state.events.interrupt_shadow = core.interrupt_shadow || core.rip == core.shadow_rip;
+  state.events.smi_pending = core.attention.load() & kAttendSmi;
+  state.events.in_smm = core.smm;
   state.mp_state = core.mp_state;
   state.msrs = export_msrs(core);
   if (!core.apic) return;
@@ -159,6 +179,7 @@ Status import_state(Core& core, const VcpuState& state) {
   import_xsave(core, state.xsave);
   import_registers(core, state);
   core.mp_state = state.mp_state;
+  core.smbase = state.smbase;
   import_events(core, state.events);
   for (auto [index, value] : state.msrs)
     if (!import_msr(core, index, value)) return bad(fmt::format("MSR {:#x}", index), value);
@@ -175,6 +196,7 @@ void reset_core(Core& core, bool bootstrap) {
   core.gpr[kRdx] = core.cpuid->query(1, 0).eax;
   core.msr = {};
   core.msr.tsc_offset = 0 - core.vm->tsc.now_ns(core.tsc);
+  core.smbase = state.smbase;
   if (core.apic) core.apic->tsc_offset_changed();
   derive(core);
 }

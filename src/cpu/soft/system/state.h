@@ -14,6 +14,11 @@ void init_core(Core& core);
 /// A waiting core starts in real mode at vector << 12; any other state ignores SIPI.
 void start_sipi(Core& core, u8 vector);
 
+/// The registers that have names of their own, without events, MSRs, APIC and vectors.
+void export_registers(const Core& core, VcpuState& state);
+/// Puts such registers back; events that a single instruction leaves are gone. Refuses as import_state().
+Status import_registers_checked(Core& core, const VcpuState& state);
+
 void export_state(const Core& core, VcpuState& state);
 /// Refuses, naming the register, what the processor could never hold; the core must not run then.
 Status import_state(Core& core, const VcpuState& state);
