@@ -24,6 +24,7 @@ std::vector<MachineType> make_types() {
   types.push_back({"pc-q35-7.2", "q35", kQ35, Q35});
   add_older("pc-q35-", kQ35, Q35, kOlder);
   types.push_back({"microvm", "", "microvm (i386)", Microvm});
+  types.push_back({"none", "", "empty machine", None});
   return types;
 }
 

@@ -11,7 +11,7 @@
 namespace atl {
 
 struct MachineType {
-  enum class Board : u8 { Pc, Q35, Microvm };
+  enum class Board : u8 { Pc, Q35, Microvm, None };
   std::string name;              // "pc-i440fx-7.2"
   std::string_view alias;        // "pc"; "" = none
   std::string_view description;

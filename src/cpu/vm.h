@@ -104,6 +104,7 @@ struct VmOptions {
   u32 max_vcpus = 1;
   memory::AddressSpace* memory = nullptr;
   memory::AddressSpace* ports = nullptr;
+  bool pit_makes_up_ticks = true;  // KVM's interval timer: ticks that the guest was too slow for come later
 };
 
 /// One virtual machine on one accelerator. Calls on the control thread unless said otherwise.

@@ -24,7 +24,10 @@
 
 namespace atl::machine {
 
-enum class BoardKind : u8 { Pc, Microvm, Q35 };
+enum class BoardKind : u8 { Pc, Microvm, Q35, None };
+/// Whether a board is a PC: with PCI, ISA and what comes with them.
+constexpr bool is_pc(BoardKind board) { return board == BoardKind::Pc || board == BoardKind::Q35; }
+
 /// The screen that firmware starts with.
 enum class VgaKind : u8 { None, Std, Virtio, Bochs };
 enum class AcceleratorKind : u8 { Kvm, Soft };
@@ -161,6 +164,7 @@ struct Config {
   std::vector<IoThreadConfig> iothreads;
   std::vector<DeviceConfig> devices;            // -device, in order; -drive if=virtio and -nic are already turned into these
   bool acpi = true;
+  bool pit_makes_up_ticks = true;               // KVM's interval timer: ticks that the guest was too slow for come later
   bool hpet = true;                             // high precision event timer, where the board has one
   std::optional<bool> smm;                      // system management mode; none: where the accelerator has it
   bool start_paused = false;                    // -S

@@ -17,6 +17,7 @@ using enum PropertyType;
 #define VIRTIO_PROPERTIES                                                                    \
   {"event_idx", Bool, "on", "suppress notifications by index (VIRTIO_F_EVENT_IDX)"},         \
   {"indirect_desc", Bool, "on", "indirect descriptors (VIRTIO_F_INDIRECT_DESC)"},            \
+  {"iommu_platform", FixedBool, "off", "addresses go through an IOMMU"},                     \
   {"packed", Bool, "off", "packed virtqueues (VIRTIO_F_RING_PACKED)"}
 // What every PCI device has.
 #define PCI_PLACE                                                                            \
@@ -25,6 +26,7 @@ using enum PropertyType;
   {"multifunction", Bool, "off", "other functions of the slot may be used"}
 #define PCI_PROPERTIES                                                                       \
   PCI_PLACE,                                                                                 \
+  {"ats", FixedBool, "off", "address translation service"},                                  \
   {"disable-legacy", OnOffAuto, "auto", "no interface for old drivers"},              \
   {"disable-modern", Bool, "off", "only the interface for old drivers"},                   \
   {"vectors", U32, "", "MSI-X vectors; 0 leaves only INTx"}
@@ -41,6 +43,7 @@ using enum PropertyType;
   {"physical_block_size", Size, "512", "bytes"},                                             \
   {"queue-size", U16, "256", "entries"},                                                     \
   {"rerror", String, "auto", "report, ignore, stop, auto"},                                  \
+  {"scsi", FixedBool, "off", "SCSI commands through the disk"},                              \
   {"serial", String, "", "at most 20 characters"},                                           \
   {"share-rw", Bool, "off", "other writers may open the disk"},                              \
   {"werror", String, "auto", "report, ignore, stop, enospc, auto"},                          \
@@ -188,6 +191,8 @@ constexpr PropertySpec kPciBridge[] = {PCI_PLACE,
                                        {"chassis_nr", U16, "0", "number of the chassis behind the bridge"},
                                        {"shpc", OnOffAuto, "off", "hot-plug controller; always off here"}};
 constexpr PropertySpec kExpressToPci[] = {PCI_PLACE};
+constexpr PropertySpec kSerialPort[] = {{"chardev", Chardev, "", "id of a character back end"},
+                                        {"index", U32, "", "number of the port: the next one"}};
 constexpr PropertySpec kPvpanic[] = {{"events", U32, "3", "events that are reported: 1 panicked, 2 crash kernel loaded"},
                                      {"ioport", U32, "0x505", "port"}};
 constexpr PropertySpec kPvpanicPci[] = {PCI_PLACE, {"events", U32, "3", "events that are reported: 1 panicked, 2 crash kernel loaded"}};
@@ -267,6 +272,7 @@ constexpr DeviceSpec kSpecs[] = {
     {"tpm-crb", kMisc, "ISA", "TPM 2.0 with a command response buffer", false, kTpm},
     {"tpm-tis", kMisc, "ISA", "TPM 2.0 with a FIFO", false, kTpm},
     {"vmgenid", kMisc, "ISA", "VM generation ID", false, kGeneration},
+    {"isa-serial", kInput, "ISA", "Serial port", false, kSerialPort},
     {"isa-debug-exit", kMisc, "ISA", "Ends the program with a status", false, kDebugExit},
     {"isa-debugcon", kMisc, "ISA", "Debug console", false, kDebugCon},
     {"pc-testdev", kMisc, "ISA", "Registers for bare-metal test suites", false, {}},
@@ -297,7 +303,8 @@ bool well_formed(PropertyType type, std::string_view value) {
     return number && *number <= limit;
   };
   switch (type) {
-    case Bool: return parse_bool(value).has_value();
+    case Bool:
+    case FixedBool: return parse_bool(value).has_value();
     case OnOffAuto: return value == "auto" || parse_bool(value).has_value();
     case U16: return below(0xffff);
     case U32: return below(0xffffffff);
@@ -342,6 +349,8 @@ Status check_device(const DeviceConfig& device) {
     if (!well_formed(property->type, value)) {
       return Error(ErrorKind::Invalid, fmt::format("Property '{}.{}' doesn't take value '{}'", spec->type, name, value));
     }
+    if (property->type == FixedBool && parse_bool(value) != parse_bool(property->fallback))
+      return Error(ErrorKind::Unsupported, fmt::format("Property '{}.{}' is always {} here", spec->type, name, property->fallback));
   }
   return {};
 }

@@ -9,7 +9,8 @@
 
 namespace atl::machine {
 
-enum class PropertyType : u8 { Bool, U16, U32, U64, Size, String, Mac, PciAddress, OnOffAuto, Drive, Netdev, Chardev, Rng, IoThread };
+/// FixedBool: a switch of QEMU's that only its default is taken of, since the other setting is not implemented.
+enum class PropertyType : u8 { Bool, FixedBool, U16, U32, U64, Size, String, Mac, PciAddress, OnOffAuto, Drive, Netdev, Chardev, Rng, IoThread };
 
 struct PropertySpec {
   std::string_view name;

@@ -28,6 +28,11 @@ TEST(DeviceTable, MalformedValuesAreRefused) {
   EXPECT_NE(error_of({.type = "virtio-blk-pci", .properties = {{"packed", "maybe"}}}), "");
 }
 
+TEST(DeviceTable, FixedSwitchesTakeTheirOneSetting) {
+  EXPECT_EQ(error_of({.type = "virtio-blk-pci", .properties = {{"scsi", "off"}}}), "");
+  EXPECT_EQ(error_of({.type = "virtio-blk-pci", .properties = {{"scsi", "on"}}}), "Property 'virtio-blk-pci.scsi' is always off here");
+}
+
 TEST(DeviceTable, GoodValuesPass) {
   EXPECT_EQ(error_of({.type = "virtio-net-pci", .properties = {{"mac", "52:54:00:12:34:56"}, {"addr", "1f.7"}}}), "");
 }

@@ -74,7 +74,8 @@ Result<std::unique_ptr<cpu::Vm>> MachineImpl::try_accelerator(const AcceleratorC
   const cpu::VmOptions options = {.irqchip = irqchip_of(config_.board),
                                   .max_vcpus = std::max(config_.topology.cpus, config_.topology.max_cpus),
                                   .memory = &memory_,
-                                  .ports = &ports_};
+                                  .ports = &ports_,
+                                  .pit_makes_up_ticks = config_.pit_makes_up_ticks};
   if (choice.kind == AcceleratorKind::Soft) return cpu::create_soft_vm(options, choice.translate);
   TRY(cpu::kvm_usable(choice.any_kvm_backend));
   return cpu::create_kvm_vm(options, [this](const cpu::CpuidTable& cpuid) {
@@ -134,7 +135,12 @@ Status MachineImpl::create_board() {
     return Error(ErrorKind::Unsupported, fmt::format("System Management Mode is not supported by the accelerator '{}'", vm_->accelerator()));
   context.smm = config_.smm.value_or(vm_->has_smm());
   context.flash = TRY(claim_flash());
-  board_ = TRY(config_.board == BoardKind::Microvm ? create_microvm(context) : create_pc(context));
+  switch (config_.board) {
+    case BoardKind::Pc:
+    case BoardKind::Q35: board_ = TRY(create_pc(context)); break;
+    case BoardKind::Microvm: board_ = TRY(create_microvm(context)); break;
+    case BoardKind::None: board_ = TRY(create_empty_board(context)); break;
+  }
   if (auto controller = board_->disk_controller()) disk_buses_.add("", *controller->device, controller->ata);
   return {};
 }
@@ -142,7 +148,8 @@ Status MachineImpl::create_board() {
 Status MachineImpl::create_vcpus() {
   cpuid_ = TRY(cpu::build_cpuid(config_.cpu, vm_->cpuid_limits(), config_.topology));
   std::vector<std::unique_ptr<cpu::Vcpu>> vcpus;
-  for (u32 i = 0; i < config_.topology.cpus; ++i) {
+  const u32 count = config_.board == BoardKind::None ? 0 : config_.topology.cpus;
+  for (u32 i = 0; i < count; ++i) {
     vcpus.push_back(TRY(vm_->create_vcpu(i, cpuid_[i]).context(fmt::format("create vCPU {}", i))));
     power_on_states_.push_back(TRY(vcpus.back()->get_state()));
   }

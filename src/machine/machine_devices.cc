@@ -111,7 +111,7 @@ Status MachineImpl::plug_tpm(const DeviceConfig& device) {
 }
 
 Status MachineImpl::plug_generation(const DeviceConfig& device) {
-  if (config_.board == BoardKind::Microvm) return Error(ErrorKind::Unsupported, "vmgenid: this machine's tables have no place for it");
+  if (!is_pc(config_.board)) return Error(ErrorKind::Unsupported, "vmgenid: this machine's tables have no place for it");
   if (generation_id()) return Error(ErrorKind::Exists, "at most one vmgenid device is permitted");
   const PropertyReader p(device);
   auto generation = std::make_unique<devices::VmGeneration>(TRY(devices::VmGeneration::parse(p.text("guid")).context("Property 'vmgenid.guid'")));

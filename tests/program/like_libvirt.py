@@ -14,7 +14,8 @@ import unittest
 
 import managed
 from guest import GUESTS
-from managed import Managed, wait_until
+from libvirtd import Libvirtd
+from managed import Managed
 
 COMMANDS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "virsh_commands.txt")
 DEVICES = """<controller type='usb' model='piix3-uhci'/>
@@ -27,46 +28,6 @@ DEVICES = """<controller type='usb' model='piix3-uhci'/>
 DOMAIN = """<domain type='qemu'><name>{name}</name><uuid>11111111-2222-3333-4444-55555555555{number}</uuid><memory unit='MiB'>128</memory>
 <vcpu>1</vcpu><iothreads>1</iothreads><os><type arch='x86_64' machine='pc'>hvm</type><kernel>{guests}/vmlinuz</kernel>
 <initrd>{guests}/initrd</initrd><cmdline>console=ttyS0</cmdline></os><features><acpi/></features><devices>{devices}</devices></domain>"""
-QEMU_CONF = """user = "root"
-group = "root"
-security_driver = "none"
-remember_owner = 0
-namespaces = []
-stdio_handler = "file"
-"""
-LIBVIRTD_CONF = """unix_sock_dir = "{root}/sock"
-auth_unix_rw = "none"
-auth_unix_ro = "none"
-"""
-# Its folders are the host's own elsewhere; users that its package would make are in a file of ours.
-START = """mount --make-rprivate /
-for pair in etc:/etc/libvirt lib:/var/lib/libvirt run:/run/libvirt cache:/var/cache/libvirt log:/var/log/libvirt; do
-  mkdir -p {root}/${{pair%%:*}} ${{pair#*:}}; mount --bind {root}/${{pair%%:*}} ${{pair#*:}}; done
-cp /etc/passwd /etc/group {root}; echo 'libvirt-qemu:x:64055:64055::/:/usr/sbin/nologin' >>{root}/passwd
-printf 'libvirt-qemu:x:64055:\\nkvm:x:64056:\\n' >>{root}/group
-mount --bind {root}/passwd /etc/passwd; mount --bind {root}/group /etc/group
-exec /usr/sbin/libvirtd -f {root}/libvirtd.conf"""
-
-
-class Libvirtd:
-    def __init__(self):
-        self.root = tempfile.mkdtemp(prefix="libvirtd-")
-        for folder in ("etc", "sock"):
-            os.makedirs(f"{self.root}/{folder}")
-        for name, text in (("etc/qemu.conf", QEMU_CONF), ("libvirtd.conf", LIBVIRTD_CONF.format(root=self.root))):
-            with open(f"{self.root}/{name}", "w") as file:
-                file.write(text)
-        self.uri = f"qemu+unix:///system?socket={self.root}/sock/libvirt-sock"
-        self.process = subprocess.Popen(["unshare", "-m", "sh", "-c", START.format(root=self.root)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.DEVNULL)
-        wait_until(lambda: os.path.exists(f"{self.root}/sock/libvirt-sock"), "libvirtd listens")
-
-    def close(self):
-        self.process.terminate()
-        self.process.wait(managed.PATIENCE)
-        shutil.rmtree(self.root, ignore_errors=True)
-
-
 class Side:
     """One of the two, with a folder of its own."""
 

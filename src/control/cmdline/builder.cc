@@ -46,7 +46,7 @@ Status read_fixed_switches(KeyValues& values, BoardKind kind) {
   for (const auto& s : kFixedSwitches) {
     auto text = values.take(s.name);
     if (!text) continue;
-    bool truth = kind == BoardKind::Microvm ? s.microvm : s.pc;
+    bool truth = machine::is_pc(kind) ? s.pc : s.microvm;
     auto asked = *text == "auto" ? truth : parse_bool(*text);
     if (asked != truth) return invalid_option(fmt::format("'{}={}' is not supported by this machine", s.name, *text));
   }
@@ -57,7 +57,8 @@ BoardKind board_kind(MachineType::Board board) {
   switch (board) {
     case MachineType::Board::Pc: return BoardKind::Pc;
     case MachineType::Board::Q35: return BoardKind::Q35;
-    default: return BoardKind::Microvm;
+    case MachineType::Board::Microvm: return BoardKind::Microvm;
+    default: return BoardKind::None;
   }
 }
 
@@ -117,9 +118,9 @@ Status read_machine_properties(KeyValues& values, Builder& b) {
   }
   b.usb = TRY(values.take_bool("usb", b.usb));
   config.acpi = TRY(values.take_bool("acpi", config.acpi));
-  if (config.board == machine::BoardKind::Microvm) config.hpet = false;
+  if (!is_pc(config.board)) config.hpet = false;
   const bool hpet = TRY(values.take_bool("hpet", config.hpet));
-  if (hpet && config.board == machine::BoardKind::Microvm) return invalid_option("'hpet=on' is not supported by this machine");
+  if (hpet && !is_pc(config.board)) return invalid_option("'hpet=on' is not supported by this machine");
   config.hpet = hpet;
   config.ram.merge = TRY(values.take_bool("mem-merge", config.ram.merge));
   config.ram.dump = TRY(values.take_bool("dump-guest-core", config.ram.dump));
@@ -166,8 +167,9 @@ Status Builder::finish_boot() {
 // Without a display there is nothing to show a default port on: unless -nographic sends it to the terminal, it is not
 // connected.
 Status Builder::finish_defaults() {
-  if (no_defaults) default_serial = default_monitor = default_net = false;
-  if (nographic && program().daemonize) return invalid_option("-nographic cannot be used with -daemonize");
+  if (no_defaults || config().board == BoardKind::None) default_serial = default_monitor = default_net = false;
+  if (nographic && program().daemonize && (default_serial || default_monitor))
+    return invalid_option("-nographic cannot be used with -daemonize");
   if (nographic && default_serial && default_monitor) {
     serials.push_back({{"-nographic", ""}, "mon:stdio"});
   } else if (nographic) {
@@ -238,7 +240,7 @@ Result<machine::CharId> Builder::resolve_port(const PortRequest& request, const 
 }
 
 Status Builder::finish_serials() {
-  size_t limit = config().board == BoardKind::Microvm ? 1 : 4;
+  const size_t limit = is_pc(config().board) ? 4 : config().board == BoardKind::Microvm ? 1 : 0;
   if (serials.size() > limit)
     return invalid_option(fmt::format("{}: too many serial ports, at most {}", serials[limit].origin.text(), limit));
   for (size_t i = 0; i < serials.size(); ++i)

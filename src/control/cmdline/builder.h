@@ -98,7 +98,7 @@ class Builder {
   bool snapshot = false;  // -snapshot: of every disk
   bool no_defaults = false;
   bool usb = false;  // -usb: the board's own controller
-  bool default_serial = true, default_monitor = true, default_net = true, default_cdrom = true;
+  bool default_serial = true, default_monitor = true, default_net = true, default_cdrom = true, default_floppy = true;
   unsigned compat_monitors = 0, generated_nics = 0;
 
   machine::Config& config() { return line.machine; }

@@ -132,6 +132,7 @@ Status option_device(Builder& b, const OptionUse& use) {
   }
   for (std::string_view type : {"ide-cd", "ide-hd", "scsi-cd", "scsi-hd"})
     if (values.get("driver") == type) b.default_cdrom = false;
+  if (values.get("driver") == "floppy") b.default_floppy = false;
   if (values.get("driver") == "isa-serial") return add_serial_device(b, use, std::move(values));
   b.devices.push_back({use, TRY(device_from_values(std::move(values)))});
   return {};

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "control/cmdline/board_parts.h"
 #include "control/cmdline/builder.h"
 #include "control/cmdline/handlers.h"
 #include "control/cmdline/translate.h"
@@ -54,8 +55,21 @@ Status Builder::connect_hubs() {
   return {};
 }
 
+namespace {
+
+/// The card that a board has if no model is named.
+std::string_view default_nic(BoardKind board) {
+  switch (board) {
+    case BoardKind::Pc: return "e1000";
+    case BoardKind::Q35: return "e1000e";
+    default: return "virtio-net";
+  }
+}
+
+}  // namespace
+
 Status Builder::finish_networks() {
-  if (default_net && config().board != BoardKind::Microvm) TRY(option_nic(*this, {"-nic", "user"}));
+  if (default_net && is_pc(config().board)) TRY(option_nic(*this, {"-nic", "user"}));
   TRY(connect_hubs());
   std::set<std::string> ids;
   for (const auto& network : config().networks)
@@ -65,7 +79,8 @@ Status Builder::finish_networks() {
       peer->chardev = TRY(use_chardev(peer->chardev).context(fmt::format("-netdev {}", network.id)));
   }
   for (const auto& nic : nics) {
-    DeviceConfig device{.type = machine_device(nic.model.empty() || nic.model == "virtio" ? "virtio-net" : nic.model), .id = nic.id};
+    const std::string_view model = nic.model.empty() ? default_nic(config().board) : nic.model;
+    DeviceConfig device{.type = machine_device(model == "virtio" ? "virtio-net" : model), .id = nic.id};
     device.properties.emplace_back("netdev", nic.backend);
     if (!nic.mac.empty()) device.properties.emplace_back("mac", nic.mac);
     if (!machine::find_device_spec(device.type))
@@ -148,7 +163,7 @@ void name_drives(std::vector<DriveRequest>& drives, BoardKind board) {
 }
 
 Status choose_interfaces(std::vector<DriveRequest>& drives, BoardKind board) {
-  const bool has_ide = board != BoardKind::Microvm;
+  const bool has_ide = machine::is_pc(board);
   for (auto& request : drives) {
     if (request.interface.empty()) request.interface = has_ide ? "ide" : "virtio";
     if ((request.interface == "ide" || request.interface == "floppy") && !has_ide)
@@ -172,6 +187,14 @@ void add_default_cdrom(std::vector<DriveRequest>& drives, BoardKind board) {
   if (std::none_of(drives.begin(), drives.end(), there)) drives.push_back(std::move(request));
 }
 
+/// The empty floppy drive that an i440fx PC has.
+void add_default_floppy(std::vector<DriveRequest>& drives) {
+  DriveRequest request{.origin = {"-fda", ""}, .interface = "floppy", .index = 0};
+  request.drive.from_drive_option = true;
+  auto there = [](const DriveRequest& r) { return r.interface == "floppy" && r.index.value_or(r.unit.value_or(0)) == 0; };
+  if (std::none_of(drives.begin(), drives.end(), there)) drives.push_back(std::move(request));
+}
+
 /// What a drive of an interface is plugged in as.
 std::optional<DeviceConfig> device_of(const DriveRequest& request) {
   if (request.interface == "virtio") return DeviceConfig{.type = "virtio-blk", .id = "", .properties = {{"drive", request.drive.id}}};
@@ -192,20 +215,13 @@ std::optional<DeviceConfig> device_of(const DriveRequest& request) {
                                      {"drive", request.drive.id}}};
 }
 
-/// Properties of the board's fixed parts that -global may name, and the one value that is true here.
-struct FixedGlobal {
-  std::string_view driver, property, value;
-};
-constexpr FixedGlobal kFixedGlobals[] = {
-    {"PIIX4_PM", "disable_s3", "1"}, {"PIIX4_PM", "disable_s4", "1"}, {"ICH9-LPC", "disable_s3", "1"}, {"ICH9-LPC", "disable_s4", "1"},
-    {"ICH9-LPC", "acpi-pci-hotplug-with-bridge-support", "off"}, {"kvm-pit", "lost_tick_policy", "delay"},
-    {"virtio-mmio", "force-legacy", "off"}, {"virtio-mmio", "force-legacy", "false"},
-};
-
-bool is_fixed_global(const GlobalProperty& global) {
-  return std::any_of(std::begin(kFixedGlobals), std::end(kFixedGlobals), [&](const FixedGlobal& f) {
-    return f.driver == global.driver && f.property == global.property && f.value == global.value;
-  });
+Status set_board_part(const BoardPartProperty& property, std::string_view value, machine::Config& config) {
+  if (!takes_setting(property, value))
+    return invalid_option(fmt::format("Property '{}.{}' cannot be '{}' here", property.part, property.name, value));
+  if (property.part == "mc146818rtc") config.rtc.drift_fix = value == "slew";
+  if (property.part == "kvm-pit") config.pit_makes_up_ticks = value == "delay";
+  if (property.part == "cfi.pflash01") config.boot.flash_secure = parse_bool(value).value_or(false);
+  return {};
 }
 
 }  // namespace
@@ -283,7 +299,7 @@ Status Builder::finish_devices() {
     if (request.interface == "pflash") TRY(place_flash(request).context(request.origin.text()));
     config().drives.push_back(request.drive);
   }
-  if (config().board == BoardKind::Microvm && !config().boot.flash[0].empty())
+  if (!is_pc(config().board) && !config().boot.flash[0].empty())
     return invalid_option("this machine has no flash chips; -bios names its firmware");
   if (config().boot.flash[0].empty() && !config().boot.flash[1].empty()) return invalid_option("pflash1 requires pflash0");
   return check_globals();
@@ -292,7 +308,8 @@ Status Builder::finish_devices() {
 Status Builder::finish_drives() {
   TRY(choose_interfaces(drives, config().board));
   const BoardKind board = config().board;
-  if (default_cdrom && !no_defaults && board != BoardKind::Microvm) add_default_cdrom(drives, board);
+  if (default_cdrom && !no_defaults && machine::is_pc(board)) add_default_cdrom(drives, board);
+  if (default_floppy && !no_defaults && board == BoardKind::Pc) add_default_floppy(drives);
   TRY(place_drives(drives, board));
   name_drives(drives, board);
   for (DriveRequest& request : drives)
@@ -303,18 +320,11 @@ Status Builder::finish_drives() {
 // One that names no device of this VM must still name a property that exists.
 Status Builder::check_globals() {
   for (const auto& global : globals) {
-    if (is_fixed_global(global)) continue;
-    if (global.driver == "cfi.pflash01" && global.property == "secure") {
-      const auto on = parse_bool(global.value);
-      if (!on) return invalid_option(fmt::format("{}: 'secure' takes on or off, not '{}'", global.origin.text(), global.value));
-      config().boot.flash_secure = *on;
+    if (const auto* property = find_board_part_property(global.driver, global.property)) {
+      TRY(set_board_part(*property, global.value, config()).context(global.origin.text()));
       continue;
     }
-    if (global.driver == "mc146818rtc" && global.property == "lost_tick_policy") {
-      config().rtc.drift_fix = global.value == "slew";
-      continue;
-    }
-    DeviceConfig probe{.type = machine_device(global.driver), .properties = {{global.property, global.value}}};
+    DeviceConfig probe{.type = machine_device(global.driver), .id = "", .properties = {{global.property, global.value}}};
     TRY(machine::check_device(probe).context(global.origin.text()));
   }
   return {};

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/machine_types.h"
+#include "control/version.h"
 #include "cpu/cpuid.h"
 #include "machine/device_table.h"
 
@@ -36,10 +37,15 @@ std::string list_devices() {
 
 }  // namespace
 
+std::string version_line() {
+  return fmt::format("QEMU emulator version {}.{}.{} compatible ({})\n", kQemuMajor, kQemuMinor, kQemuMicro, kPackage);
+}
+
 std::string_view property_type_name(machine::PropertyType type) {
   using machine::PropertyType;
   switch (type) {
-    case PropertyType::Bool: return "bool";
+    case PropertyType::Bool:
+    case PropertyType::FixedBool: return "bool";
     case PropertyType::U16: return "uint16";
     case PropertyType::U32: return "uint32";
     case PropertyType::U64: return "uint64";

@@ -17,6 +17,8 @@ std::span<const std::string_view> user_creatable_objects();
 /// What -device help and the object model call a property's type: "bool", "uint32", "str" ...
 std::string_view property_type_name(machine::PropertyType type);
 
+/// What -version says and -help begins with; programs look for QEMU's words in it.
+std::string version_line();
 std::string option_table_help();
 /// Without the dash.
 std::vector<std::string_view> option_names();

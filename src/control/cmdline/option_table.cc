@@ -6,7 +6,6 @@
 #include "control/cmdline/handlers.h"
 #include "control/cmdline/help.h"
 #include "control/cmdline/parse.h"
-#include "control/version.h"
 
 namespace atl::control {
 namespace {
@@ -135,7 +134,7 @@ std::vector<std::string_view> option_names() {
 }
 
 std::string option_table_help() {
-  std::string text = fmt::format("{}: runs a virtual machine\nusage: atoll-vmm [options]\n\n", kPackage);
+  std::string text = fmt::format("{}usage: atoll-vmm [options] [disk_image]\n\n", version_line());
   for (const auto& option : kOptions) {
     std::string form = fmt::format("-{}{}{}", option.name, option.argument.empty() ? "" : " ", option.argument);
     text += fmt::format("{:<32}{}{}\n", form, form.size() < 32 ? "" : "\n" + std::string(32, ' '), option.help);

@@ -34,6 +34,12 @@ std::string error_of(std::string_view text) {
   return line ? "no error" : line.error().text();
 }
 
+std::vector<std::string> device_types(const machine::Config& config) {
+  std::vector<std::string> types;
+  for (const auto& device : config.devices) types.push_back(device.type);
+  return types;
+}
+
 TEST(CommandLine, NothingGivesAPcWithDefaults) {
   auto line = parsed("");
   EXPECT_EQ(line.machine.board, machine::BoardKind::Pc);
@@ -41,12 +47,29 @@ TEST(CommandLine, NothingGivesAPcWithDefaults) {
   ASSERT_EQ(line.machine.accelerators.size(), 2u);
   EXPECT_EQ(line.machine.accelerators[0].kind, machine::AcceleratorKind::Kvm);
   EXPECT_FALSE(line.machine.accelerators[0].any_kvm_backend);
-  ASSERT_EQ(line.machine.devices.size(), 2u);
-  EXPECT_EQ(line.machine.devices[0].type, "virtio-net-pci");
-  EXPECT_EQ(line.machine.devices[1].type, "ide-cd");
-  ASSERT_EQ(line.machine.drives.size(), 1u);
+  EXPECT_THAT(device_types(line.machine), testing::ElementsAre("VGA", "e1000", "ide-cd", "floppy"));
+  ASSERT_EQ(line.machine.drives.size(), 2u);
   EXPECT_EQ(line.machine.drives[0].id, "ide1-cd0");
   EXPECT_EQ(line.machine.drives[0].tree, nullptr);
+  EXPECT_EQ(line.machine.drives[1].id, "floppy0");
+}
+
+TEST(CommandLine, Q35HasItsOwnDefaultDevices) {
+  EXPECT_THAT(device_types(parsed("-M q35").machine), testing::ElementsAre("VGA", "e1000e", "ide-cd"));
+  EXPECT_THAT(device_types(parsed("-M q35 -nodefaults").machine), testing::IsEmpty());
+}
+
+TEST(CommandLine, EmptyMachineHasNothing) {
+  const auto line = parsed("-S -no-user-config -nodefaults -nographic -machine none,accel=kvm:tcg -daemonize");
+  EXPECT_EQ(line.machine.board, machine::BoardKind::None);
+  EXPECT_THAT(device_types(line.machine), testing::IsEmpty());
+  EXPECT_THAT(error_of("-nographic -daemonize"), HasSubstr("-nographic cannot be used with -daemonize"));
+}
+
+TEST(CommandLine, GlobalsOfBoardPartsTakeWhatIsTrueHere) {
+  EXPECT_FALSE(parsed("-global kvm-pit.lost_tick_policy=discard").machine.pit_makes_up_ticks);
+  EXPECT_TRUE(parsed("-global PIIX4_PM.disable_s3=1").machine.pit_makes_up_ticks);
+  EXPECT_THAT(error_of("-global PIIX4_PM.disable_s3=0"), HasSubstr("Property 'PIIX4_PM.disable_s3' cannot be '0' here"));
 }
 
 TEST(CommandLine, DisksOfTheBoardGoToTheirPlaces) {
@@ -203,16 +226,16 @@ TEST(CommandLine, MicrovmPutsDevicesOnMmio) {
 }
 
 TEST(CommandLine, OldNetOptionsPairCardsAndBackEndsByVlan) {
-  auto config = parsed("-net nic,vlan=1,model=virtio,macaddr=00:00:00:00:99:01 -net user,vlan=1").machine;
+  auto config = parsed("-vga none -net nic,vlan=1,model=virtio,macaddr=00:00:00:00:99:01 -net user,vlan=1").machine;
   ASSERT_EQ(config.networks.size(), 1u);
-  ASSERT_EQ(config.devices.size(), 2u);
+  EXPECT_THAT(device_types(config), testing::ElementsAre("virtio-net-pci", "ide-cd", "floppy"));
   EXPECT_THAT(config.devices[0].properties, testing::Contains(std::pair("netdev", config.networks[0].id)));
   EXPECT_THAT(error_of("-net user -net nic,vlan=1"), HasSubstr("-net user: no card is left"));
   EXPECT_THAT(error_of("-net nic"), HasSubstr("no back end is left"));
 }
 
 TEST(CommandLine, MoreThanTwoOfOneVlanMeetAtAHub) {
-  auto config = parsed("-net nic,vlan=2 -net nic,vlan=2 -net user,vlan=2").machine;
+  auto config = parsed("-vga none -net nic,vlan=2 -net nic,vlan=2 -net user,vlan=2").machine;
   ASSERT_EQ(config.networks.size(), 4u);
   const auto& held = std::get<net::HubPortOptions>(config.networks[1].options);
   EXPECT_EQ(held.netdev, config.networks[0].id);
@@ -291,7 +314,7 @@ TEST(CommandLine, SerialPortsMayBeLeftOut) {
 }
 
 TEST(CommandLine, GlobalsReachDevicesThatDoNotSetThem) {
-  auto config = parsed("-nodefaults -global virtio-net-pci.mac=52:54:00:00:00:01 -nic user -nic user,mac=52:54:00:00:00:02").machine;
+  auto config = parsed("-nodefaults -global e1000.mac=52:54:00:00:00:01 -nic user -nic user,mac=52:54:00:00:00:02").machine;
   EXPECT_THAT(config.devices[0].properties, testing::Contains(std::pair("mac", "52:54:00:00:00:01")));
   EXPECT_THAT(config.devices[1].properties, testing::Contains(std::pair("mac", "52:54:00:00:00:02")));
   EXPECT_THAT(config.devices[1].properties, testing::Not(testing::Contains(std::pair("mac", "52:54:00:00:00:01"))));

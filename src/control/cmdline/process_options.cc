@@ -9,7 +9,6 @@
 #include "base/strings.h"
 #include "control/cmdline/handlers.h"
 #include "control/cmdline/help.h"
-#include "control/version.h"
 
 namespace atl::control {
 
@@ -77,7 +76,7 @@ Status option_add_fd(Builder& b, const OptionUse& use) {
 }
 
 Status option_version(Builder& b, const OptionUse&) {
-  b.line.text = fmt::format("QEMU emulator version {}.{}.{} compatible ({})\n", kQemuMajor, kQemuMinor, kQemuMicro, kPackage);
+  b.line.text = version_line();
   return {};
 }
 

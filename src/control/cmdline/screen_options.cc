@@ -22,7 +22,7 @@ Status option_display(Builder& b, const OptionUse& use) {
 
 Status option_vga(Builder& b, const OptionUse& use) {
   if (use.value == "help") {
-    b.line.text = "none                 no graphic card (default without -vnc)\nstd                  standard VGA (default with -vnc)\n"
+    b.line.text = "none                 no graphic card\nstd                  standard VGA (default)\n"
                   "virtio               Virtio VGA\n";
     return {};
   }
@@ -45,17 +45,17 @@ constexpr Adapter kAdapters[] = {{"VGA", VgaKind::Std}, {"virtio-vga", VgaKind::
 
 }  // namespace
 
-/// -vga stands for a device in front of all others. Which one firmware starts with follows from the devices.
+/// -vga stands for a device in front of all others; a PC has a standard VGA if nothing else is said. Which one firmware starts with follows from the devices.
 Status Builder::finish_screen() {
-  const bool has_bus = config().board != machine::BoardKind::Microvm;
-  const bool shown = program().vnc && !no_defaults && has_bus;
+  const bool has_bus = is_pc(config().board);
   auto is_adapter = [](const DeviceRequest& d) { return std::ranges::find(kAdapters, d.device.type, &Adapter::type) != std::end(kAdapters); };
-  const bool brought = std::ranges::any_of(devices, is_adapter);
-  const VgaKind kind = vga.value_or(shown && !brought ? VgaKind::Std : VgaKind::None);
+  const bool brought = no_defaults || std::ranges::any_of(devices, is_adapter);
+  const VgaKind kind = vga.value_or(has_bus && !brought ? VgaKind::Std : VgaKind::None);
   if (kind != VgaKind::None && !has_bus) return invalid_option("-vga: this machine has no PCI bus for a graphic card");
   if (kind != VgaKind::None) {
     const std::string type = kind == VgaKind::Std ? "VGA" : "virtio-vga";
-    devices.insert(devices.begin(), {.origin = {"-vga", kind == VgaKind::Std ? "std" : "virtio"}, .device = {.type = type, .id = "", .properties = {}}});
+    TRY(append_device({"-vga", kind == VgaKind::Std ? "std" : "virtio"}, {.type = type, .id = "", .properties = {}}));
+    config().vga = kind;
   }
   for (const DeviceRequest& d : devices)
     for (const Adapter& adapter : kAdapters)

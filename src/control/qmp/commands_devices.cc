@@ -6,6 +6,7 @@
 #include "control/cmdline/json_values.h"
 #include "control/cmdline/translate.h"
 #include "control/qmp/command.h"
+#include "control/qmp/object_tree.h"
 #include "machine/device_table.h"
 
 namespace atl::control {
@@ -55,6 +56,7 @@ Reply object_del(QmpContext& c, const Json& arguments) {
 
 Reply device_list_properties(QmpContext& c, const Json& arguments) {
   const auto& name = arguments["typename"].get_ref<const std::string&>();
+  if (Json list = board_part_list(name); !list.empty()) return list;
   const auto* spec = machine::find_device_spec(board_device_name(name, c.vm.config().board));
   if (!spec) return Error(ErrorKind::NotFound, fmt::format("Device '{}' not found", name));
   Json list = Json::array();

@@ -77,9 +77,13 @@ Reply query_schema(QmpContext&, const Json&) {
   return schema;
 }
 
+/// There is no migration, which management programs learn from having nothing to choose.
+Reply query_migrate_capabilities(QmpContext&, const Json&) { return Json::array(); }
+
 constexpr QmpCommand kCommands[] = {
     {"query-commands", "", query_commands},
     {"query-command-line-options", "option?:s", query_command_line_options},
+    {"query-migrate-capabilities", "", query_migrate_capabilities},
     {"query-qmp-schema", "", query_schema},
 };
 

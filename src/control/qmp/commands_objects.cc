@@ -1,10 +1,12 @@
 // The object model: what QEMU's clients look through with qom-list and qom-get.
 #include <algorithm>
+#include <utility>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "base/machine_types.h"
+#include "control/cmdline/board_parts.h"
 #include "control/cmdline/help.h"
 #include "control/qmp/command.h"
 #include "control/qmp/object_tree.h"
@@ -75,13 +77,17 @@ Json concrete_types() {
     list.push_back(type_entry(std::string(spec.type), spec.bus == "PCI" ? "pci-device" : "device"));
   for (const MachineType& board : machine_types()) list.push_back(type_entry(fmt::format("{}-machine", board.name), "machine"));
   for (const auto& model : cpu::cpu_model_names()) list.push_back(type_entry(model + "-x86_64-cpu", "x86_64-cpu"));
+  std::string_view part;
+  for (const auto& p : board_part_properties())
+    if (p.part != std::exchange(part, p.part)) list.push_back(type_entry(std::string(p.part), "device"));
+  for (std::string_view accelerator : {"kvm-accel", "tcg-accel"}) list.push_back(type_entry(std::string(accelerator), "accel"));
   for (auto object : user_creatable_objects()) list.push_back(type_entry(std::string(object), "object"));
   return list;
 }
 
 /// Each type's parent, up to "object".
 constexpr std::pair<std::string_view, std::string_view> kParents[] = {
-    {"pci-device", "device"}, {"x86_64-cpu", "cpu"}, {"cpu", "device"}, {"device", "object"}, {"machine", "object"}};
+    {"pci-device", "device"}, {"x86_64-cpu", "cpu"}, {"cpu", "device"}, {"device", "object"}, {"machine", "object"}, {"accel", "object"}};
 
 bool implements(const Json& type, std::string_view wanted) {
   if (type["name"] == wanted) return true;
@@ -112,6 +118,7 @@ Json device_type_properties(const machine::DeviceSpec& spec) {
 Reply qom_list_properties(QmpContext& c, const Json& arguments) {
   const auto& name = arguments["typename"].get_ref<const std::string&>();
   if (const auto* spec = machine::find_device_spec(name)) return device_type_properties(*spec);
+  if (Json list = board_part_list(name); !list.empty()) return list;
   const ObjectNode root = object_tree(c.vm);
   for (const auto& path : {"/machine", "/machine/unattached/device[0]"}) {
     const ObjectNode* node = find_object(root, path);

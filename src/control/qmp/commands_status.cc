@@ -69,8 +69,8 @@ Reply query_target(QmpContext&, const Json&) { return Json{{"arch", "x86_64"}}; 
 Reply query_machines(QmpContext&, const Json&) {
   Json list = Json::array();
   for (const MachineType& board : machine_types()) {
-    Json entry = {{"name", board.name}, {"cpu-max", 255}, {"hotpluggable-cpus", false}, {"numa-mem-supported", false},
-                  {"deprecated", false}, {"default-cpu-type", "max-x86_64-cpu"}};
+    Json entry = {{"name", board.name}, {"cpu-max", board.board == MachineType::Board::None ? 1 : 255}, {"hotpluggable-cpus", false},
+                  {"numa-mem-supported", false}, {"deprecated", false}};
     if (!board.alias.empty()) entry["alias"] = board.alias;
     if (board.is_default) entry["is-default"] = true;
     list.push_back(std::move(entry));

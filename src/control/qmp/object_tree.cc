@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/key_values.h"
 #include "base/strings.h"
+#include "control/cmdline/board_parts.h"
 #include "control/cmdline/help.h"
 #include "cpu/cpu_features.h"
 
@@ -30,7 +31,8 @@ Json place_number(std::string_view value) {
 
 Json property_value(PropertyType type, std::string_view value) {
   switch (type) {
-    case PropertyType::Bool: return parse_bool(value).value_or(false);
+    case PropertyType::Bool:
+    case PropertyType::FixedBool: return parse_bool(value).value_or(false);
     case PropertyType::U16:
     case PropertyType::U32:
     case PropertyType::U64: return parse_u64(value).value_or(0);
@@ -150,6 +152,13 @@ ObjectNode object_tree(VmControl& vm) {
   ObjectNode root = container("");
   root.children = {machine_node(vm), objects_node(vm.config()), chardevs_node(vm.chars())};
   return root;
+}
+
+Json board_part_list(std::string_view part) {
+  Json list = Json::array();
+  for (const auto& p : board_part_properties())
+    if (p.part == part) list.push_back({{"name", p.name}, {"type", p.type}});
+  return list;
 }
 
 const ObjectNode* find_object(const ObjectNode& root, std::string_view path) {

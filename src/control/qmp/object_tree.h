@@ -30,6 +30,8 @@ struct ObjectNode {
 
 /// Control thread.
 ObjectNode object_tree(VmControl& vm);
+/// Properties of a part of a board, by its type's name; empty if there is no such part.
+nlohmann::json board_part_list(std::string_view part);
 
 /// By an absolute path, or by the end of one ("net0", "peripheral/net0") that fits one object only; nullptr otherwise.
 const ObjectNode* find_object(const ObjectNode& root, std::string_view path);

@@ -133,7 +133,7 @@ Result<std::unique_ptr<Vm>> KvmMachine::create(const VmOptions& options, Stepper
   TRY(vm->probe());
   TRY(vm->shared_.fd.set_identity_map_address(kIdentityMap));
   TRY(vm->shared_.fd.set_tss_address(kTss));
-  vm->irqchip_ = TRY(KernelIrqchip::create(vm->shared_.fd, options.irqchip));
+  vm->irqchip_ = TRY(KernelIrqchip::create(vm->shared_.fd, options.irqchip, options.pit_makes_up_ticks));
   vm->follow_maps();
   return std::unique_ptr<Vm>(std::move(vm));
 }

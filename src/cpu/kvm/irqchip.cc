@@ -29,15 +29,15 @@ PicRegisters registers_of(const kvm_pic_state& pic) {
 
 }  // namespace
 
-KernelIrqchip::KernelIrqchip(VmFd& vm, IrqChip kind) : vm_(vm), kind_(kind) {
+KernelIrqchip::KernelIrqchip(VmFd& vm, IrqChip kind, bool make_up_ticks) : vm_(vm), kind_(kind), make_up_ticks_(make_up_ticks) {
   for (u32 i = 0; i < kGsis; ++i) {
     lines_[i].vm = &vm;
     lines_[i].number = i;
   }
 }
 
-Result<std::unique_ptr<KernelIrqchip>> KernelIrqchip::create(VmFd& vm, IrqChip kind) {
-  std::unique_ptr<KernelIrqchip> chips(new KernelIrqchip(vm, kind));
+Result<std::unique_ptr<KernelIrqchip>> KernelIrqchip::create(VmFd& vm, IrqChip kind, bool make_up_ticks) {
+  std::unique_ptr<KernelIrqchip> chips(new KernelIrqchip(vm, kind, make_up_ticks));
   TRY(chips->create_chips());
   TRY(chips->route());
   chips->power_on_ = TRY(chips->read());
@@ -47,7 +47,8 @@ Result<std::unique_ptr<KernelIrqchip>> KernelIrqchip::create(VmFd& vm, IrqChip k
 Status KernelIrqchip::create_chips() {
   TRY(vm_.create_irqchip());
   if (kind_ != IrqChip::Full) return {};
-  return vm_.create_pit(KVM_PIT_SPEAKER_DUMMY);  // port 0x61 too
+  TRY(vm_.create_pit(KVM_PIT_SPEAKER_DUMMY));  // port 0x61 too
+  return make_up_ticks_ ? Status{} : vm_.drop_late_pit_ticks();
 }
 
 Status KernelIrqchip::route() {

@@ -17,7 +17,8 @@ class KernelIrqchip {
 
   /// Creates the chips in the kernel, and the routing of a PC: GSI 0 to 15 to the PIC pair and the I/O APIC, the timer
   /// (GSI 0) to pin 2. ApicOnly: the kernel has no way to leave the PIC out, but no line reaches it; no PIT.
-  static Result<std::unique_ptr<KernelIrqchip>> create(VmFd& vm, IrqChip kind);
+  /// `make_up_ticks`: the PIT's interrupts that the guest was too slow for come later.
+  static Result<std::unique_ptr<KernelIrqchip>> create(VmFd& vm, IrqChip kind, bool make_up_ticks = true);
 
   IrqLine& gsi(u32 number) { return lines_[number]; }
   void connect_pit(bool connected);  // any thread
@@ -42,7 +43,7 @@ class KernelIrqchip {
     kvm_clock_data clock{};
   };
 
-  KernelIrqchip(VmFd& vm, IrqChip kind);
+  KernelIrqchip(VmFd& vm, IrqChip kind, bool make_up_ticks);
   Status create_chips();
   Status route();
   Result<State> read() const;
@@ -51,6 +52,7 @@ class KernelIrqchip {
 
   VmFd& vm_;
   const IrqChip kind_;
+  const bool make_up_ticks_;
   std::array<Line, kGsis> lines_;
   State power_on_;
   std::optional<u64> paused_clock_ns_;

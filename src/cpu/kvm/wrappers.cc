@@ -150,6 +150,10 @@ Status VmFd::create_pit(u32 flags) {
   return set(fd_, KVM_CREATE_PIT2, "KVM_CREATE_PIT2", kvm_pit_config{.flags = flags});
 }
 
+Status VmFd::drop_late_pit_ticks() {
+  return set(fd_, KVM_REINJECT_CONTROL, "KVM_REINJECT_CONTROL", kvm_reinject_control{.pit_reinject = 0, .reserved = {}});
+}
+
 Status VmFd::set_gsi_routing(std::span<const kvm_irq_routing_entry> entries) {
   Counted<kvm_irq_routing, kvm_irq_routing_entry> buffer({.nr = static_cast<u32>(entries.size())}, entries);
   TRY(call(fd_, KVM_SET_GSI_ROUTING, "KVM_SET_GSI_ROUTING", &buffer.header()));

@@ -117,6 +117,7 @@ class VmFd {
 
   Status create_irqchip();
   Status create_pit(u32 flags);
+  Status drop_late_pit_ticks();
   Status set_gsi_routing(std::span<const kvm_irq_routing_entry> entries);
   Status set_irq_line(u32 gsi, bool level);
   /// Sends one message; true if a vCPU took it.

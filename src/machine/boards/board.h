@@ -125,5 +125,7 @@ Status map_ram(const Config& config, memory::AddressSpace& memory);
 /// "pc" and "q35".
 Result<std::unique_ptr<Board>> create_pc(const BoardContext& context);
 Result<std::unique_ptr<Board>> create_microvm(const BoardContext& context);
+/// "none".
+Result<std::unique_ptr<Board>> create_empty_board(const BoardContext& context);
 
 }  // namespace atl::machine

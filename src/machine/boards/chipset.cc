@@ -89,7 +89,7 @@ Status Chipset::add_clock(const BoardContext& context) {
 
 /// Where it takes the lines of the PIT and the clock over, these do not reach them.
 Status Chipset::add_hpet(const BoardContext& context) {
-  if (!context.config.hpet || context.config.board == BoardKind::Microvm) return {};
+  if (!context.config.hpet || !is_pc(context.config.board)) return {};
   hpet_ = std::make_unique<Hpet>(context.clock, Hpet::Wiring{.irq0 = context.vm.gsi(0),
                                                              .irq8 = context.vm.gsi(kRtcIrq),
                                                              .input2 = context.vm.gsi(2),

@@ -75,6 +75,11 @@ Result<std::unique_ptr<Firmware>> Firmware::create(const BoardContext& context, 
   return firmware;
 }
 
+bool Firmware::can_start(const std::string& name, const DirectBoot& kernel) {
+  const auto head = kernel.kernel().head(8192);
+  return head && LinuxHeader::matches(*head) && find_image(name) && find_image(kKernelRom);
+}
+
 Status Firmware::map_image(const std::string& name) {
   const BootFile file = TRY(find_image(name));
   if (file.size() > kMaxImage || file.size() % kImageUnit != 0) {

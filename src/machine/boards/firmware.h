@@ -23,6 +23,9 @@ class Firmware {
   static Result<std::unique_ptr<Firmware>> create(const BoardContext& context, const RamLayout& ram, const std::string& name,
                                                   const std::optional<DirectBoot>& kernel);
 
+  /// Whether the firmware `name`, with the option ROM that it needs, is there and can start this kernel.
+  static bool can_start(const std::string& name, const DirectBoot& kernel);
+
   devices::FwCfg& config_device() { return config_; }
   /// fw_cfg and the flash chips.
   std::vector<devices::Device*> devices();

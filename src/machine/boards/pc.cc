@@ -41,6 +41,7 @@ namespace {
 using namespace devices;
 
 constexpr u8 kKeyboardIrq = 1, kMouseIrq = 12;
+constexpr const char* kDefaultFirmware = "bios-256k.bin";
 constexpr PciAddress kIdePlace{1, 1}, kAhciPlace{0x1f, 2};
 constexpr GuestAddr kPciHoleEnd = 0xfec00000;
 constexpr GuestAddr kHighPciEnd = u64{1} << 40;  // of what 64-bit BARs may have
@@ -233,8 +234,10 @@ Status Pc::add_boot() {
   const BootConfig& boot = context_.config.boot;
   more_tables_ = TRY(load_acpi_tables(context_.config.acpi_tables));
   if (!boot.kernel.empty()) kernel_ = TRY(DirectBoot::open(boot));
-  if (!context_.flash.empty() || !boot.firmware.empty() || boot.kernel.empty()) {
-    const std::string name = boot.firmware.empty() ? "bios-256k.bin" : boot.firmware;
+  // Firmware sets the screen up for a kernel that would show nothing otherwise.
+  const bool shown = kernel_ && context_.config.vga != VgaKind::None && Firmware::can_start(kDefaultFirmware, *kernel_);
+  if (!context_.flash.empty() || !boot.firmware.empty() || boot.kernel.empty() || shown) {
+    const std::string name = boot.firmware.empty() ? kDefaultFirmware : boot.firmware;
     firmware_ = TRY(Firmware::create(context_, ram_, name, kernel_));
     if (chipset_->smi()) chipset_->smi()->offer_features(firmware_->config_device());
   }

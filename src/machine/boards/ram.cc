@@ -24,7 +24,7 @@ memory::Region ram_region(std::string name, const std::shared_ptr<memory::RamBlo
 }  // namespace
 
 cpu::IrqChip irqchip_of(BoardKind board) {
-  return board == BoardKind::Microvm ? cpu::IrqChip::ApicOnly : cpu::IrqChip::Full;
+  return is_pc(board) ? cpu::IrqChip::Full : cpu::IrqChip::ApicOnly;
 }
 
 RamLayout ram_layout(BoardKind board, u64 ram_bytes) {
