@@ -92,7 +92,7 @@ class DomainDisks(unittest.TestCase):
         wait_until(lambda: "e" not in self.d.virsh("list", "--all", "--name").split(), "a transient domain is gone")
 
     def test_what_is_not_there_has_libvirts_words(self):
-        self.assertIn("Operation not supported", self.d.virsh("managedsave", "g", fails=True))
+        self.assertIn("not supported by the connection driver", self.d.virsh("managedsave", "g", fails=True))
         self.assertIn("failed to get domain 'nobody'", self.d.virsh("start", "nobody", fails=True))
         self.assertIn("already active", self.d.virsh("start", "g", fails=True))
 

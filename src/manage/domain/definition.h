@@ -21,6 +21,8 @@ struct DefinitionHost {
 Result<Element> read_definition(std::string_view text, const DefinitionHost& host);
 /// The same for a tree that was changed: fills in what is new and checks all of it.
 Status complete_definition(Element& domain, const DefinitionHost& host);
+/// The address of a disk on a bus of drives, from its name; one that has an address keeps it.
+void place_drive(Element& disk);
 /// One device as attach and update take it, completed as if it stood in the domain (which is not changed); its address still open.
 Result<Element> read_device(std::string_view text, const Element& domain);
 

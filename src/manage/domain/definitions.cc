@@ -6,6 +6,7 @@
 #include "manage/domain/domains.h"
 #include "manage/domain/firmware.h"
 #include "manage/domain/snapshots.h"
+#include "manage/domain/tpm.h"
 #include "manage/xml/write.h"
 
 namespace atl::manage {
@@ -40,15 +41,15 @@ Status Domains::store(Domain& domain, const Element& config) {
   return {};
 }
 
-Status Domains::undefine(Domain& domain, bool keep_nvram) {
+Status Domains::undefine(Domain& domain, const Kept& kept) {
   const DomainFacts facts = domain.facts();
   if (!facts.persistent) return operation_invalid("cannot undefine transient domain");
-  if (!keep_nvram) {
+  if (!kept.nvram) {
     const Element tree = TRY(domain.config());
-    // Only what we made: a template or a shared file is the administrator's.
-    if (const std::string nvram = text_at(tree, "os/nvram"); nvram.starts_with(config_.paths.state + "/nvram/")) ::unlink(nvram.c_str());
+    if (const std::string nvram = text_at(tree, "os/nvram"); !nvram.empty()) ::unlink(nvram.c_str());
   }
   if (!domain.active()) SnapshotStore(config_.paths.state, facts.name).remove_all();
+  if (!domain.active() && !kept.tpm) forget_tpm(config_, facts.uuid);
   TRY(definitions_->remove(facts.name));
   domain.set_config({});
   domain.set_autostart(false);

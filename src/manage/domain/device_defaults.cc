@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "manage/domain/definition.h"
+#include "manage/domain/tpm.h"
 
 namespace atl::manage {
 namespace {
@@ -236,7 +237,7 @@ Status fill_tpm(Element& tpm) {
   Element* backend = tpm.child("backend");
   if (!backend) return xml_error("missing TPM device backend type");
   if (backend->attribute("type") == "emulator") set_default(*backend, "version", "2.0");
-  return {};
+  return check_tpm(tpm);
 }
 
 Status fill_panic(Element& panic) {

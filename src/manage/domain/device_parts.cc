@@ -146,10 +146,15 @@ Result<DeviceParts> watchdog_parts(const Element& domain, const Element& watchdo
   return parts;
 }
 
-Result<DeviceParts> tpm_parts(const Element&, const Element& tpm, const Handed&) {
-  if (at(tpm, "backend", "type") != "emulator")
-    return config_unsupported(fmt::format("<tpm> backend '{}' is not supported by atoll-vmm", at(tpm, "backend", "type")));
-  return config_unsupported("<tpm> is not supported by atoll-vmm");
+Result<DeviceParts> tpm_parts(const Element&, const Element& tpm, const Handed& handed) {
+  const std::string alias = alias_of(tpm), id = "tpm-" + alias;
+  OptionList channel("backend", "socket");
+  channel.set("id", "chrtpm").set("path", handed.tpm.empty() ? "tpm.sock" : handed.tpm);
+  DeviceParts parts;
+  parts.more_options.emplace_back("-chardev", channel.text());
+  parts.more_options.emplace_back("-tpmdev", fmt::format("emulator,id={},chardev=chrtpm", id));
+  parts.devices.push_back(OptionList("driver", tpm.attribute("model")).set("tpmdev", id).set("id", alias));
+  return parts;
 }
 
 Result<DeviceParts> panic_parts(const Element&, const Element& panic, const Handed&) {

@@ -159,6 +159,16 @@ std::shared_ptr<RunningVm> Domain::end_running(DomainState state) {
   return std::exchange(vm_, nullptr);
 }
 
+std::optional<LongJob> Domain::long_job() const {
+  Lock lock(mutex_);
+  return long_job_;
+}
+
+void Domain::set_long_job(LongJob job) {
+  Lock lock(mutex_);
+  long_job_ = job;
+}
+
 void Domain::expect_reboot(bool on) {
   Lock lock(mutex_);
   reboot_expected_ = on;

@@ -38,6 +38,14 @@ struct RunningVm {
   std::atomic<u64> next_node = 1;  // block nodes have numbers that no other ever had
 };
 
+/// Long work on a domain that clients ask about by virDomainGetJobStats. Times are of the monotonic clock.
+struct LongJob {
+  i32 operation = 0;  // virDomainJobOperation
+  u64 begin_ns = 0, end_ns = 0;
+  bool failed = false;
+};
+inline constexpr i32 kOperationDump = 8;
+
 struct DomainFacts {
   std::string name;
   Uuid uuid{};
@@ -110,6 +118,9 @@ class Domain {
   /// Seconds that the agent has for an answer; agent.h names the special values.
   i32 agent_timeout() const { return agent_timeout_; }
   void set_agent_timeout(i32 seconds) { agent_timeout_ = seconds; }
+  /// The long job that goes on, or the last one that ended.
+  std::optional<LongJob> long_job() const;
+  void set_long_job(LongJob job);
   /// What the next SHUTDOWN event of the guest means: a reboot in disguise.
   void expect_reboot(bool on);
   bool take_expected_reboot();
@@ -124,6 +135,7 @@ class Domain {
   Tree live_ GUARDED_BY(mutex_);
   std::shared_ptr<RunningVm> vm_ GUARDED_BY(mutex_);
   bool reboot_expected_ GUARDED_BY(mutex_) = false;
+  std::optional<LongJob> long_job_ GUARDED_BY(mutex_);
 };
 
 using DomainPtr = std::shared_ptr<Domain>;

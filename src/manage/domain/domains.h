@@ -61,7 +61,10 @@ class Domains {
 
   // definitions.cc
   Result<DomainPtr> define(std::string_view text);
-  Status undefine(Domain& domain, bool keep_nvram);
+  struct Kept {
+    bool nvram = false, tpm = false;
+  };
+  Status undefine(Domain& domain, const Kept& kept);
   /// Replaces the stored definition (under the job) and tells clients.
   Status store(Domain& domain, const Element& config);
   Status rename(Domain& domain, const std::string& name);
@@ -118,6 +121,7 @@ class Domains {
   void settle_shutdown(const DomainPtr& domain, bool for_good);
   void disk_job_ended(const DomainPtr& domain, const nlohmann::json& data, i32 status);
   void guest_panicked(const DomainPtr& domain);
+  void dump_by_itself(Domain& domain);
   void device_gone(const DomainPtr& domain, const std::string& alias);
   void take_reported_state(const DomainPtr& domain, const std::string& status);
 

@@ -46,6 +46,19 @@ class Steps {
   std::vector<std::pair<std::string, Json>> undo_;
 };
 
+/// A SCSI disk's controller is there, or comes first.
+Status ensure_scsi(Domains& domains, Domain& domain, Element& disk) {
+  if (at(disk, "target", "bus") != "scsi") return {};
+  place_drive(disk);
+  const std::string index = at(disk, "address", "controller");
+  const Element tree = TRY(domain.current());
+  for (const Element* controller : devices_of(tree).children("controller"))
+    if (controller->attribute("type") == "scsi" && controller->attribute("index") == index) return {};
+  Element controller("controller");
+  controller.set("type", "scsi").set("index", index).set("model", "virtio-scsi");
+  return attach_live(domains, domain, std::move(controller));
+}
+
 Status plug_disk(Domains& domains, RunningVm& vm, const Element& tree, Element& disk, Steps& steps) {
   if (disk.attribute("device") == "cdrom") return operation_unsupported("disk device='cdrom' cannot be hotplugged");
   const std::string bus = at(disk, "target", "bus");
@@ -130,10 +143,41 @@ Status check_no_clash(const Element& domain, const Element& device) {
   return operation_invalid(fmt::format("mac address {} is already in use", at(device, "mac", "address")));
 }
 
+void insert_device(Element& domain, const Element& device) {
+  auto& content = devices_of(domain).content();
+  const std::string bus = at(device, "target", "bus"), name = at(device, "target", "dev");
+  auto place = content.end();
+  for (auto other = content.end(); device.name() == "disk" && other != content.begin();) {
+    --other;
+    if (other->name() != "disk" || at(*other, "target", "bus") != bus) continue;
+    const std::string theirs = at(*other, "target", "dev");
+    const bool before = theirs.size() != name.size() ? theirs.size() < name.size() : theirs < name;  // vdz comes before vdaa
+    place = before ? std::next(other) : other;
+    if (before) break;
+  }
+  content.insert(place, device);
+}
+
+namespace {
+
+/// The drive whose medium a client changes by attaching a disk of its name, as one did before there were updates.
+bool is_medium_of_drive(const Element& tree, const Element& device) {
+  const std::string kind = device.attribute("device");
+  return device.name() == "disk" && (kind == "cdrom" || kind == "floppy") && find_device(tree, device);
+}
+
+}  // namespace
+
 Status attach_live(Domains& domains, Domain& domain, Element device) {
   auto vm = domain.running();
   auto monitor = TRY(domain.monitor());
   Element tree = TRY(domain.current());
+  if (is_medium_of_drive(tree, device)) return update_live(domains, domain, std::move(device));
+  if (device.name() == "disk") {
+    TRY(check_no_clash(tree, device));
+    TRY(ensure_scsi(domains, domain, device));
+    tree = TRY(domain.current());
+  }
   TRY(check_no_clash(tree, device));
   TRY(assign_address(tree, device));
   assign_alias(tree, device);
@@ -147,7 +191,7 @@ Status attach_live(Domains& domains, Domain& domain, Element device) {
     return plugged;
   }
   domain.change_live([&](Element& now) {
-    devices_of(now).add(device);
+    insert_device(now, device);
     put_in_order(now);
   });
   domains.save_status(domain);

@@ -12,6 +12,8 @@ Error missing_device(const Element& wanted);
 /// A device of this name or address is there already.
 Status check_no_clash(const Element& domain, const Element& device);
 
+/// Disks of one bus stand in the order of their names.
+void insert_device(Element& domain, const Element& device);
 Status attach_live(Domains& domains, Domain& domain, Element device);
 /// Asks the guest to let go; the device leaves the tree when it has (DEVICE_DELETED).
 Status detach_live(Domains& domains, Domain& domain, Element device);

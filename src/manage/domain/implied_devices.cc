@@ -41,7 +41,9 @@ struct DriveBus {
 };
 constexpr DriveBus kDriveBuses[] = {{"ide", 2, 2}, {"sata", 6, 1}, {"scsi", 7, 1}, {"fdc", 2, 1}};
 
-/// libvirt derives the place of such a disk from its name: sdh is unit 0 of controller 1, say.
+}  // namespace
+
+// libvirt derives the place of such a disk from its name: sdh is unit 0 of controller 1, say.
 void place_drive(Element& disk) {
   const std::string bus = at(disk, "target", "bus");
   for (const auto& kind : kDriveBuses) {
@@ -52,6 +54,8 @@ void place_drive(Element& disk) {
         .set("bus", index % each_controller / kind.units).set("target", "0").set("unit", index % kind.units);
   }
 }
+
+namespace {
 
 void add_disk_controllers(Element& devices) {
   for (Element* disk : each(devices, "disk")) {

@@ -21,6 +21,10 @@ constexpr std::string_view kInterface[] = {"mac", "source", "virtualport", "ip",
                                            "filterref", "tune", "link", "mtu", "bandwidth", "vlan", "port", "boot", "rom", "alias", "address"};
 constexpr std::string_view kOs[] = {"type", "firmware", "loader", "nvram", "kernel", "initrd", "cmdline", "dtb", "boot", "bootmenu", "smbios",
                                     "bios"};
+constexpr std::string_view kCputune[] = {"shares", "period", "quota", "global_period", "global_quota", "emulator_period", "emulator_quota",
+                                         "iothread_period", "iothread_quota", "vcpupin", "emulatorpin", "iothreadpin"};
+constexpr std::string_view kBlkiotune[] = {"weight", "device"};
+constexpr std::string_view kBlkioDevice[] = {"path", "weight", "read_iops_sec", "write_iops_sec", "read_bytes_sec", "write_bytes_sec"};
 constexpr std::string_view kPort[] = {"source", "protocol", "log", "target", "alias", "address"};
 
 size_t rank(std::span<const std::string_view> order, const Element& element) {
@@ -65,6 +69,11 @@ void sort_children(Element& parent, std::span<const std::string_view> order) {
 void put_in_order(Element& domain) {
   sort_children(domain, kTop);
   if (Element* os = domain.child("os")) sort_children(*os, kOs);
+  if (Element* tune = domain.child("cputune")) sort_children(*tune, kCputune);
+  if (Element* tune = domain.child("blkiotune")) {
+    sort_children(*tune, kBlkiotune);
+    for (Element* device : each(*tune, "device")) sort_children(*device, kBlkioDevice);
+  }
   Element& devices = devices_of(domain);
   sort_children(devices, kDevices);
   for (Element& device : devices.content()) {

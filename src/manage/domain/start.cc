@@ -20,6 +20,7 @@
 #include "manage/domain/firmware.h"
 #include "manage/domain/hooks.h"
 #include "manage/domain/iothreads.h"
+#include "manage/domain/tpm.h"
 #include "manage/domain/tuning.h"
 #include "manage/domain/vnc_port.h"
 #include "manage/xml/write.h"
@@ -231,7 +232,7 @@ Status Domains::launch(const DomainPtr& domain, const std::shared_ptr<RunningVm>
   name_sockets(vm->folder, tree);
   TRY(prepare_files(*vm, tree));
   Fd listener = TRY(listen_for_monitor(vm->folder));
-  Handed handed{.taps = {}, .monitor = std::to_string(listener.get()), .vhost_vsock = {}};
+  Handed handed{.taps = {}, .monitor = std::to_string(listener.get()), .vhost_vsock = {}, .tpm = {}};
   ProcessRequest request;
   request.descriptors = {listener.get()};
   request.user = request.group = vm->user;
@@ -245,13 +246,14 @@ Status Domains::launch(const DomainPtr& domain, const std::shared_ptr<RunningVm>
     request.descriptors.push_back(tap.fd.get());
     taps.push_back(std::move(tap.fd));
   }
+  vm->group = TRY(ControlGroup::open(fmt::format("{}-{}", id, domain->name())));
+  TRY(apply_group_tuning(vm->group, tree));
+  handed.tpm = TRY(start_tpm(config_, tree, *vm));
   VmCommand command = TRY(compose_command(tree, handed));
   request.program = host_.emulator;
   request.arguments = command.arguments;
   request.environment = command.environment;
   if (tree.find("memoryBacking/locked")) request.locked_memory_bytes = ~u64{0};
-  vm->group = TRY(ControlGroup::open(fmt::format("{}-{}", id, domain->name())));
-  TRY(apply_group_tuning(vm->group, tree));
   TRY(run_hook(config_.paths.config, tree, "start", "begin"));
   VmLog log = TRY(open_log(config_.paths.log, domain->name(), command));
   request.log = log.fd.get();
@@ -277,6 +279,7 @@ Status Domains::come_up(Domain& domain, RunningVm& vm, const StartOptions& optio
   if (!tree) return internal_error("the VM ended while it came up");
   TRY(run_hook(config_.paths.config, *tree, "started", "begin"));
   TRY(apply_thread_tuning(*tree, vm));
+  TRY(apply_thread_quotas(*tree, vm));
   TRY(apply_monitor_tuning(*tree, *vm.monitor));
   if (options.paused) {
     domain.set_state(make_state(RunState::Paused, PausedReason::User));

@@ -11,11 +11,13 @@
 #include "manage/domain/domains.h"
 #include "manage/domain/hooks.h"
 #include "manage/domain/snapshots.h"
+#include "manage/domain/tpm.h"
 
 namespace atl::manage {
 namespace {
 
 constexpr u64 kQuiet_ns = 10'000'000'000;  // for a VM to end when it is asked to
+constexpr u64 kHelper_ns = 2'000'000'000;  // for a helper whose VM has gone
 constexpr u64 kGone_ns = 20'000'000'000;   // for one that was killed
 
 i32 stopped_detail(ShutoffReason reason) {
@@ -43,10 +45,26 @@ Status Domains::destroy(Domain& domain, bool graceful) {
   return {};
 }
 
+namespace {
+
+/// Helpers beside the VM (its TPM) end with it; one that does not is ended.
+void end_helpers(const ControlGroup& group) {
+  for (const pid_t pid : group.processes()) {
+    auto process = identify_process(pid);
+    if (!process) continue;
+    if (wait_for_end(*process, kHelper_ns)) continue;
+    (void)signal_process(*process, SIGKILL);
+    wait_for_end(*process, kGone_ns);
+  }
+}
+
+}  // namespace
+
 void Domains::clear_up(RunningVm& vm, const Element& tree) {
   if (vm.monitor) vm.monitor->close();
   for (const Element* card : devices_of(tree).children("interface")) unplug(*card);
   vm.files.take_back();
+  end_helpers(vm.group);
   vm.group.remove();
   std::error_code ignored;
   if (!vm.folder.empty()) std::filesystem::remove_all(vm.folder, ignored);
@@ -71,6 +89,7 @@ void Domains::finish(Domain& domain, ShutoffReason reason) {
   DomainRef ref = before.ref();
   ref.id = -1;
   if (!before.persistent) SnapshotStore(config_.paths.state, before.name).remove_all();
+  if (!before.persistent && (!tree || at(*tree, "devices/tpm/backend", "persistent_state") != "yes")) forget_tpm(config_, before.uuid);
   if (!before.persistent) forget(domain);
   events_.domain_lifecycle(ref, static_cast<i32>(LifecycleEvent::Stopped), stopped_detail(reason));
 }

@@ -86,8 +86,6 @@ Status check_device(const Element& device) {
 Status check_support(const Element& domain) {
   for (const auto& item : kRefused)
     if (asks_for(domain.find(item.path), item.attribute, item.value)) return refused(describe(item.path, item.attribute, item.value));
-  if (const std::string action = text_at(domain, "on_crash"); action.starts_with("coredump-"))
-    return refused(fmt::format("<on_crash>{}</on_crash>", action));
   const auto devices = devices_of(domain).children();
   if (devices.size() > kMaxDevices) return config_unsupported(fmt::format("a domain has at most {} devices", kMaxDevices));
   for (const Element* device : devices) TRY(check_device(*device));

@@ -2,6 +2,9 @@
 
 #include <sched.h>
 
+#include <algorithm>
+#include <filesystem>
+
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -39,18 +42,89 @@ Status check_numa(const Element& domain) {
   return config_unsupported(fmt::format("<numatune><memory mode='{}'> is not supported by atoll-vmm", mode));
 }
 
+namespace {
+
+Status apply_device_limits(const ControlGroup& group, const Element& domain) {
+  using Limit = ControlGroup::DeviceLimit;
+  constexpr std::pair<std::string_view, Limit> kLimits[] = {{"weight", Limit::Weight}, {"read_iops_sec", Limit::ReadOps},
+                                                            {"write_iops_sec", Limit::WriteOps}, {"read_bytes_sec", Limit::ReadBytes},
+                                                            {"write_bytes_sec", Limit::WriteBytes}};
+  const Element* tune = domain.child("blkiotune");
+  for (const Element* device : tune ? tune->children("device") : std::vector<const Element*>())
+    for (const auto& [name, limit] : kLimits)
+      if (auto value = TRY(integer_at(*device, name))) TRY(group.set_device_limit(text_at(*device, "path"), limit, static_cast<u64>(*value)));
+  return {};
+}
+
+}  // namespace
+
+// Memory never exceeds memory with swap, so which of the two goes first depends.
+Status apply_memory_limits(const ControlGroup& group, const Element& domain) {
+  const auto hard = TRY(limit_at(domain, "memtune/hard_limit")), soft = TRY(limit_at(domain, "memtune/soft_limit"));
+  const auto swap = TRY(limit_at(domain, "memtune/swap_hard_limit"));
+  if (hard && swap && *swap < *hard) return invalid_arg("memory hard_limit tunable value must be lower than or equal to swap_hard_limit");
+  if (!hard) (void)group.set_swap_limit(swap);
+  if (Status limited = group.set_memory_limit(hard); !limited) {
+    TRY(group.set_swap_limit(swap));
+    TRY(group.set_memory_limit(hard));
+  }
+  if (swap) TRY(group.set_swap_limit(swap));
+  return group.set_memory_soft_limit(soft);
+}
+
 Status apply_group_tuning(const ControlGroup& group, const Element& domain) {
   if (auto shares = TRY(integer_at(domain, "cputune/shares"))) TRY(group.set_cpu_shares(static_cast<u64>(*shares)));
   if (auto quota = TRY(integer_at(domain, "cputune/global_quota"))) {
     auto period = TRY(integer_at(domain, "cputune/global_period"));
     TRY(group.set_cpu_quota(static_cast<u64>(period.value_or(100'000)), *quota));
   }
-  if (auto limit = TRY(limit_at(domain, "memtune/hard_limit"))) TRY(group.set_memory_limit(limit));
-  if (auto limit = TRY(limit_at(domain, "memtune/soft_limit"))) TRY(group.set_memory_soft_limit(limit));
+  if (domain.child("memtune")) TRY(apply_memory_limits(group, domain));
   TRY(check_numa(domain));
   if (const std::string nodes = at(domain, "numatune/memory", "nodeset"); !nodes.empty()) TRY(group.set_memory_nodes(nodes));
   if (auto weight = TRY(integer_at(domain, "blkiotune/weight"))) TRY(group.set_blkio_weight(static_cast<u64>(*weight)));
+  return apply_device_limits(group, domain);
+}
+
+namespace {
+
+struct ThreadQuota {
+  std::string_view period, quota;
+};
+constexpr ThreadQuota kVcpuQuota = {"cputune/period", "cputune/quota"}, kEmulatorQuota = {"cputune/emulator_period", "cputune/emulator_quota"},
+                      kIothreadQuota = {"cputune/iothread_period", "cputune/iothread_quota"};
+
+/// Each of `parts` for itself.
+Status apply_quota(const Element& domain, const ControlGroup& group, const ThreadQuota& names,
+                   const std::vector<std::pair<std::string, std::vector<int>>>& parts) {
+  const auto period = TRY(integer_at(domain, names.period)), quota = TRY(integer_at(domain, names.quota));
+  if (!period.value_or(0) && !quota.value_or(0)) return {};
+  constexpr i64 kDefaultPeriod_us = 100'000;
+  const i64 length = period.value_or(0) > 0 ? *period : kDefaultPeriod_us, share = quota.value_or(0) > 0 ? *quota : -1;
+  for (const auto& [part, threads] : parts) TRY(group.set_thread_quota(part, threads, static_cast<u64>(length), share));
   return {};
+}
+
+/// All threads but those that run the guest's processors or disks.
+std::vector<int> emulator_threads(const RunningVm& vm) {
+  std::vector<int> threads;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(fmt::format("/proc/{}/task", vm.process.pid), ignored)) {
+    const auto id = static_cast<int>(parse_u64(entry.path().filename().string()).value_or(0));
+    const bool io = std::ranges::any_of(vm.io_threads, [&](const auto& thread) { return thread.second == id; });
+    if (id && !io && std::ranges::find(vm.vcpu_threads, id) == vm.vcpu_threads.end()) threads.push_back(id);
+  }
+  return threads;
+}
+
+}  // namespace
+
+Status apply_thread_quotas(const Element& domain, const RunningVm& vm) {
+  std::vector<std::pair<std::string, std::vector<int>>> vcpus, iothreads;
+  for (size_t i = 0; i < vm.vcpu_threads.size(); ++i) vcpus.emplace_back(fmt::format("vcpu{}", i), std::vector{vm.vcpu_threads[i]});
+  for (const auto& [id, thread] : vm.io_threads) iothreads.emplace_back(fmt::format("iothread{}", id), std::vector{thread});
+  TRY(apply_quota(domain, vm.group, kVcpuQuota, vcpus));
+  TRY(apply_quota(domain, vm.group, kIothreadQuota, iothreads));
+  return apply_quota(domain, vm.group, kEmulatorQuota, {{"emulator", emulator_threads(vm)}});
 }
 
 Result<std::vector<bool>> parse_cpu_list(std::string_view text) {

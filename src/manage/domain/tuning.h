@@ -9,8 +9,12 @@ namespace atl::manage {
 Status check_numa(const Element& domain);
 /// Limits of the control group, before the VM starts.
 Status apply_group_tuning(const ControlGroup& group, const Element& domain);
+/// <memtune> of it again, with what is not asked for unlimited.
+Status apply_memory_limits(const ControlGroup& group, const Element& domain);
 /// Which processors the vCPUs and the emulator run on.
 Status apply_thread_tuning(const Element& domain, const RunningVm& vm);
+/// How much of the host's processors each vCPU, the emulator and each I/O thread may have.
+Status apply_thread_quotas(const Element& domain, const RunningVm& vm);
 /// What the VM itself does: I/O limits, the balloon's first target, passwords.
 Status apply_monitor_tuning(const Element& domain, QmpClient& monitor);
 

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "manage/domain/aliases.h"
 #include "manage/domain/block_jobs.h"
+#include "manage/domain/core_dump.h"
 #include "manage/domain/disk_chain.h"
 #include "manage/domain/domains.h"
 #include "manage/domain/hooks.h"
@@ -239,6 +240,13 @@ void Domains::disk_job_ended(const DomainPtr& domain, const Json& data, i32 stat
   }
 }
 
+/// Into a file that is named after the domain and the time.
+void Domains::dump_by_itself(Domain& domain) {
+  auto path = automatic_dump_path(config_, domain);
+  Status dumped = path ? dump_core(*this, domain, *path) : Status(std::move(path).error());
+  if (!dumped) log_error("domain '{}': no core dump: {}", domain.name(), dumped.error().message());
+}
+
 /// on_crash decides; until then clients see that it crashed.
 void Domains::guest_panicked(const DomainPtr& domain) {
   domain->set_running_state(make_state(RunState::Crashed, CrashedReason::Panicked));
@@ -250,6 +258,7 @@ void Domains::guest_panicked(const DomainPtr& domain) {
     if (!job || !vm || !tree || !vm->monitor) return;
     const std::string action = text_at(*tree, "on_crash");
     if (action == "preserve") return save_status(*domain);
+    if (action.starts_with("coredump-")) dump_by_itself(*domain);
     if (action.ends_with("restart") && vm->monitor->execute("system_reset", Json::object(), kAnswer_ns) &&
         vm->monitor->execute("cont", Json::object(), kAnswer_ns)) {
       domain->set_running_state(make_state(RunState::Running, RunningReason::Booted));

@@ -19,6 +19,7 @@ struct Handed {
   std::map<std::string, std::string> taps;  // by alias of the network card
   std::string monitor;                      // the listening socket
   std::string vhost_vsock;
+  std::string tpm;                          // the socket of its process
 };
 
 // disk_parts.cc

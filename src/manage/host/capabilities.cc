@@ -7,6 +7,7 @@
 #include "base/strings.h"
 #include "manage/host/guest_support.h"
 #include "manage/uuid.h"
+#include "manage/tool/run_tool.h"
 #include "manage/xml/write.h"
 
 namespace atl::manage::host {
@@ -142,8 +143,9 @@ void add_devices(Element& root) {
   for (std::string_view group :
        {"disk", "graphics", "video", "hostdev", "rng", "filesystem", "tpm", "redirdev", "channel"}) {
     Element& element = devices.add(group);
+    const bool there = group != "tpm" || !find_tool("swtpm").empty();
     for (const Choice& choice : device_choices())
-      if (choice.group == group) add_enum(element, choice.name, choice.values);
+      if (choice.group == group && there) add_enum(element, choice.name, choice.values);
     element.set("supported", yes_or_no(!element.children().empty()));
   }
 }

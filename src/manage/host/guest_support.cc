@@ -9,9 +9,12 @@ constexpr Choice kChoices[] = {
     {"disk", "bus", "ide fdc scsi virtio sata"},
     {"disk", "model", "virtio virtio-transitional virtio-non-transitional"},
     {"graphics", "type", "vnc"},
-    {"video", "modelType", "vga virtio none"},
+    {"video", "modelType", "vga cirrus virtio none bochs"},
     {"rng", "model", "virtio virtio-transitional virtio-non-transitional"},
     {"rng", "backendModel", "random builtin"},
+    {"tpm", "model", "tpm-tis tpm-crb"},
+    {"tpm", "backendModel", "emulator"},
+    {"tpm", "backendVersion", "1.2 2.0"},
     {"channel", "type", "pty unix"},
 };
 

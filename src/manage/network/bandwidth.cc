@@ -15,7 +15,6 @@ std::string bandwidth_commands(const std::string& device, const Rate& to_device,
     if (to_device.burst) rate += fmt::format(" burst {}kb", to_device.burst);
     text += fmt::format("qdisc add dev {} root handle 1: htb default 1\n", device);
     text += fmt::format("class add dev {} parent 1: classid 1:1 htb {}\n", device, rate);
-    text += fmt::format("qdisc add dev {} parent 1:1 handle 2: sfq perturb 10\n", device);
   }
   if (from_device.average) {
     u64 burst = from_device.burst ? from_device.burst : from_device.average;
@@ -35,6 +34,9 @@ Status apply_bandwidth(const std::string& device, const Rate& to_device, const R
   std::string commands = bandwidth_commands(device, to_device, from_device);
   if (commands.empty()) return {};
   TRY(run_tool_checked({.words = {"tc", "-batch", "-"}, .input = commands}));
+  // Connections that share the limit share it evenly, where the kernel has what that takes.
+  if (to_device.average)
+    TRY(run_tool({.words = {"tc", "qdisc", "add", "dev", device, "parent", "1:1", "handle", "2:", "sfq", "perturb", "10"}, .input = {}}));
   return {};
 }
 

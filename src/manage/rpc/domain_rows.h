@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <span>
 
 #include "manage/daemon.h"
@@ -19,6 +20,10 @@ std::span<const Procedure> domain_stats_rows();
 std::span<const Procedure> domain_device_rows();
 std::span<const Procedure> domain_block_rows();
 std::span<const Procedure> domain_tuning_rows();
+std::span<const Procedure> domain_limit_rows();
+std::span<const Procedure> domain_card_rows();
+std::span<const Procedure> domain_dump_rows();
+std::span<const Procedure> domain_absent_rows();
 std::span<const Procedure> domain_console_rows();
 std::span<const Procedure> domain_agent_rows();
 std::span<const Procedure> domain_iothread_rows();
@@ -35,6 +40,12 @@ Result<DomainPtr> read_domain(Call& call, T&... rest) {
 inline constexpr u32 kAffectLive = 1, kAffectConfig = 2, kAffect = 3;
 /// Strings in typed parameters, which clients announce in nearly every call.
 inline constexpr u32 kStringOkay = 4;
+
+/// VIR_DOMAIN_MEMORY_PARAM_UNLIMITED.
+inline constexpr u64 kUnlimitedKib = 9'007'199'254'740'991;
+
+/// Of a typed parameter that holds any kind of integer.
+std::optional<i64> integer_of(const TypedParam& param);
 
 struct Impact {
   bool live = false, config = false;

@@ -13,11 +13,21 @@ std::span<const Procedure> domain_procedures() {
   static const std::vector<Procedure> kAll = [] {
     std::vector<Procedure> rows;
     for (auto part : {domain_lookup_rows(), domain_define_rows(), domain_life_rows(), domain_query_rows(), domain_stats_rows(), domain_device_rows(),
-                      domain_block_rows(), domain_tuning_rows(), domain_console_rows(), domain_agent_rows(), domain_iothread_rows()})
+                      domain_block_rows(), domain_tuning_rows(), domain_limit_rows(), domain_card_rows(), domain_dump_rows(),
+                      domain_absent_rows(), domain_console_rows(), domain_agent_rows(), domain_iothread_rows()})
       rows.insert(rows.end(), part.begin(), part.end());
     return rows;
   }();
   return kAll;
+}
+
+std::optional<i64> integer_of(const TypedParam& param) {
+  return std::visit(
+      [](const auto& value) -> std::optional<i64> {
+        if constexpr (std::is_integral_v<std::decay_t<decltype(value)>>) return static_cast<i64>(value);
+        else return std::nullopt;
+      },
+      param.value);
 }
 
 Result<Impact> impact_of(const Domain& domain, u32 flags) {

@@ -61,7 +61,8 @@ Status pull(Call& call) {
   u64 bandwidth = 0;
   u32 flags = 0;
   auto domain = TRY(read_domain(call, path, bandwidth, flags));
-  TRY(check_flags(flags, kBandwidthBytes, "virDomainBlockPull"));
+  constexpr u32 kBytes = 64;  // not the 1 of other calls
+  TRY(check_flags(flags, kBytes, "virDomainBlockPull"));
   auto job = TRY(domain->begin_job());
   return pull_disk(*domain, path, "", bandwidth, flags != 0);
 }

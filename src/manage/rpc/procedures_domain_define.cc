@@ -31,7 +31,8 @@ Status define_xml_flags(Call& call) {
   return {};
 }
 
-constexpr u32 kUndefineManagedSave = 1, kUndefineSnapshots = 2, kUndefineNvram = 4, kUndefineKeepNvram = 8, kUndefineCheckpoints = 16;
+constexpr u32 kUndefineManagedSave = 1, kUndefineSnapshots = 2, kUndefineNvram = 4, kUndefineKeepNvram = 8, kUndefineCheckpoints = 16,
+              kUndefineTpm = 32, kUndefineKeepTpm = 64;
 
 Status undefine_with(Call& call, Domain& domain, u32 flags) {
   auto job = TRY(domain.begin_job());
@@ -42,7 +43,7 @@ Status undefine_with(Call& call, Domain& domain, u32 flags) {
     const Element tree = TRY(domain.current());
     if (tree.find("os/nvram")) return operation_invalid("cannot undefine domain with nvram");
   }
-  return call.daemon().domains().undefine(domain, !(flags & kUndefineNvram));
+  return call.daemon().domains().undefine(domain, {.nvram = !(flags & kUndefineNvram), .tpm = (flags & kUndefineKeepTpm) != 0});
 }
 
 Status undefine(Call& call) {
@@ -53,7 +54,8 @@ Status undefine(Call& call) {
 Status undefine_flags(Call& call) {
   u32 flags = 0;
   auto domain = TRY(read_domain(call, flags));
-  TRY(check_flags(flags, kUndefineManagedSave | kUndefineSnapshots | kUndefineNvram | kUndefineKeepNvram | kUndefineCheckpoints, "virDomainUndefineFlags"));
+  TRY(check_flags(flags, kUndefineManagedSave | kUndefineSnapshots | kUndefineNvram | kUndefineKeepNvram | kUndefineCheckpoints | kUndefineTpm |
+                             kUndefineKeepTpm, "virDomainUndefineFlags"));
   return undefine_with(call, *domain, flags);
 }
 

@@ -21,6 +21,7 @@ struct DeviceCall {
 Result<DeviceCall> read_device_call(Call& call, bool has_flags, std::string_view function) {
   DeviceCall device;
   device.domain = TRY(has_flags ? read_domain(call, device.text, device.flags) : read_domain(call, device.text));
+  if (!has_flags) device.flags = kAffectLive;
   constexpr u32 kForce = 4;
   TRY(check_flags(device.flags, kAffect | kForce, function));
   return device;
@@ -31,7 +32,7 @@ using LiveEdit = Status (*)(Domains& domains, Domain& domain, Element device);
 
 Status add_to_config(Element& tree, const Element& device) {
   TRY(check_no_clash(tree, device));
-  devices_of(tree).add(device);
+  insert_device(tree, device);
   return {};
 }
 

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "base/clock.h"
 #include "manage/domain/agent.h"
 #include "manage/domain/vm_stats.h"
 #include "manage/network/networks.h"
@@ -19,7 +20,7 @@ Status get_info(Call& call) {
   auto domain = TRY(read_domain(call));
   const Element tree = TRY(domain->current());
   const DomainFacts facts = domain->facts();
-  call.write(static_cast<u32>(facts.state.state), kib_at(tree, "memory"), facts.active() ? kib_at(tree, "currentMemory") : kib_at(tree, "memory"),
+  call.write(static_cast<u32>(facts.state.state), kib_at(tree, "memory"), kib_at(tree, "currentMemory"),
              static_cast<u32>(vcpu_count(tree, true)), cpu_time_ns(*domain));
   return {};
 }
@@ -153,20 +154,36 @@ Status get_messages(Call& call) {
   return {};
 }
 
+constexpr i32 kNoJob = 0, kUnbounded = 2, kCompleted = 3, kFailed = 4;  // virDomainJobType
+
+u64 elapsed_ms(const LongJob& job) { return ((job.end_ns ? job.end_ns : monotonic_ns()) - job.begin_ns) / 1'000'000; }
+
 Status get_job_info(Call& call) {
   auto domain = TRY(read_domain(call));
   if (!domain->active()) return operation_invalid("domain is not running");
-  constexpr size_t kNumbers = 11;
-  call.write(i32{0});  // no job
-  for (size_t i = 0; i < kNumbers; ++i) call.write(u64{0});
+  const auto job = domain->long_job();
+  const bool going_on = job && !job->end_ns;
+  constexpr size_t kOtherNumbers = 10;
+  call.write(going_on ? kUnbounded : kNoJob, going_on ? elapsed_ms(*job) : u64{0});
+  for (size_t i = 0; i < kOtherNumbers; ++i) call.write(u64{0});
   return {};
 }
 
 Status get_job_stats(Call& call) {
   u32 flags = 0;
   auto domain = TRY(read_domain(call, flags));
-  if (!domain->active()) return operation_invalid("domain is not running");
-  call.write(i32{0}, TypedParams{});
+  constexpr u32 kOfCompleted = 1, kKeepCompleted = 2;
+  TRY(check_flags(flags, kOfCompleted | kKeepCompleted, "virDomainGetJobStats"));
+  if (!domain->active() && !(flags & kOfCompleted)) return operation_invalid("domain is not running");
+  const auto job = domain->long_job();
+  if (!job || (job->end_ns != 0) != ((flags & kOfCompleted) != 0)) {
+    call.write(kNoJob, TypedParams{});
+    return {};
+  }
+  TypedParams params;
+  params.emplace_back("operation", job->operation);
+  params.emplace_back("time_elapsed", elapsed_ms(*job));
+  call.write(!job->end_ns ? kUnbounded : job->failed ? kFailed : kCompleted, params);
   return {};
 }
 

@@ -1,4 +1,4 @@
-// Memory, vCPUs, scheduling and I/O limits: live and in the stored definition.
+// Memory, vCPUs, pinning, limits of disks, memory of the host's nodes: live and in the stored definition.
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "manage/domain/agent.h"
+#include "manage/domain/aliases.h"
 #include "manage/domain/tuning.h"
 #include "manage/domain/vm_stats.h"
 #include "manage/rpc/cpu_maps.h"
@@ -218,142 +219,6 @@ Status get_emulator_pin(Call& call) {
   return {};
 }
 
-// --- scheduler, memory and block weights
-
-Status get_scheduler_type(Call& call) {
-  TRY(read_domain(call));
-  call.write("posix", i32{3});
-  return {};
-}
-
-/// What is not set is the kernel's default where the domain runs, and 0 in a definition.
-TypedParams scheduler_params(const Element& tree) {
-  const bool runs = tree.has_attribute("id");
-  auto number = [&](std::string_view path, i64 fallback) { return parse_i64(text_at(tree, path)).value_or(runs ? fallback : 0); };
-  return {{"cpu_shares", static_cast<u64>(number("cputune/shares", 1024))},
-          {"global_period", static_cast<u64>(number("cputune/global_period", 100'000))},
-          {"global_quota", number("cputune/global_quota", -1)}};
-}
-
-Status get_scheduler(Call& call) {
-  i32 asked = 0;
-  auto domain = TRY(read_domain(call, asked));
-  const Element tree = TRY(domain->current());
-  call.write(scheduler_params(tree));
-  return {};
-}
-
-Status get_scheduler_flags(Call& call) {
-  i32 asked = 0;
-  u32 flags = 0;
-  auto domain = TRY(read_domain(call, asked, flags));
-  TRY(check_flags(flags, kAffect | kStringOkay, "virDomainGetSchedulerParametersFlags"));
-  const Element tree = TRY(tree_for(*domain, flags & kAffect));
-  call.write(scheduler_params(tree));
-  return {};
-}
-
-/// A parameter and the element that keeps it.
-struct Knob {
-  std::string_view param, path, element;
-};
-
-std::optional<i64> integer_of(const TypedParam& param) {
-  return std::visit(
-      [](const auto& value) -> std::optional<i64> {
-        if constexpr (std::is_integral_v<std::decay_t<decltype(value)>>) return static_cast<i64>(value);
-        else return std::nullopt;
-      },
-      param.value);
-}
-
-/// Writes parameters into the elements of `knobs`; one that has no element there is refused by name.
-Status put_knobs(Element& tree, const TypedParams& params, std::span<const Knob> knobs) {
-  for (const auto& param : params) {
-    auto knob = std::find_if(knobs.begin(), knobs.end(), [&](const Knob& k) { return k.param == param.name; });
-    if (knob == knobs.end()) return Error(Code::ArgumentUnsupported, fmt::format("parameter '{}' not supported", param.name));
-    auto value = integer_of(param);
-    if (!value) return invalid_arg(fmt::format("invalid type for parameter '{}'", param.name));
-    ensure(ensure(tree, knob->path), knob->element).set_text(std::to_string(*value));
-  }
-  put_in_order(tree);
-  return {};
-}
-
-Status set_knobs(Call& call, Domain& domain, const TypedParams& params, u32 flags, std::span<const Knob> knobs) {
-  auto job = TRY(domain.begin_job());
-  const Impact impact = TRY(impact_of(domain, flags));
-  auto edit = [&](Element& tree) { return put_knobs(tree, params, knobs); };
-  if (impact.live) {
-    Element tree = TRY(domain.current());
-    TRY(edit(tree));
-    auto group = domain.group();
-    if (!group) return operation_invalid("domain is not running");
-    TRY(apply_group_tuning(*group, tree));
-    TRY(edit_live(call.daemon().domains(), domain, edit));
-  }
-  if (impact.config) TRY(edit_config(call.daemon().domains(), domain, edit));
-  return {};
-}
-
-constexpr Knob kSchedulerKnobs[] = {{"cpu_shares", "cputune", "shares"}, {"global_period", "cputune", "global_period"},
-                                    {"global_quota", "cputune", "global_quota"}};
-constexpr Knob kMemoryKnobs[] = {{"hard_limit", "memtune", "hard_limit"}, {"soft_limit", "memtune", "soft_limit"}};
-constexpr Knob kBlkioKnobs[] = {{"weight", "blkiotune", "weight"}};
-
-Status set_scheduler(Call& call) {
-  TypedParams params;
-  auto domain = TRY(read_domain(call, params));
-  return set_knobs(call, *domain, params, 0, kSchedulerKnobs);
-}
-
-Status set_scheduler_flags(Call& call) {
-  TypedParams params;
-  u32 flags = 0;
-  auto domain = TRY(read_domain(call, params, flags));
-  TRY(check_flags(flags, kAffect, "virDomainSetSchedulerParametersFlags"));
-  return set_knobs(call, *domain, params, flags, kSchedulerKnobs);
-}
-
-Status set_memory_params(Call& call) {
-  TypedParams params;
-  u32 flags = 0;
-  auto domain = TRY(read_domain(call, params, flags));
-  TRY(check_flags(flags, kAffect, "virDomainSetMemoryParameters"));
-  return set_knobs(call, *domain, params, flags, kMemoryKnobs);
-}
-
-constexpr u64 kUnlimitedKib = 9'007'199'254'740'991;  // VIR_DOMAIN_MEMORY_PARAM_UNLIMITED
-
-Status get_memory_params(Call& call) {
-  i32 asked = 0;
-  u32 flags = 0;
-  auto domain = TRY(read_domain(call, asked, flags));
-  TRY(check_flags(flags, kAffect | kStringOkay, "virDomainGetMemoryParameters"));
-  const Element tree = TRY(tree_for(*domain, flags & kAffect));
-  auto number = [&](std::string_view path) { return parse_u64(text_at(tree, path)).value_or(kUnlimitedKib); };
-  call.write_params({{"hard_limit", number("memtune/hard_limit")}, {"soft_limit", number("memtune/soft_limit")}, {"swap_hard_limit", kUnlimitedKib}}, asked);
-  return {};
-}
-
-Status set_blkio(Call& call) {
-  TypedParams params;
-  u32 flags = 0;
-  auto domain = TRY(read_domain(call, params, flags));
-  TRY(check_flags(flags, kAffect, "virDomainSetBlkioParameters"));
-  return set_knobs(call, *domain, params, flags, kBlkioKnobs);
-}
-
-Status get_blkio(Call& call) {
-  i32 asked = 0;
-  u32 flags = 0;
-  auto domain = TRY(read_domain(call, asked, flags));
-  TRY(check_flags(flags, kAffect | kStringOkay, "virDomainGetBlkioParameters"));
-  const Element tree = TRY(tree_for(*domain, flags & kAffect));
-  call.write_params({{"weight", static_cast<u32>(parse_u64(text_at(tree, "blkiotune/weight")).value_or(0))}}, asked);
-  return {};
-}
-
 // --- limits of one disk
 
 /// Limits that exclude each other (all, or reads and writes) are set together: whoever sets one of a group clears the rest of it.
@@ -465,8 +330,8 @@ Status get_numa(Call& call) {
   const auto known = std::ranges::find(kNumaModes, mode);
   const i32 number = known == std::end(kNumaModes) ? 0 : static_cast<i32>(known - std::begin(kNumaModes));
   TypedParams params;
-  add(params, "numa_nodeset", nodes);
   add(params, "numa_mode", number);
+  add(params, "numa_nodeset", nodes);
   call.write_params(params, asked);
   return {};
 }
@@ -513,15 +378,23 @@ Status set_stats_period(Call& call) {
   if (period < 0) return invalid_arg("period must be zero or greater");
   auto job = TRY(domain->begin_job());
   const Impact impact = TRY(impact_of(*domain, flags));
-  if (impact.live) return operation_unsupported("the period of a running domain's memory statistics cannot be changed with atoll-vmm");
-  return edit_config(call.daemon().domains(), *domain, [&](Element& tree) -> Status {
+  auto edit = [&](Element& tree) -> Status {
     Element* balloon = devices_of(tree).child("memballoon");
     if (!balloon || balloon->attribute("model") != "virtio")
       return operation_invalid("Memory balloon model must be virtio to set the collection period");
     balloon->remove("stats");
     if (period) balloon->add("stats").set("period", static_cast<u64>(period));
+    put_in_order(tree);
     return {};
-  });
+  };
+  if (impact.live) {
+    Element tree = TRY(domain->current());
+    TRY(edit(tree));
+    const std::string path = "/machine/peripheral/" + alias_of(*devices_of(tree).child("memballoon"));
+    TRY(ask(*domain, "qom-set", {{"path", path}, {"property", "guest-stats-polling-interval"}, {"value", period}}));
+    TRY(edit_live(call.daemon().domains(), *domain, edit));
+  }
+  return impact.config ? edit_config(call.daemon().domains(), *domain, edit) : Status();
 }
 
 constexpr Procedure kRows[] = {
@@ -535,15 +408,6 @@ constexpr Procedure kRows[] = {
     {Proc::DOMAIN_PIN_EMULATOR, Access::Write, pin_emulator},
     {Proc::DOMAIN_GET_VCPU_PIN_INFO, Access::Read, get_vcpu_pins},
     {Proc::DOMAIN_GET_EMULATOR_PIN_INFO, Access::Read, get_emulator_pin},
-    {Proc::DOMAIN_GET_SCHEDULER_TYPE, Access::Read, get_scheduler_type, Where::Quick},
-    {Proc::DOMAIN_GET_SCHEDULER_PARAMETERS, Access::Read, get_scheduler},
-    {Proc::DOMAIN_GET_SCHEDULER_PARAMETERS_FLAGS, Access::Read, get_scheduler_flags},
-    {Proc::DOMAIN_SET_SCHEDULER_PARAMETERS, Access::Write, set_scheduler},
-    {Proc::DOMAIN_SET_SCHEDULER_PARAMETERS_FLAGS, Access::Write, set_scheduler_flags},
-    {Proc::DOMAIN_SET_MEMORY_PARAMETERS, Access::Write, set_memory_params},
-    {Proc::DOMAIN_GET_MEMORY_PARAMETERS, Access::Read, get_memory_params},
-    {Proc::DOMAIN_SET_BLKIO_PARAMETERS, Access::Write, set_blkio},
-    {Proc::DOMAIN_GET_BLKIO_PARAMETERS, Access::Read, get_blkio},
     {Proc::DOMAIN_SET_BLOCK_IO_TUNE, Access::Write, set_block_io_tune},
     {Proc::DOMAIN_GET_BLOCK_IO_TUNE, Access::Read, get_block_io_tune},
     {Proc::DOMAIN_GET_NUMA_PARAMETERS, Access::Read, get_numa},

@@ -2,8 +2,10 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <set>
 
 #include <fmt/format.h>
@@ -99,7 +101,24 @@ Status ControlGroup::attach(pid_t pid) const {
 }
 
 void ControlGroup::remove() const {
-  for (const auto& [controller, folder] : folders_) ::rmdir(folder.c_str());
+  std::error_code ignored;
+  for (const auto& [controller, folder] : folders_) {
+    std::vector<std::string> parts;
+    for (const auto& entry : std::filesystem::directory_iterator(folder, ignored))
+      if (entry.is_directory(ignored)) parts.push_back(entry.path());
+    for (const auto& part : parts) ::rmdir(part.c_str());
+    ::rmdir(folder.c_str());
+  }
+}
+
+std::vector<pid_t> ControlGroup::processes() const {
+  std::vector<pid_t> list;
+  if (folders_.empty()) return list;
+  auto text = read_file(folders_.begin()->second + "/cgroup.procs", kFileLimit);
+  if (!text) return list;
+  for (std::string_view line : split(*text, '\n'))
+    if (auto pid = parse_u64(trim(line))) list.push_back(static_cast<pid_t>(*pid));
+  return list;
 }
 
 Status ControlGroup::write(const std::string& controller, const std::string& file, std::string_view value) const {
@@ -125,6 +144,23 @@ Status ControlGroup::set_cpu_quota(u64 period_us, i64 quota_us) const {
   return write("cpu", "cpu.cfs_quota_us", std::to_string(quota_us));
 }
 
+Status ControlGroup::set_thread_quota(const std::string& part, const std::vector<int>& threads, u64 period_us, i64 quota_us) const {
+  auto folder = folders_.find("cpu");
+  if (folder == folders_.end()) return operation_invalid("cgroup cpu controller is not mounted");
+  const std::string below = folder->second + "/" + part;
+  TRY(make_folder(below));
+  // Version 2 divides a process among groups that say so, below one whose children may have the controller.
+  if (v2_ && trim(read_file(below + "/cgroup.type", kFileLimit).value_or("threaded")) != "threaded") {
+    TRY(write_file(below + "/cgroup.type", "threaded"));
+    TRY(write_file(folder->second + "/cgroup.subtree_control", "+cpu"));
+  }
+  for (int thread : threads) TRY(write_file(below + (v2_ ? "/cgroup.threads" : "/tasks"), std::to_string(thread)));
+  ControlGroup own;
+  own.v2_ = v2_;
+  own.folders_["cpu"] = below;
+  return own.set_cpu_quota(period_us, quota_us);
+}
+
 Status ControlGroup::set_memory_limit(std::optional<u64> bytes) const {
   if (v2_) return write("memory", "memory.max", bytes ? std::to_string(*bytes) : "max");
   return write("memory", "memory.limit_in_bytes", bytes ? std::to_string(*bytes) : "-1");
@@ -133,6 +169,27 @@ Status ControlGroup::set_memory_limit(std::optional<u64> bytes) const {
 Status ControlGroup::set_memory_soft_limit(std::optional<u64> bytes) const {
   if (v2_) return write("memory", "memory.high", bytes ? std::to_string(*bytes) : "max");
   return write("memory", "memory.soft_limit_in_bytes", bytes ? std::to_string(*bytes) : "-1");
+}
+
+Status ControlGroup::set_swap_limit(std::optional<u64> bytes) const {
+  if (!v2_) return write("memory", "memory.memsw.limit_in_bytes", bytes ? std::to_string(*bytes) : "-1");
+  if (!bytes) return write("memory", "memory.swap.max", "max");
+  const std::string memory = TRY(read("memory", "memory.max"));
+  const u64 most = parse_u64(trim(memory)).value_or(*bytes);  // here swap is counted alone
+  return write("memory", "memory.swap.max", std::to_string(*bytes > most ? *bytes - most : 0));
+}
+
+Status ControlGroup::set_device_limit(const std::string& device, DeviceLimit limit, u64 value) const {
+  struct stat node;
+  if (::stat(device.c_str(), &node) < 0) return os_error("stat " + device);
+  if (!S_ISBLK(node.st_mode)) return invalid_arg(fmt::format("device '{}' must be a block device file", device));
+  const std::string number = fmt::format("{}:{}", gnu_dev_major(node.st_rdev), gnu_dev_minor(node.st_rdev));
+  if (limit == DeviceLimit::Weight)
+    return write(v2_ ? "io" : "blkio", v2_ ? "io.bfq.weight" : "blkio.bfq.weight_device", fmt::format("{} {}", number, value));
+  constexpr const char* kNames[][2] = {{"", ""}, {"read_iops", "riops"}, {"write_iops", "wiops"}, {"read_bps", "rbps"}, {"write_bps", "wbps"}};
+  const auto& names = kNames[static_cast<size_t>(limit)];
+  if (!v2_) return write("blkio", fmt::format("blkio.throttle.{}_device", names[0]), fmt::format("{} {}", number, value));
+  return write("io", "io.max", fmt::format("{} {}={}", number, names[1], value ? std::to_string(value) : "max"));
 }
 
 Status ControlGroup::set_blkio_weight(u64 weight) const {

@@ -9,6 +9,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/types.h"
 #include "manage/error.h"
@@ -24,6 +25,7 @@ class ControlGroup {
   Status attach(pid_t pid) const;
   /// The processes in it are gone.
   void remove() const;
+  std::vector<pid_t> processes() const;
 
   bool has(const std::string& controller) const { return folders_.contains(controller); }
   bool is_v2() const { return v2_; }
@@ -32,10 +34,17 @@ class ControlGroup {
   Status set_cpu_shares(u64 shares) const;
   /// A quota of -1 is none.
   Status set_cpu_quota(u64 period_us, i64 quota_us) const;
+  /// The same for some threads of the group's processes, which get a group of their own below it: "vcpu0", "emulator".
+  Status set_thread_quota(const std::string& part, const std::vector<int>& threads, u64 period_us, i64 quota_us) const;
   /// Bytes; nothing is no limit.
   Status set_memory_limit(std::optional<u64> bytes) const;
   Status set_memory_soft_limit(std::optional<u64> bytes) const;
+  /// Memory and swap together.
+  Status set_swap_limit(std::optional<u64> bytes) const;
   Status set_blkio_weight(u64 weight) const;
+  /// Of one block device of the host; 0 is no limit.
+  enum class DeviceLimit : u8 { Weight, ReadOps, WriteOps, ReadBytes, WriteBytes };
+  Status set_device_limit(const std::string& device, DeviceLimit limit, u64 value) const;
   Status set_cpuset(const std::string& cpus) const;
   /// The host's NUMA nodes that memory may come from.
   Status set_memory_nodes(const std::string& nodes) const;
