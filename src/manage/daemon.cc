@@ -8,6 +8,7 @@ Result<std::unique_ptr<Daemon>> Daemon::create(Loop& loop, const Config& config)
   std::unique_ptr<Daemon> daemon(new Daemon(loop, config));
   daemon->host_ = TRY(host::Host::create(config));
   daemon->networks_ = TRY(Networks::create(config, daemon->events_));
+  daemon->filters_ = TRY(Filters::create(config));
   daemon->secrets_ = TRY(Secrets::create(config, daemon->events_));
   auto find_secret = [secrets = daemon->secrets_.get()](const Uuid& uuid) { return secrets->value_for_use(uuid); };
   daemon->pools_ = TRY(Pools::create(config, daemon->events_, find_secret));
@@ -22,15 +23,16 @@ Result<std::unique_ptr<Daemon>> Daemon::create(Loop& loop, const Config& config)
 void Daemon::connect_domains() {
   NetworkPlugs plugs;
   plugs.plug = [this](const xml::Element& card, const DomainRef& domain) -> Result<PluggedTap> {
-    Plug plug = TRY(plug_card(*networks_, card, domain));
+    Plug plug = TRY(plug_card({*networks_, *filters_}, card, domain));
     return PluggedTap{std::move(plug.tap.fd), std::move(plug.tap.name)};
   };
-  plugs.unplug = [this](const xml::Element& card) { unplug_card(*networks_, card); };
+  plugs.unplug = [this](const xml::Element& card) { unplug_card({*networks_, *filters_}, card); };
   domains_->set_network_plugs(std::move(plugs));
   domains_->set_volume_paths([this](const std::string& pool, const std::string& volume) -> Result<std::string> {
     Pools::Found found = TRY(pools_->volume(pool, volume));
     return found.volume.path;
   });
+  filters_->keep_bindings(link_exists);
   networks_->keep_ports(link_exists);  // taps of VMs that ended while no daemon ran are gone
 }
 

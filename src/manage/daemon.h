@@ -15,6 +15,7 @@
 #include "manage/events.h"
 #include "manage/host/host.h"
 #include "manage/network/networks.h"
+#include "manage/nwfilter/filters.h"
 #include "manage/secret/secrets.h"
 #include "manage/storage/pools.h"
 
@@ -31,6 +32,7 @@ class Daemon {
   Events& events() { return events_; }
   host::Host& host() { return *host_; }
   Networks& networks() { return *networks_; }
+  Filters& filters() { return *filters_; }
   Secrets& secrets() { return *secrets_; }
   Pools& pools() { return *pools_; }
   Domains& domains() { return *domains_; }
@@ -45,6 +47,7 @@ class Daemon {
   Events events_;
   std::unique_ptr<host::Host> host_;
   std::unique_ptr<Networks> networks_;
+  std::unique_ptr<Filters> filters_;
   std::unique_ptr<Secrets> secrets_;
   std::unique_ptr<Pools> pools_;
   std::unique_ptr<Domains> domains_;

@@ -57,7 +57,7 @@ constexpr Words kWords[] = {
     {Code::NoNwfilterBinding, "Network filter binding not found: %s"},
     {Code::NoDomainCheckpoint, "Domain checkpoint not found: %s"},
     {Code::NoDomainBackup, "Domain backup job id not found: %s"},
-    {Code::NetworkPortExist, "network port exists already: %s"},
+    {Code::NetworkPortExist, "network port %s exists already"},
     {Code::NoNetworkPort, "network port not found: %s"},
     {Code::NoHostname, "no hostname found: %s"},
 };

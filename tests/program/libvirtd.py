@@ -26,11 +26,13 @@ for pair in etc:/etc/libvirt lib:/var/lib/libvirt run:/run/libvirt cache:/var/ca
 cp /etc/passwd /etc/group {root}; echo 'libvirt-qemu:x:64055:64055::/:/usr/sbin/nologin' >>{root}/passwd
 printf 'libvirt-qemu:x:64055:\\nkvm:x:64056:\\n' >>{root}/group
 mount --bind {root}/passwd /etc/passwd; mount --bind {root}/group /etc/group
-exec /usr/sbin/libvirtd -f {root}/libvirtd.conf"""
+cp -r /usr/share/libvirt/nwfilter {root}/etc/ 2>/dev/null
+exec /usr/sbin/libvirtd -f {root}/libvirtd.conf -p {root}/libvirtd.pid"""
 
 
 class Libvirtd:
-    def __init__(self):
+    def __init__(self, namespaces="-m"):
+        """`namespaces`: of unshare."""
         self.root = tempfile.mkdtemp(prefix="libvirtd-")
         for folder in ("etc", "sock", "log/qemu"):
             os.makedirs(f"{self.root}/{folder}")
@@ -38,7 +40,7 @@ class Libvirtd:
             with open(f"{self.root}/{name}", "w") as file:
                 file.write(text)
         self.uri = f"qemu+unix:///system?socket={self.root}/sock/libvirt-sock"
-        self.process = subprocess.Popen(["unshare", "-m", "sh", "-c", START.format(root=self.root)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        self.process = subprocess.Popen(["unshare", namespaces, "sh", "-c", START.format(root=self.root)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                         stderr=subprocess.DEVNULL)
         wait_until(lambda: os.path.exists(f"{self.root}/sock/libvirt-sock"), "libvirtd listens")
 

@@ -89,9 +89,15 @@ std::string interface_xml(const HostInterface& interface) {
   Element tree("interface");
   bool bridge = is_bridge(interface.ref.name);
   tree.set("type", bridge ? "bridge" : "ethernet").set("name", interface.ref.name);
-  if (!bridge && interface.ref.mac != "00:00:00:00:00:00") tree.add("mac").set("address", interface.ref.mac);
+  const LinkFacts facts = link_facts(interface.ref.name);
+  if (facts.mtu) tree.add("mtu").set("size", facts.mtu);
   add_protocols(tree, interface.ref.name);
-  if (bridge) tree.add("bridge");
+  if (bridge) {
+    tree.add("bridge");
+  } else {
+    tree.add("link").set("state", facts.state);
+    tree.add("mac").set("address", interface.ref.mac);
+  }
   return xml::write(tree);
 }
 

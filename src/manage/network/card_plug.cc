@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
-#include "manage/network/firewall.h"
-#include "manage/nwfilter/stock_filters.h"
 #include "manage/xml/values.h"
 
 namespace atl::manage {
@@ -62,21 +60,14 @@ Result<Plug> plug_ethernet(const PlugRequest& request) {
 }
 
 /// The rules of <filterref>, in place before the guest gets the tap.
-Status guard(const Element& card, const Plug& plug) {
+Status guard(Filters& filters, const Element& card, const Plug& plug, const DomainRef& domain) {
   const Element* filter = card.child("filterref");
   if (!filter) return {};
-  if (plug.bridge.empty()) return config_unsupported("<filterref> is supported on bridges only");
-  std::vector<IpAddress> addresses;
-  for (const Element* parameter : filter->children("parameter")) {
-    auto address = parse_ip(parameter->attribute("value"));
-    if (parameter->attribute("name") != "IP" || !address || address->v6)
-      return config_unsupported(
-          fmt::format("parameter '{}' of a <filterref> is not supported", parameter->attribute("name")));
-    addresses.push_back(*address);
-  }
-  std::string rules =
-      TRY(filter_rules(plug.tap.name, at(card, "mac", "address"), filter->attribute("filter"), addresses));
-  return run_nft(rules);
+  if (plug.is_macvtap) return config_unsupported("<filterref> is not supported with macvtap devices");
+  FilterBinding binding{domain.name, domain.uuid, plug.tap.name, at(card, "mac", "address"), filter->attribute("filter"),
+                        TRY(read_filter_parameters(*filter))};
+  (void)filters.unbind(binding.port);  // of a guest that ended without a word
+  return filters.bind(binding);
 }
 
 Result<Plug> plug_unguarded(Networks& networks, const Element& card, const PlugRequest& request) {
@@ -91,26 +82,27 @@ Result<Plug> plug_unguarded(Networks& networks, const Element& card, const PlugR
 
 }  // namespace
 
-Result<Plug> plug_card(Networks& networks, const Element& card, const DomainRef& domain) {
+Result<Plug> plug_card(CardHost host, const Element& card, const DomainRef& domain) {
   TRY(refuse_unsupported(card));
   PlugRequest request = TRY(read_request(card, domain));
-  Plug plug = TRY(plug_unguarded(networks, card, request));
-  Status guarded = guard(card, plug);
+  Plug plug = TRY(plug_unguarded(host.networks, card, request));
+  Status guarded = guard(host.filters, card, plug, domain);
   if (guarded) return plug;
   Element plugged = card;
   plugged.remove("target");
   plugged.add("target").set("dev", plug.tap.name);
-  unplug_card(networks, plugged);
+  unplug_card(host, plugged);
   return guarded.error();
 }
 
-void unplug_card(Networks& networks, const Element& card) {
+void unplug_card(CardHost host, const Element& card) {
   const std::string type = card.attribute("type"), tap = at(card, "target", "dev");
   if (tap.empty()) return;
-  if (type == "network") networks.unplug(at(card, "source", "network"), tap);
+  if (type == "network") host.networks.unplug(at(card, "source", "network"), tap);
   if (type == "direct") unplug_direct(tap);
   if (!card.child("filterref")) return;
-  if (Status removed = run_nft(filter_removal(tap)); !removed)
+  Status removed = host.filters.unbind(tap);
+  if (!removed && removed.error().code() != Code::NoNwfilterBinding)
     log_warning("filter of {}: {}", tap, removed.error().message());
 }
 

@@ -9,6 +9,7 @@
 #include "manage/xml/errors.h"
 #include "manage/xml/parse.h"
 #include "manage/xml/values.h"
+#include "manage/xml/write.h"
 
 namespace atl::manage {
 namespace {
@@ -112,18 +113,14 @@ void complete_forward(Element& tree, const NetworkDefinition& network) {
 
 // --- <ip>
 
-Status check_in_subnet(const IpSubnet& subnet, const IpAddress& address) {
-  if (contains(subnet.address, subnet.prefix, address)) return {};
-  return bad(
-      fmt::format("address {} is not in the network {}/{}", ip_text(address), ip_text(subnet.address), subnet.prefix));
-}
-
 Result<DhcpRange> read_range(const Element& element, const IpSubnet& subnet) {
   DhcpRange range{TRY(required_ip(element, "start")), TRY(required_ip(element, "end")), ""};
-  TRY(check_in_subnet(subnet, range.start));
-  TRY(check_in_subnet(subnet, range.end));
-  if (!distance(range.start, range.end))
-    return bad(fmt::format("start of range {} is greater than its end {}", ip_text(range.start), ip_text(range.end)));
+  const std::string text = fmt::format("range {} - {}", ip_text(range.start), ip_text(range.end));
+  auto wrong = [](std::string words) { return Error(Code::InternalError, std::move(words), Part::Network); };
+  for (const IpAddress& address : {range.start, range.end})
+    if (!contains(subnet.address, subnet.prefix, address))
+      return wrong(fmt::format("{} is not entirely within network {}/{}", text, ip_text(subnet.address), subnet.prefix));
+  if (!distance(range.start, range.end)) return wrong(text + " is reversed");
   if (const Element* lease = element.child("lease")) {
     u64 expiry = TRY(xml::number(*lease, "expiry", 0, 0xffff'ffff));
     size_t unit = TRY(xml::choice(*lease, "unit", {"seconds", "minutes", "hours"}, 1));
@@ -132,7 +129,7 @@ Result<DhcpRange> read_range(const Element& element, const IpSubnet& subnet) {
   return range;
 }
 
-Result<DhcpHost> read_host(const Element& element, const IpSubnet& subnet) {
+Result<DhcpHost> read_host(const Element& element, const IpSubnet& subnet, const std::string& name) {
   DhcpHost host{element.attribute("mac"), element.attribute("id"), element.attribute("name"), std::nullopt};
   if (!host.mac.empty()) {
     auto mac = xml::parse_mac(host.mac);
@@ -145,17 +142,19 @@ Result<DhcpHost> read_host(const Element& element, const IpSubnet& subnet) {
   TRY(check_word(host.id, "DHCP client id"));
   if (element.has_attribute("ip")) {
     host.ip = TRY(required_ip(element, "ip"));
-    TRY(check_in_subnet(subnet, *host.ip));
+    if (host.ip->v6 != subnet.address.v6)
+      return bad(fmt::format("static DHCP host address {} is of another family than its network", ip_text(*host.ip)));
   }
   if (host.mac.empty() && host.id.empty() && host.name.empty())
-    return bad("a static DHCP host needs a MAC address, a client id or a name");
+    return bad(fmt::format("Static host definition in {} network '{}' must have {} or name attribute",
+                           subnet.address.v6 ? "IPv6" : "IPv4", name, subnet.address.v6 ? "id" : "mac"));
   if (!host.ip && (host.name.empty() || subnet.address.v6)) return bad("Missing IP address in static host definition");
   return host;
 }
 
-Status read_dhcp(const Element& dhcp, IpSubnet& subnet) {
+Status read_dhcp(const Element& dhcp, IpSubnet& subnet, const std::string& name) {
   for (const Element* range : dhcp.children("range")) subnet.ranges.push_back(TRY(read_range(*range, subnet)));
-  for (const Element* host : dhcp.children("host")) subnet.hosts.push_back(TRY(read_host(*host, subnet)));
+  for (const Element* host : dhcp.children("host")) subnet.hosts.push_back(TRY(read_host(*host, subnet, name)));
   if (const Element* bootp = dhcp.child("bootp")) {
     subnet.bootp_file = TRY(xml::required_attribute(*bootp, "file"));
     subnet.bootp_server = bootp->attribute("server");
@@ -180,7 +179,7 @@ Result<unsigned> read_prefix(const Element& element, const IpAddress& address) {
   return address.bytes[0] < 128 ? 8u : address.bytes[0] < 192 ? 16u : 24u;
 }
 
-Result<IpSubnet> read_subnet(const Element& element) {
+Result<IpSubnet> read_subnet(const Element& element, const std::string& name) {
   IpSubnet subnet;
   subnet.address = TRY(required_ip(element, "address"));
   if (subnet.address.v6 != (element.attribute("family") == "ipv6"))
@@ -193,14 +192,14 @@ Result<IpSubnet> read_subnet(const Element& element) {
     if (!subnet.tftp_root.starts_with('/') || subnet.tftp_root.find('\n') != std::string::npos)
       return bad("<tftp root> must be an absolute path");
   }
-  if (const Element* dhcp = element.child("dhcp")) TRY(read_dhcp(*dhcp, subnet));
+  if (const Element* dhcp = element.child("dhcp")) TRY(read_dhcp(*dhcp, subnet, name));
   return subnet;
 }
 
 Status read_subnets(const Element& element, NetworkDefinition& network) {
   size_t with_dhcp[2] = {0, 0};
   for (const Element* ip : element.children("ip")) {
-    network.subnets.push_back(TRY(read_subnet(*ip)));
+    network.subnets.push_back(TRY(read_subnet(*ip, network.name)));
     const IpSubnet& subnet = network.subnets.back();
     if (subnet.has_dhcp() && ++with_dhcp[subnet.address.v6] > 1)
       return unsupported("DHCP is supported only for a single IPv4 and a single IPv6 address on each network");
@@ -289,7 +288,7 @@ Status check_together(const NetworkDefinition& network) {
         fmt::format("Unsupported <ip> or <domain> element in network {} with forward mode='{}'", network.name, mode));
   if (network.mode == ForwardMode::Bridge && !network.bridge.empty() && !network.forward_devices.empty())
     return bad(fmt::format(
-        "A network with forward mode='bridge' can specify a bridge name or a forward dev, but not both ({})",
+        "A network with forward mode='bridge' can specify a bridge name or a forward dev, but not both (network '{}')",
         network.name));
   if (network.mode != ForwardMode::Bridge && !network.bridge.empty())
     return bad(fmt::format("bridge name not allowed in {} mode (network '{}')", mode, network.name));
@@ -325,6 +324,11 @@ Element normalised(const Element& element, const NetworkDefinition& network) {
     if (name == "mac" && !tree.child("mac") && network.is_virtual()) tree.add("mac").set("address", network.mac);
   }
   complete_forward(tree, network);
+  for (Element& child : tree.content())
+    if (child.name() == "ip") {
+      child.content().remove_if([](const Element& part) { return part.is_text(); });
+      xml::print_as_pair(child, 1);
+    }
   if (Element* bridge = tree.child("bridge"); bridge && network.is_virtual())
     bridge->set("stp", network.stp ? "on" : "off").set("delay", network.delay_seconds);
   return tree;

@@ -69,17 +69,24 @@ void add_dhcp_hosts(Lines& lines, const IpSubnet& subnet) {
   }
 }
 
-void add_dhcp(Lines& lines, const IpSubnet& subnet, const NetworkDefinition& network) {
+/// dnsmasq has one number for all of its ranges.
+u64 most_leases(const NetworkDefinition& network) {
   u64 leases = 0;
+  for (const IpSubnet& subnet : network.subnets) {
+    for (const DhcpRange& range : subnet.ranges) leases += distance(range.start, range.end);
+    leases += subnet.hosts.size();
+  }
+  return std::max<u64>(leases, 1);
+}
+
+void add_dhcp(Lines& lines, const IpSubnet& subnet, const NetworkDefinition& network) {
   for (const DhcpRange& range : subnet.ranges) {
     std::string lease = range.lease.empty() ? "" : "," + range.lease;
     std::string width = subnet.address.v6 ? std::to_string(subnet.prefix) : ip_text(mask_of_prefix(subnet.prefix));
     lines.add("dhcp-range={},{},{}{}", ip_text(range.start), ip_text(range.end), width, lease);
-    leases += distance(range.start, range.end);
   }
   if (subnet.ranges.empty()) lines.add("dhcp-range={},static", ip_text(subnet.address));
   add_dhcp_hosts(lines, subnet);
-  lines.add("dhcp-lease-max={}", std::max<u64>(leases + subnet.hosts.size(), 1));
   if (subnet.address.v6) return;
   lines.add("dhcp-no-override");
   lines.add("dhcp-authoritative");
@@ -121,7 +128,10 @@ std::string config_text(const NetworkDefinition& network, const DnsmasqPaths& pa
   bool v6 = false, dhcp = false;
   for (const IpSubnet& subnet : network.subnets) v6 |= subnet.address.v6, dhcp |= subnet.has_dhcp();
   if (v6) lines.add("enable-ra");
-  if (dhcp) lines.add("dhcp-leasefile={}", paths.leases);
+  if (dhcp) {
+    lines.add("dhcp-lease-max={}", most_leases(network));
+    lines.add("dhcp-leasefile={}", paths.leases);
+  }
   lines.add("addn-hosts={}", paths.dns_hosts);
   if (const Element* options = network.tree.child("dnsmasq:options"))
     for (const Element* option : options->children("dnsmasq:option")) lines.add("{}", option->attribute("value"));

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 
 #include <cstring>
+#include <optional>
 
 #include "manage/xml/values.h"
 
@@ -121,15 +122,59 @@ Status change(const std::string& name, std::string_view action, auto fill) {
 
 bool link_exists(const std::string& name) { return ::if_nametoindex(name.c_str()) != 0; }
 
-std::string link_driver(const std::string& name) {
+namespace {
+
+/// One of the ioctls of netdevice(7).
+bool ask_device(const std::string& name, unsigned long what, ifreq& request) {
   Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  name.copy(request.ifr_name, IFNAMSIZ - 1);
+  return socket && ::ioctl(socket.get(), what, &request) == 0;
+}
+
+std::optional<u32> ethtool_number(const std::string& name, u32 command) {
+  ethtool_value value{command, 0};
+  ifreq request{};
+  request.ifr_data = reinterpret_cast<char*>(&value);
+  if (!ask_device(name, SIOCETHTOOL, request)) return std::nullopt;
+  return value.data;
+}
+
+}  // namespace
+
+std::string link_driver(const std::string& name) {
   ethtool_drvinfo info{};
   info.cmd = ETHTOOL_GDRVINFO;
   ifreq request{};
-  name.copy(request.ifr_name, IFNAMSIZ - 1);
   request.ifr_data = reinterpret_cast<char*>(&info);
-  if (!socket || ::ioctl(socket.get(), SIOCETHTOOL, &request) < 0) return {};
-  return info.driver;
+  return ask_device(name, SIOCETHTOOL, request) ? info.driver : std::string();
+}
+
+std::vector<std::string_view> link_features(const std::string& name) {
+  constexpr std::pair<std::string_view, u32> kCommands[] = {{"rx", ETHTOOL_GRXCSUM}, {"tx", ETHTOOL_GTXCSUM},
+                                                            {"sg", ETHTOOL_GSG},     {"tso", ETHTOOL_GTSO},
+                                                            {"ufo", ETHTOOL_GUFO},   {"gso", ETHTOOL_GGSO},
+                                                            {"gro", ETHTOOL_GGRO}};
+  constexpr std::pair<std::string_view, u32> kFlags[] = {{"lro", ETH_FLAG_LRO},
+                                                         {"rxvlan", ETH_FLAG_RXVLAN},
+                                                         {"txvlan", ETH_FLAG_TXVLAN},
+                                                         {"ntuple", ETH_FLAG_NTUPLE},
+                                                         {"rxhash", ETH_FLAG_RXHASH}};
+  std::vector<std::string_view> features;
+  for (const auto& [feature, command] : kCommands)
+    if (ethtool_number(name, command).value_or(0)) features.push_back(feature);
+  const u32 flags = ethtool_number(name, ETHTOOL_GFLAGS).value_or(0);
+  for (const auto& [feature, flag] : kFlags)
+    if (flags & flag) features.push_back(feature);
+  return features;
+}
+
+LinkFacts link_facts(const std::string& name) {
+  LinkFacts facts;
+  ifreq mtu{}, flags{};
+  if (ask_device(name, SIOCGIFMTU, mtu)) facts.mtu = static_cast<u64>(mtu.ifr_mtu);
+  if (ask_device(name, SIOCGIFFLAGS, flags) && !(flags.ifr_flags & IFF_LOOPBACK))
+    facts.state = flags.ifr_flags & IFF_RUNNING ? "up" : "down";
+  return facts;
 }
 
 bool is_bridge(const std::string& name) { return link_driver(name) == "bridge"; }

@@ -6,6 +6,8 @@
 
 #include <array>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "base/fd.h"
 #include "manage/error.h"
@@ -25,6 +27,13 @@ bool link_exists(const std::string& name);
 /// "bridge", "veth", "virtio_net"; "" if the device does not say. Not from /sys, which may show another network namespace.
 std::string link_driver(const std::string& name);
 bool is_bridge(const std::string& name);
+/// What the device does itself, in libvirt's words: "rx", "tx", "sg", "tso", "gso", "gro" ...
+std::vector<std::string_view> link_features(const std::string& name);
+struct LinkFacts {
+  u64 mtu = 0;
+  std::string_view state = "unknown";  // "up", "down"; loopback devices do not say
+};
+LinkFacts link_facts(const std::string& name);
 Status create_bridge(const BridgeSettings& settings);
 /// Fine if it does not exist.
 Status delete_link(const std::string& name);

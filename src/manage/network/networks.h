@@ -19,44 +19,11 @@
 #include "manage/events.h"
 #include "manage/network/definition.h"
 #include "manage/network/dnsmasq.h"
-#include "manage/network/links.h"
+#include "manage/network/port.h"
 #include "manage/rpc/objects.h"
 #include "manage/store/state_folder.h"
 
 namespace atl::manage {
-
-/// What a guest's network card asks for.
-struct PlugRequest {
-  std::string network;    // its name
-  std::string portgroup;  // "": the default one, if there is one
-  std::string mac;
-  std::string domain;  // name and uuid of the guest, for the port's description
-  Uuid domain_uuid{};
-  std::string tap_name;          // "": vnetN
-  Bandwidth bandwidth;           // of the card; unset: the port group's
-  std::optional<bool> isolated;  // unset: as the network says
-  u64 mtu = 0;                   // 0: the network's
-};
-
-/// A card that is plugged in.
-struct Plug {
-  Tap tap;
-  std::string bridge;  // "" with macvtap
-  Uuid port{};         // all zero if it is on no network
-  u64 mtu = 0;
-  bool is_macvtap = false;
-};
-
-struct NetworkPort {
-  Uuid uuid{};
-  std::string owner;
-  Uuid owner_uuid{};
-  std::string mac, tap, portgroup;
-  bool isolated = false;
-  bool is_macvtap = false;
-  std::string lower;  // of macvtap
-  bool operator==(const NetworkPort&) const = default;
-};
 
 class Networks {
  public:
@@ -89,8 +56,12 @@ class Networks {
   Status update(const Uuid& uuid, const Update& update);
   /// Leases that have not expired; `mac` "" for all.
   Result<std::vector<Lease>> leases(const Uuid& uuid, const std::string& mac) const;
-  Result<std::vector<NetworkPort>> ports(const Uuid& uuid) const;
-  static std::string port_xml(const NetworkPort& port);
+  Result<std::vector<NetworkPort>> ports(const Uuid& uuid);
+  Result<NetworkPort> port(const NetworkRef& network, const Uuid& uuid);
+  Result<std::string> port_xml(const NetworkRef& network, const Uuid& uuid);
+  /// A port that a client makes; the network counts it as a user.
+  Result<NetworkPort> create_port(const Uuid& uuid, std::string_view xml);
+  Status delete_port(const NetworkRef& network, const Uuid& uuid);
   /// Starts what is marked so and is not active. Failures are logged.
   void start_marked();
 
@@ -119,13 +90,12 @@ class Networks {
   /// Same name means same uuid, and the other way round; a bridge has one network.
   Status check_new(NetworkDefinition& network, bool may_be_active) REQUIRES(mutex_);
   Status choose_bridge(NetworkDefinition& network) REQUIRES(mutex_);
-  Status bring_up(const NetworkDefinition& network);
-  void take_down(const NetworkDefinition& network);
   Status begin(const Uuid& uuid) REQUIRES(working_) EXCLUDES(mutex_);
   Status save_live(const Network& network, bool is_complete) const REQUIRES(mutex_);
-  Status apply_live_change(const NetworkDefinition& before, const NetworkDefinition& after);
   Dnsmasq dnsmasq_of(const std::string& name) const { return Dnsmasq(state_path_, run_.path(), name); }
-  Result<Plug> make_plug(const NetworkDefinition& network, const PlugRequest& request, NetworkPort& port);
+  /// The running network; an error if it does not run.
+  Result<Network*> running(const Uuid& uuid) REQUIRES(mutex_);
+  Status add_port(Network& network, NetworkPort port) REQUIRES(mutex_);
 
   Events& events_;
   const StateFolder config_, run_;
@@ -134,11 +104,5 @@ class Networks {
   mutable Mutex mutex_;
   std::vector<std::unique_ptr<Network>> networks_ GUARDED_BY(mutex_);
 };
-
-/// A tap device as a port of a bridge that is not a network's (<interface type='bridge'>).
-Result<Plug> plug_bridge(const std::string& bridge, const PlugRequest& request);
-/// A macvtap device on a device of the host (<interface type='direct'>). Goes with unplug_direct.
-Result<Plug> plug_direct(const std::string& device, MacvtapMode mode, const std::string& mac);
-void unplug_direct(const std::string& name);
 
 }  // namespace atl::manage

@@ -20,15 +20,14 @@ void add_port(Element& status, const NetworkPort& port) {
 Result<NetworkPort> read_port(const Element& element) {
   auto uuid = parse_uuid(element.attribute("uuid")), owner = parse_uuid(element.attribute("owner-uuid"));
   if (!uuid || !owner) return xml::xml_error("a port without its uuids");
-  NetworkPort port{*uuid,
-                   element.attribute("owner"),
-                   *owner,
-                   element.attribute("mac"),
-                   element.attribute("tap"),
-                   element.attribute("portgroup"),
-                   false,
-                   false,
-                   element.attribute("lower")};
+  NetworkPort port;
+  port.uuid = *uuid;
+  port.owner = element.attribute("owner");
+  port.owner_uuid = *owner;
+  port.mac = element.attribute("mac");
+  port.tap = element.attribute("tap");
+  port.portgroup = element.attribute("portgroup");
+  port.lower = element.attribute("lower");
   port.isolated = TRY(xml::yes_no(element, "isolated", false));
   port.is_macvtap = TRY(xml::yes_no(element, "macvtap", false));
   return port;

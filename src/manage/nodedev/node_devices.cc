@@ -12,6 +12,7 @@
 
 #include "base/fd.h"
 #include "base/strings.h"
+#include "manage/network/links.h"
 #include "manage/uuid.h"
 #include "manage/xml/write.h"
 
@@ -151,6 +152,7 @@ void NodeDevices::add_system(Element& capability) const {
   add_text(firmware, "vendor", read(dmi + "bios_vendor"));
   add_text(firmware, "version", read(dmi + "bios_version"));
   add_text(firmware, "release_date", read(dmi + "bios_date"));
+  xml::print_as_pair(firmware, 2);
 }
 
 void NodeDevices::add_pci(Element& capability, const NodeDevice& device) const {
@@ -190,12 +192,17 @@ void NodeDevices::add_usb_interface(Element& capability, const NodeDevice& devic
 void NodeDevices::add_net(Element& capability, const NodeDevice& device) const {
   capability.add("interface", base_name(device.path));
   add_text(capability, "address", read(device.path + "/address"));
-  bool is_up = read(device.path + "/operstate") == "up";
+  const std::string state = read(device.path + "/operstate");
+  const bool is_up = state == "up";
   Element& link = capability.add("link");
   auto speed = parse_u64(read(device.path + "/speed"));
   if (is_up && speed && *speed < 10'000'000) link.set("speed", *speed);
-  link.set("state", is_up ? "up" : "down");
-  if (read(device.path + "/type") == "1") capability.add("capability").set("type", "80203");
+  link.set("state", state.empty() ? "unknown" : state);
+  for (std::string_view feature : link_features(base_name(device.path)))
+    capability.add("feature").set("name", feature);
+  // ARPHRD_ETHER, and what looks like it
+  const std::string type = read(device.path + "/type");
+  if (type == "1" || type == "772") capability.add("capability").set("type", "80203");
 }
 
 void NodeDevices::add_storage(Element& capability, const NodeDevice& device) const {

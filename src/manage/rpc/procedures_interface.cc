@@ -1,4 +1,5 @@
-// Procedures on the host's network interfaces: looking only. The host's own tools configure them.
+// Procedures on the host's network interfaces: looking only. The host's own tools configure them, and calls that would are
+// not served, as with libvirt where netcf is not built in.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -91,12 +92,6 @@ Status is_active(Call& call) {
   return {};
 }
 
-/// Everything that would change the host's configuration.
-Status refuse(Call&) {
-  return Error(Code::OperationUnsupported, "the host's interfaces are configured by the host's own tools",
-               Part::Interface);
-}
-
 constexpr Procedure kProcedures[] = {
     {Proc::CONNECT_LIST_ALL_INTERFACES, Access::Read, list_all, Where::Quick},
     {Proc::CONNECT_NUM_OF_INTERFACES, Access::Read, number_of<kActive>, Where::Quick},
@@ -107,13 +102,6 @@ constexpr Procedure kProcedures[] = {
     {Proc::INTERFACE_LOOKUP_BY_MAC_STRING, Access::Read, lookup_by_mac, Where::Quick},
     {Proc::INTERFACE_GET_XML_DESC, Access::Read, get_xml, Where::Quick},
     {Proc::INTERFACE_IS_ACTIVE, Access::Read, is_active, Where::Quick},
-    {Proc::INTERFACE_DEFINE_XML, Access::Write, refuse, Where::Quick},
-    {Proc::INTERFACE_UNDEFINE, Access::Write, refuse, Where::Quick},
-    {Proc::INTERFACE_CREATE, Access::Write, refuse, Where::Quick},
-    {Proc::INTERFACE_DESTROY, Access::Write, refuse, Where::Quick},
-    {Proc::INTERFACE_CHANGE_BEGIN, Access::Write, refuse, Where::Quick},
-    {Proc::INTERFACE_CHANGE_COMMIT, Access::Write, refuse, Where::Quick},
-    {Proc::INTERFACE_CHANGE_ROLLBACK, Access::Write, refuse, Where::Quick},
 };
 
 }  // namespace

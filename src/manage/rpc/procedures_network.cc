@@ -1,6 +1,4 @@
 // Procedures on networks and their ports.
-#include <fmt/format.h>
-
 #include "manage/daemon.h"
 #include "manage/network/networks.h"
 #include "manage/rpc/call.h"
@@ -22,6 +20,7 @@ enum ListFlags : u32 {
 enum XmlFlags : u32 { kXmlInactive = 1 };
 enum UpdateFlags : u32 { kUpdateLive = 1, kUpdateConfig = 2 };
 constexpr u32 kDefineValidate = 1;
+constexpr u32 kPortValidate = 2;
 constexpr i32 kMostNames = 16384;
 
 /// remote_network_dhcp_lease.
@@ -229,22 +228,34 @@ Status list_ports(Call& call) {
   return {};
 }
 
-Result<NetworkPort> find_port(Call& call, const NetworkRef& network, const Uuid& uuid) {
-  for (NetworkPort& port : TRY(networks(call).ports(network.uuid)))
-    if (port.uuid == uuid) return std::move(port);
-  return Error(Code::NoNetworkPort,
-               fmt::format("Cannot find network port {} in network {}", format_uuid(uuid), network.name),
-               Part::Network);
-}
-
 Status lookup_port(Call& call) {
   NetworkRef network;
   Uuid uuid{};
   TRY(call.read(network, uuid));
-  NetworkPort port = TRY(find_port(call, network, uuid));
+  NetworkPort port = TRY(networks(call).port(network, uuid));
   NetworkRef full = TRY(networks(call).find(network.uuid));
   call.write(NetworkPortRef{full, port.uuid});
   return {};
+}
+
+Status create_port(Call& call) {
+  NetworkRef network;
+  std::string xml;
+  u32 flags = 0;
+  TRY(call.read(network, xml, flags));
+  TRY(check_flags(flags, kPortValidate, "virNetworkPortCreateXML"));
+  NetworkRef full = TRY(networks(call).find(network.uuid));
+  NetworkPort port = TRY(networks(call).create_port(network.uuid, xml));
+  call.write(NetworkPortRef{full, port.uuid});
+  return {};
+}
+
+Status delete_port(Call& call) {
+  NetworkPortRef ref;
+  u32 flags = 0;
+  TRY(call.read(ref, flags));
+  TRY(check_flags(flags, 0, "virNetworkPortDelete"));
+  return networks(call).delete_port(ref.network, ref.uuid);
 }
 
 Status get_port_xml(Call& call) {
@@ -252,8 +263,7 @@ Status get_port_xml(Call& call) {
   u32 flags = 0;
   TRY(call.read(ref, flags));
   TRY(check_flags(flags, 0, "virNetworkPortGetXMLDesc"));
-  NetworkPort port = TRY(find_port(call, ref.network, ref.uuid));
-  call.write(Networks::port_xml(port));
+  call.write(TRY(networks(call).port_xml(ref.network, ref.uuid)));
   return {};
 }
 
@@ -282,6 +292,8 @@ constexpr Procedure kProcedures[] = {
     {Proc::NETWORK_GET_DHCP_LEASES, Access::Read, get_dhcp_leases, Where::Quick},
     {Proc::NETWORK_LIST_ALL_PORTS, Access::Read, list_ports, Where::Quick},
     {Proc::NETWORK_PORT_LOOKUP_BY_UUID, Access::Read, lookup_port, Where::Quick},
+    {Proc::NETWORK_PORT_CREATE_XML, Access::Write, create_port},
+    {Proc::NETWORK_PORT_DELETE, Access::Write, delete_port},
     {Proc::NETWORK_PORT_GET_XML_DESC, Access::Read, get_port_xml, Where::Quick},
 };
 

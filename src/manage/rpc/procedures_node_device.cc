@@ -1,10 +1,14 @@
-// Procedures on the host's devices. What would take a device from the host (detach, reset, mediated devices) is not
-// served.
+// Procedures on the host's devices. Nothing is taken from the host: guests get no devices of it, and mediated devices are
+// not made.
+#include <fmt/format.h>
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "manage/nodedev/node_devices.h"
 #include "manage/rpc/call.h"
 #include "manage/rpc/procedure.h"
+#include "manage/xml/parse.h"
 
 namespace atl::manage {
 namespace {
@@ -104,12 +108,48 @@ Status list_capabilities(Call& call) {
   return {};
 }
 
-/// Devices of /sys are active, not stored, and not started by anybody.
+/// Devices of /sys are there whenever the host is: active, persistent, and started with it.
 template <i32 kAnswer>
 Status get_state(Call& call) {
   TRY(read_device(call));
   call.write(kAnswer);
   return {};
+}
+
+Error refusal(Code code, std::string text) { return {code, std::move(text), Part::NodeDevice}; }
+
+/// A guest would need VFIO, and a VM that takes the device.
+Status detach(Call& call) {
+  TRY(read_device(call));
+  if (::access("/sys/module/vfio_pci", F_OK) != 0)
+    return refusal(Code::ArgumentUnsupported, "VFIO device assignment is currently not supported on this system");
+  return refusal(Code::OperationUnsupported, "devices of the host are not given to guests");
+}
+
+/// Reattach and reset.
+Status refuse_for_pci(Call& call) {
+  NodeDevice device = TRY(read_device(call));
+  if (device.kind != DeviceKind::Pci)
+    return refusal(Code::InvalidArg, fmt::format("device {} is not a PCI device", device.name));
+  return refusal(Code::OperationUnsupported, "devices of the host are not given to guests");
+}
+
+/// Destroy, undefine and start: of devices that somebody made.
+Status refuse_change(Call& call) {
+  TRY(read_device(call));
+  return refusal(Code::ConfigUnsupported, "Unsupported device type");
+}
+
+Status refuse_autostart(Call& call) {
+  TRY(read_device(call));
+  return refusal(Code::OperationUnsupported, "Unsupported device type");
+}
+
+Status refuse_new(Call& call) {
+  std::string text;
+  TRY(call.read(text));
+  TRY(xml::parse(text, "(node_device_definition)", "device"));
+  return refusal(Code::ConfigUnsupported, "Unsupported device type");
 }
 
 constexpr Procedure kProcedures[] = {
@@ -122,8 +162,18 @@ constexpr Procedure kProcedures[] = {
     {Proc::NODE_DEVICE_NUM_OF_CAPS, Access::Read, number_of_capabilities},
     {Proc::NODE_DEVICE_LIST_CAPS, Access::Read, list_capabilities},
     {Proc::NODE_DEVICE_IS_ACTIVE, Access::Read, get_state<1>},
-    {Proc::NODE_DEVICE_IS_PERSISTENT, Access::Read, get_state<0>},
-    {Proc::NODE_DEVICE_GET_AUTOSTART, Access::Read, get_state<0>},
+    {Proc::NODE_DEVICE_IS_PERSISTENT, Access::Read, get_state<1>},
+    {Proc::NODE_DEVICE_GET_AUTOSTART, Access::Read, get_state<1>},
+    {Proc::NODE_DEVICE_DETTACH, Access::Write, detach},
+    {Proc::NODE_DEVICE_DETACH_FLAGS, Access::Write, detach},
+    {Proc::NODE_DEVICE_RE_ATTACH, Access::Write, refuse_for_pci},
+    {Proc::NODE_DEVICE_RESET, Access::Write, refuse_for_pci},
+    {Proc::NODE_DEVICE_CREATE_XML, Access::Write, refuse_new},
+    {Proc::NODE_DEVICE_DEFINE_XML, Access::Write, refuse_new},
+    {Proc::NODE_DEVICE_DESTROY, Access::Write, refuse_change},
+    {Proc::NODE_DEVICE_UNDEFINE, Access::Write, refuse_change},
+    {Proc::NODE_DEVICE_CREATE, Access::Write, refuse_change},
+    {Proc::NODE_DEVICE_SET_AUTOSTART, Access::Write, refuse_autostart},
 };
 
 }  // namespace

@@ -1,37 +1,29 @@
-// Procedures on network filters: the stock ones are shown, and which interface they guard; filters of one's own are
-// refused by name.
-#include <fmt/format.h>
-
+// Procedures on network filters and on their bindings: which card each guards.
 #include <algorithm>
 
 #include "manage/daemon.h"
-#include "manage/nwfilter/stock_filters.h"
 #include "manage/rpc/call.h"
 #include "manage/rpc/procedure.h"
-#include "manage/xml/write.h"
 
 namespace atl::manage {
 namespace {
 
 constexpr i32 kMostFilters = 1024;
+constexpr u32 kDefineValidate = 1;
 
-NwfilterRef ref_of(const StockFilter& filter) {
-  return {std::string(filter.name), parse_uuid(filter.uuid).value_or(Uuid{})};
-}
+Filters& filters(Call& call) { return call.daemon().filters(); }
 
 Status list_all(Call& call) {
   bool wanted = false;
   u32 flags = 0;
   TRY(call.read(wanted, flags));
   TRY(check_flags(flags, 0, "virConnectListAllNWFilters"));
-  std::vector<NwfilterRef> list;
-  for (const StockFilter& filter : stock_filters()) list.push_back(ref_of(filter));
-  call.write_list(list, wanted);
+  call.write_list(filters(call).list(), wanted);
   return {};
 }
 
 Status number_of(Call& call) {
-  call.write(static_cast<i32>(stock_filters().size()));
+  call.write(static_cast<i32>(filters(call).list().size()));
   return {};
 }
 
@@ -40,31 +32,18 @@ Status list_names(Call& call) {
   TRY(call.read(most));
   if (most < 0 || most > kMostFilters) return rpc_error("maxnames > REMOTE_NWFILTER_LIST_MAX");
   std::vector<std::string> names;
-  for (const StockFilter& filter : stock_filters()) names.emplace_back(filter.name);
+  for (NwfilterRef& filter : filters(call).list()) names.push_back(std::move(filter.name));
   names.resize(std::min(names.size(), static_cast<size_t>(most)));
   call.write(names);
   return {};
 }
 
-Status lookup_by_name(Call& call) {
-  std::string name;
-  TRY(call.read(name));
-  const StockFilter* filter = TRY(find_stock_filter(name));
-  call.write(ref_of(*filter));
-  return {};
-}
-
-Result<const StockFilter*> find(const Uuid& uuid) {
-  for (const StockFilter& filter : stock_filters())
-    if (parse_uuid(filter.uuid) == uuid) return &filter;
-  return Error(Code::NoNwfilter, fmt::format("no nwfilter with matching uuid '{}'", format_uuid(uuid)), Part::Nwfilter);
-}
-
-Status lookup_by_uuid(Call& call) {
-  Uuid uuid{};
-  TRY(call.read(uuid));
-  const StockFilter* filter = TRY(find(uuid));
-  call.write(ref_of(*filter));
+/// By name or by uuid.
+template <class Key>
+Status lookup(Call& call) {
+  Key key{};
+  TRY(call.read(key));
+  call.write(TRY(filters(call).find(key)));
   return {};
 }
 
@@ -73,46 +52,35 @@ Status get_xml(Call& call) {
   u32 flags = 0;
   TRY(call.read(ref, flags));
   TRY(check_flags(flags, 0, "virNWFilterGetXMLDesc"));
-  const StockFilter* filter = TRY(find(ref.uuid));
-  call.write(stock_filter_xml(*filter));
+  call.write(TRY(filters(call).xml(ref.uuid)));
   return {};
 }
 
-Status refuse(Call&) {
-  return Error(Code::OperationUnsupported, "only the stock network filters are supported: they cannot be changed",
-               Part::Nwfilter);
+Status define_xml(Call& call) {
+  std::string xml;
+  TRY(call.read(xml));
+  call.write(TRY(filters(call).define(xml)));
+  return {};
 }
 
-// --- bindings: which filter guards which tap. They come and go with the guests' cards.
-
-struct Binding {
-  NwfilterBindingRef ref;
-  DomainRef owner;
-  std::string mac;
-  xml::Element filter;  // <filterref> with its parameters
-};
-
-std::vector<Binding> bindings(Call& call) {
-  std::vector<Binding> found;
-  for (const DomainPtr& domain : call.daemon().domains().all()) {
-    const Domain::Tree live = domain->live();
-    const xml::Element* devices = live ? live->child("devices") : nullptr;
-    if (!devices) continue;
-    for (const xml::Element* card : devices->children("interface")) {
-      const xml::Element *filter = card->child("filterref"), *tap = card->child("target"), *mac = card->child("mac");
-      if (!filter || !tap || !mac) continue;
-      found.push_back(
-          {{tap->attribute("dev"), filter->attribute("filter")}, domain->ref(), mac->attribute("address"), *filter});
-    }
-  }
-  return found;
+Status define_xml_flags(Call& call) {
+  std::string xml;
+  u32 flags = 0;
+  TRY(call.read(xml, flags));
+  TRY(check_flags(flags, kDefineValidate, "virNWFilterDefineXMLFlags"));
+  call.write(TRY(filters(call).define(xml)));
+  return {};
 }
 
-Result<Binding> find_binding(Call& call, const std::string& port_dev) {
-  for (Binding& binding : bindings(call))
-    if (binding.ref.port_dev == port_dev) return std::move(binding);
-  return Error(Code::NoNwfilterBinding, fmt::format("no nwfilter binding for port dev '{}'", port_dev), Part::Nwfilter);
+Status undefine(Call& call) {
+  NwfilterRef ref;
+  TRY(call.read(ref));
+  return filters(call).undefine(ref.uuid);
 }
+
+// --- bindings
+
+NwfilterBindingRef ref_of(const FilterBinding& binding) { return {binding.port, binding.filter}; }
 
 Status list_all_bindings(Call& call) {
   bool wanted = false;
@@ -120,15 +88,16 @@ Status list_all_bindings(Call& call) {
   TRY(call.read(wanted, flags));
   TRY(check_flags(flags, 0, "virConnectListAllNWFilterBindings"));
   std::vector<NwfilterBindingRef> list;
-  for (const Binding& binding : bindings(call)) list.push_back(binding.ref);
+  for (const FilterBinding& binding : filters(call).bindings()) list.push_back(ref_of(binding));
   call.write_list(list, wanted);
   return {};
 }
 
 Status lookup_binding(Call& call) {
-  std::string port_dev;
-  TRY(call.read(port_dev));
-  call.write(TRY(find_binding(call, port_dev)).ref);
+  std::string port;
+  TRY(call.read(port));
+  FilterBinding binding = TRY(filters(call).binding(port));
+  call.write(ref_of(binding));
   return {};
 }
 
@@ -137,38 +106,42 @@ Status get_binding_xml(Call& call) {
   u32 flags = 0;
   TRY(call.read(ref, flags));
   TRY(check_flags(flags, 0, "virNWFilterBindingGetXMLDesc"));
-  Binding binding = TRY(find_binding(call, ref.port_dev));
-  xml::Element tree("filterbinding");
-  xml::Element& owner = tree.add("owner");
-  owner.add("name", std::string_view(binding.owner.name));
-  owner.add("uuid", format_uuid(binding.owner.uuid));
-  tree.add("portdev").set("name", binding.ref.port_dev);
-  tree.add("mac").set("address", binding.mac);
-  tree.add(binding.filter);
-  call.write(xml::write(tree));
+  call.write(filter_binding_xml(TRY(filters(call).binding(ref.port_dev))));
   return {};
 }
 
-Status refuse_binding(Call&) {
-  return Error(Code::OperationUnsupported, "network filter bindings come and go with the guests' interfaces",
-               Part::Nwfilter);
+Status create_binding(Call& call) {
+  std::string xml;
+  u32 flags = 0;
+  TRY(call.read(xml, flags));
+  TRY(check_flags(flags, kDefineValidate, "virNWFilterBindingCreateXML"));
+  FilterBinding binding = TRY(parse_filter_binding(xml));
+  TRY(filters(call).bind(binding));
+  call.write(ref_of(binding));
+  return {};
+}
+
+Status delete_binding(Call& call) {
+  NwfilterBindingRef ref;
+  TRY(call.read(ref));
+  return filters(call).unbind(ref.port_dev);
 }
 
 constexpr Procedure kProcedures[] = {
     {Proc::CONNECT_LIST_ALL_NWFILTERS, Access::Read, list_all, Where::Quick},
     {Proc::CONNECT_NUM_OF_NWFILTERS, Access::Read, number_of, Where::Quick},
     {Proc::CONNECT_LIST_NWFILTERS, Access::Read, list_names, Where::Quick},
-    {Proc::NWFILTER_LOOKUP_BY_NAME, Access::Read, lookup_by_name, Where::Quick},
-    {Proc::NWFILTER_LOOKUP_BY_UUID, Access::Read, lookup_by_uuid, Where::Quick},
+    {Proc::NWFILTER_LOOKUP_BY_NAME, Access::Read, lookup<std::string>, Where::Quick},
+    {Proc::NWFILTER_LOOKUP_BY_UUID, Access::Read, lookup<Uuid>, Where::Quick},
     {Proc::NWFILTER_GET_XML_DESC, Access::Read, get_xml, Where::Quick},
-    {Proc::NWFILTER_DEFINE_XML, Access::Write, refuse, Where::Quick},
-    {Proc::NWFILTER_UNDEFINE, Access::Write, refuse, Where::Quick},
-    {Proc::NWFILTER_DEFINE_XML_FLAGS, Access::Write, refuse, Where::Quick},
+    {Proc::NWFILTER_DEFINE_XML, Access::Write, define_xml},
+    {Proc::NWFILTER_UNDEFINE, Access::Write, undefine},
+    {Proc::NWFILTER_DEFINE_XML_FLAGS, Access::Write, define_xml_flags},
     {Proc::CONNECT_LIST_ALL_NWFILTER_BINDINGS, Access::Read, list_all_bindings, Where::Quick},
     {Proc::NWFILTER_BINDING_LOOKUP_BY_PORT_DEV, Access::Read, lookup_binding, Where::Quick},
     {Proc::NWFILTER_BINDING_GET_XML_DESC, Access::Read, get_binding_xml, Where::Quick},
-    {Proc::NWFILTER_BINDING_CREATE_XML, Access::Write, refuse_binding, Where::Quick},
-    {Proc::NWFILTER_BINDING_DELETE, Access::Write, refuse_binding, Where::Quick},
+    {Proc::NWFILTER_BINDING_CREATE_XML, Access::Write, create_binding},
+    {Proc::NWFILTER_BINDING_DELETE, Access::Write, delete_binding},
 };
 
 }  // namespace

@@ -23,7 +23,7 @@ enum ListFlags : u32 {
 constexpr u32 kFirstType = 6, kAllTypes = 0xfffc0, kAllListFlags = 0xfffff;
 enum PoolCreateFlags : u32 { kWithBuild = 1, kWithOverwrite = 2, kWithNoOverwrite = 4 };
 enum BuildFlags : u32 { kBuildNew = 0, kBuildNoOverwrite = 4, kBuildOverwrite = 8 };
-enum VolumeCreateFlags : u32 { kPreallocate = 1, kValidate = 4 };
+enum VolumeCreateFlags : u32 { kPreallocate = 1, kReflink = 2, kValidate = 4 };
 enum ResizeFlags : u32 { kResizeAllocate = 1, kResizeDelta = 2, kResizeShrink = 4 };
 enum PoolState : u32 { kPoolInactive = 0, kPoolRunning = 2 };
 constexpr u32 kXmlInactive = 1, kStreamSparse = 1, kInfoPhysical = 1, kWipeZero = 0;
@@ -264,7 +264,7 @@ Status create_volume(Call& call) {
   u32 flags = 0;
   TRY(call.read(pool, xml, flags));
   TRY(check_flags(flags, kPreallocate | kValidate, "virStorageVolCreateXML"));
-  call.write(TRY(pools(call).create_volume(pool.uuid, xml, {(flags & kPreallocate) != 0})));
+  call.write(TRY(pools(call).create_volume(pool.uuid, xml, {(flags & kPreallocate) != 0, false})));
   return {};
 }
 
@@ -274,8 +274,9 @@ Status clone_volume(Call& call) {
   VolumeRef source;
   u32 flags = 0;
   TRY(call.read(pool, xml, source, flags));
-  TRY(check_flags(flags, kPreallocate | kValidate, "virStorageVolCreateXMLFrom"));
-  call.write(TRY(pools(call).clone_volume(pool.uuid, xml, source, {(flags & kPreallocate) != 0})));
+  TRY(check_flags(flags, kPreallocate | kReflink | kValidate, "virStorageVolCreateXMLFrom"));
+  const Pools::CreateFlags how{(flags & kPreallocate) != 0, (flags & kReflink) != 0};
+  call.write(TRY(pools(call).clone_volume(pool.uuid, xml, source, how)));
   return {};
 }
 
@@ -283,7 +284,7 @@ Status delete_volume(Call& call) {
   VolumeRef volume;
   u32 flags = 0;
   TRY(call.read(volume, flags));
-  TRY(check_flags(flags, 0, "virStorageVolDelete"));
+  TRY(check_flags(flags, 0, "virStorageBackendVolDeleteLocal"));
   return pools(call).delete_volume(volume);
 }
 

@@ -86,6 +86,15 @@ Status mount_place(const PoolDefinition& pool) {
   return {};
 }
 
+Status activate_group(const PoolDefinition& pool) {
+  ToolResult known = TRY(run_tool({.words = {"vgs", pool.source_name}, .input = {}}));
+  if (known.exit_status != 0)
+    return storage_error(Code::ConfigUnsupported,
+                         fmt::format("cannot find logical volume group name '{}'", pool.source_name));
+  TRY(run_tool_checked({.words = {"vgchange", "-aly", pool.source_name}, .input = {}}));
+  return {};
+}
+
 Result<PlaceSizes> measure_group(const PoolDefinition& pool) {
   std::string text = TRY(run_tool_checked({.words = {"vgs", "--noheadings", "--nosuffix", "--units", "b", "--separator",
                                                      "|", "-o", "vg_size,vg_free", pool.source_name},
@@ -126,9 +135,7 @@ Status open_place(const PoolDefinition& pool) {
     case PoolType::Iscsi: return log_in(pool);
     case PoolType::Fs:
     case PoolType::Netfs: return mount_place(pool);
-    case PoolType::Logical:
-      TRY(run_tool_checked({.words = {"vgchange", "-aly", pool.source_name}, .input = {}}));
-      return {};
+    case PoolType::Logical: return activate_group(pool);
   }
   return {};
 }

@@ -9,6 +9,7 @@
 #include "manage/xml/errors.h"
 #include "manage/xml/parse.h"
 #include "manage/xml/values.h"
+#include "manage/xml/write.h"
 
 namespace atl::manage {
 namespace {
@@ -30,7 +31,7 @@ Result<PoolType> read_type(const Element& element) {
   if (found != std::end(kTypes)) return static_cast<PoolType>(found - std::begin(kTypes));
   if (std::ranges::find(kOtherTypes, type) != std::end(kOtherTypes))
     return unsupported(fmt::format("storage pools of type '{}' are not supported", type));
-  return bad(fmt::format("unknown storage pool type {}", type));
+  return bad(fmt::format("Invalid value for attribute 'type' in element 'pool': '{}'.", type));
 }
 
 Result<Permissions> read_permissions(const Element* element) {
@@ -127,6 +128,7 @@ Element normalised(const Element& element, const PoolDefinition& pool) {
   const bool has_format = pool.type != PoolType::Dir && pool.type != PoolType::Iscsi;
   if (has_format && !source.child("format")) source.add("format").set("type", fallback);
   if (pool.type == PoolType::Logical && !source.child("name")) source.add("name", pool.source_name);
+  xml::print_as_pair(source, 1);
   tree.add(std::move(source));
   Element& target = tree.add("target");
   target.add("path", pool.path);
@@ -151,7 +153,7 @@ Status read_encryption(const Element* encryption, VolumeRequest& volume) {
 Status read_target(const Element* target, VolumeRequest& volume) {
   if (!target) return {};
   if (const Element* format = target->child("format")) volume.format = TRY(xml::required_attribute(*format, "type"));
-  if (!is_volume_format(volume.format)) return unsupported(fmt::format("unknown volume format type {}", volume.format));
+  if (volume.format != "dir" && !is_volume_format(volume.format)) return unsupported(fmt::format("unknown volume format type {}", volume.format));
   volume.compat = target->child_text("compat").value_or("");
   if (auto bytes = TRY(xml::size_child(*target, "clusterSize"))) volume.cluster_bytes = *bytes;
   volume.nocow = target->child("nocow") != nullptr;
@@ -203,7 +205,10 @@ Result<PoolDefinition> parse_pool(std::string_view text) {
 Result<VolumeRequest> parse_volume(std::string_view text, PoolType) {
   Element element = TRY(xml::parse(text, "(storage_volume_definition)", "volume"));
   VolumeRequest volume;
-  volume.name = TRY(xml::name_child(element));
+  volume.name = TRY(xml::required_text(element, "name"));
+  if (volume.name.find('/') != std::string::npos)
+    return Error(Code::OperationInvalid, fmt::format("volume name '{}' cannot contain '/'", volume.name), Part::Storage);
+  TRY(xml::check_name(volume.name));
   volume.format = "raw";
   auto capacity = TRY(xml::size_child(element, "capacity"));
   const Element* backing = element.child("backingStore");

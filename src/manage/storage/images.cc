@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 
 #include <algorithm>
 #include <array>
@@ -127,6 +129,20 @@ Result<std::string> guess_format(const std::string& path) {
   return name;
 }
 
+namespace {
+
+/// What the block layer does not tell of a header; qcow2 specification, "Header": version, compatible features.
+Status add_qcow2_facts(const std::string& path, ImageFacts& facts) {
+  Fd file = TRY(open_file(path, O_RDONLY | O_NONBLOCK));
+  std::array<u8, 88> header{};
+  if (::pread(file.get(), header.data(), header.size(), 0) != static_cast<ssize_t>(header.size())) return {};
+  facts.is_old_qcow2 = header[7] == 2;
+  facts.lazy_refcounts = !facts.is_old_qcow2 && (header[87] & 1) != 0;
+  return {};
+}
+
+}  // namespace
+
 Result<ImageFacts> inspect_image(const std::string& path, const std::string& format) {
   Workshop workshop = TRY(Workshop::open());
   OpenMode mode;
@@ -142,6 +158,7 @@ Result<ImageFacts> inspect_image(const std::string& path, const std::string& for
     facts.backing_format = image->backing_format();
   }
   TRY(workshop.close(std::move(node)));
+  if (format == "qcow2") TRY(add_qcow2_facts(path, facts));
   return facts;
 }
 
@@ -154,6 +171,25 @@ Status create_image(const ImageRequest& request) {
   if (request.passphrase) workshop.graph().add_secret(kSecretId, *request.passphrase);
   atl::Status created = workshop.wait(workshop.graph().create(**driver, request.path, options->values()));
   if (!created) return storage_error(std::move(created).error());
+  return {};
+}
+
+Status create_raw_file(const std::string& path, u64 capacity_bytes, u64 allocation_bytes) {
+  Fd file(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!file) return os_error("create " + path);
+  if (::ftruncate(file.get(), static_cast<off_t>(capacity_bytes)) < 0) return os_error("cannot extend file " + path);
+  const u64 allocated = std::min(capacity_bytes, allocation_bytes);
+  if (allocated == 0) return {};
+  if (int failed = ::posix_fallocate(file.get(), 0, static_cast<off_t>(allocated))) {
+    errno = failed;
+    return os_error(fmt::format("cannot allocate {} bytes in file {}", allocated, path));
+  }
+  return {};
+}
+
+Status share_blocks(const std::string& from, const std::string& to) {
+  Fd source = TRY(open_file(from, O_RDONLY)), target = TRY(open_file(to, O_WRONLY));
+  if (::ioctl(target.get(), FICLONE, source.get()) < 0) return os_error("failed to clone files from " + from);
   return {};
 }
 

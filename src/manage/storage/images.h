@@ -16,6 +16,8 @@ struct ImageFacts {
   u64 capacity_bytes = 0;
   u64 cluster_bytes = 0;
   bool encrypted = false;
+  bool is_old_qcow2 = false;  // version 2, "0.10"
+  bool lazy_refcounts = false;
   std::string backing_file, backing_format;  // as the image records them; "" for none
 };
 
@@ -35,7 +37,11 @@ Result<std::string> guess_format(const std::string& path);
 /// Reads the header alone; the backing file stays closed, and no lock is taken.
 Result<ImageFacts> inspect_image(const std::string& path, const std::string& format);
 Status create_image(const ImageRequest& request);
+/// A raw file of which the first `allocation_bytes` have their blocks.
+Status create_raw_file(const std::string& path, u64 capacity_bytes, u64 allocation_bytes);
 Status resize_image(const std::string& path, const std::string& format, u64 capacity_bytes, bool allocate);
+/// Makes `to`, which exists, share all blocks of `from`; an error where the file system cannot.
+Status share_blocks(const std::string& from, const std::string& to);
 /// All that the source reads as, with its backing files, into an image that exists.
 Status copy_image(const std::string& from, const std::string& from_format, const std::string& to,
                   const std::string& to_format);

@@ -26,8 +26,24 @@ Status Pools::scan(Pool& pool) {
   return {};
 }
 
+namespace {
+
+Status check_build(const PoolDefinition& pool, Pools::BuildFlags flags) {
+  if (flags.overwrite && flags.no_overwrite)
+    return Error::received(Code::InvalidArg, Part::Storage,
+                           "Flags 'VIR_STORAGE_POOL_BUILD_OVERWRITE' and 'VIR_STORAGE_POOL_BUILD_NO_OVERWRITE' are "
+                           "mutually exclusive");
+  if ((flags.overwrite || flags.no_overwrite) && pool.devices.empty())
+    return refusal(Code::OperationInvalid,
+                   fmt::format("No source device specified when formatting pool '{}'", pool.name));
+  return {};
+}
+
+}  // namespace
+
 Status Pools::begin(Pool& pool, BuildFlags flags) {
   PoolDefinition definition = definition_of(pool);
+  TRY(check_build(definition, flags));
   if (flags.build || flags.overwrite || flags.no_overwrite)
     TRY(build_place(definition, flags.overwrite || flags.no_overwrite, flags.overwrite));
   TRY(open_place(definition));
@@ -64,7 +80,9 @@ Status Pools::build(const Uuid& uuid, BuildFlags flags) {
       return refusal(Code::OperationInvalid, fmt::format("storage pool '{}' is already active", pool->live.name));
     ref = {pool->live.name, uuid};
   }
-  TRY(build_place(definition_of(*pool), flags.overwrite || flags.no_overwrite, flags.overwrite));
+  PoolDefinition definition = definition_of(*pool);
+  TRY(check_build(definition, flags));
+  TRY(build_place(definition, flags.overwrite || flags.no_overwrite, flags.overwrite));
   events_.pool_lifecycle(ref, storage::kCreated, 0);
   return {};
 }

@@ -27,11 +27,21 @@ void set_permissions(const std::string& path, const Permissions& permissions) {
   if (failed) log_warning("permissions of {}: {}", path, std::strerror(errno));
 }
 
-std::string preallocation(const VolumeRequest& request, bool metadata) {
-  if (request.format == "raw" && request.allocation_bytes && *request.allocation_bytes >= request.capacity_bytes &&
-      request.capacity_bytes > 0)
-    return "falloc";
-  return metadata && request.format != "raw" ? "metadata" : "off";
+/// Plain bytes, for which no image is made.
+bool is_plain(const VolumeRequest& request) {
+  return driver_of_format(request.format) == "raw" && !request.nocow && !request.is_encrypted;
+}
+
+Status make_file(const ImageRequest& image, const VolumeRequest& request) {
+  if (!is_plain(request)) return create_image(image);
+  return create_raw_file(image.path, image.capacity_bytes, request.allocation_bytes.value_or(0));
+}
+
+Status fill_from(const Volume& source, const ImageRequest& image, Pools::CreateFlags flags) {
+  if (!flags.reflink) return copy_image(source.path, driver_of_format(source.format), image.path, image.format);
+  if (driver_of_format(source.format) != "raw" || image.format != "raw")
+    return refusal(Code::OperationUnsupported, "only raw volumes can share their blocks");
+  return share_blocks(source.path, image.path);
 }
 
 /// Where the bytes of a folder's new volume are made, until they are complete.
@@ -112,7 +122,7 @@ Result<Volume> Pools::make_volume(Pool& pool, const VolumeRequest& request, cons
   PoolDefinition definition = definition_of(pool);
   Unfinished unfinished(definition.path, request.name);
   ImageRequest image{unfinished.path(), driver_of_format(request.format), request.capacity_bytes,
-                     preallocation(request, flags.preallocate_metadata)};
+                     flags.preallocate_metadata ? "metadata" : "off"};
   image.compat = request.compat;
   image.cluster_bytes = request.cluster_bytes;
   image.lazy_refcounts = request.lazy_refcounts;
@@ -122,14 +132,23 @@ Result<Volume> Pools::make_volume(Pool& pool, const VolumeRequest& request, cons
   if (request.is_encrypted) image.passphrase = TRY(find_secret_(*request.secret));
   if (!image.backing_path.empty() && image.capacity_bytes == 0)
     image.capacity_bytes = TRY(inspect_image(image.backing_path, image.backing_format)).capacity_bytes;
-  TRY(create_image(image));
-  if (source) TRY(copy_image(source->path, driver_of_format(source->format), image.path, image.format));
+  TRY(make_file(image, request));
+  if (source) TRY(fill_from(*source, image, flags));
   set_permissions(image.path, request.permissions);
   struct stat status;
   if (::stat(image.path.c_str(), &status) < 0) return os_error("stat " + image.path);
   pool.record.set(request.name, {status.st_ino, request.format, request.secret});
   TRY(pool.record.save());  // first: a file without a record would be looked at
   TRY(unfinished.finish());
+  return read_volume_file(definition.path, request.name, pool.record);
+}
+
+Result<Volume> Pools::make_folder_volume(Pool& pool, const VolumeRequest& request) {
+  PoolDefinition definition = definition_of(pool);
+  const std::string path = fmt::format("{}/{}", definition.path, request.name);
+  if (::mkdir(path.c_str(), 0755) < 0) return os_error("create folder " + path);
+  if (request.permissions.mode || request.permissions.owner || request.permissions.group)
+    set_permissions(path, request.permissions);
   return read_volume_file(definition.path, request.name, pool.record);
 }
 
@@ -159,14 +178,19 @@ Result<VolumeRef> Pools::add_volume(const Uuid& uuid, std::string_view text, con
       return refusal(Code::OperationUnsupported, "encrypted volumes cannot be cloned");
   }
   Lock work(pool->work);
-  if (auto there = volume(definition.name, request.name))
+  if (auto there = volume(definition.name, request.name)) {
+    if (source) return refusal(Code::InternalError, fmt::format("storage volume name '{}' already in use.", request.name));
     return refusal(Code::StorageVolExist, fmt::format("'{}'", request.name));
+  }
   if (!definition.has_files()) {
     if (source_ref)
       return refusal(Code::NoSupport, "storage pool does not support volume creation from an existing volume");
     return add_block_volume(*pool, request);
   }
-  Volume made = TRY(make_volume(*pool, request, source ? &source->volume : nullptr, flags));
+  if (flags.preallocate_metadata && is_plain(request))
+    return refusal(Code::ConfigUnsupported, "metadata preallocation is not supported for raw volumes");
+  Volume made = request.format == "dir" ? TRY(make_folder_volume(*pool, request))
+                                        : TRY(make_volume(*pool, request, source ? &source->volume : nullptr, flags));
   VolumeRef ref{definition.name, made.name, made.path};
   put_volume(*pool, std::move(made));
   auto sizes = measure_place(definition);

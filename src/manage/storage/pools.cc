@@ -172,7 +172,7 @@ Result<std::string> Pools::xml(const Uuid& uuid, bool inactive) const {
     }
     tree.add(child);
   }
-  if (shows_live) {
+  if (pool->active) {
     xml::Element& target = *tree.child("target");
     target.remove("permissions");
     xml::Element& permissions = target.add("permissions");
@@ -250,7 +250,7 @@ Status Pools::set_autostart(const Uuid& uuid, bool on) {
   Lock lock(mutex_);
   PoolPtr pool = by_uuid(uuid);
   if (!pool) return no_pool(uuid);
-  if (!pool->stored) return refusal(Code::OperationInvalid, "pool has no config file");
+  if (!pool->stored) return refusal(Code::InternalError, "pool has no config file");
   TRY(config_.set_autostart(pool->live.name, on));
   pool->autostart = on;
   return {};

@@ -70,6 +70,7 @@ class Pools {
   Result<Found> fresh_volume(const VolumeRef& ref);
   struct CreateFlags {
     bool preallocate_metadata = false;
+    bool reflink = false;  // of clones: share blocks with the source, or fail
   };
   Result<VolumeRef> create_volume(const Uuid& pool, std::string_view xml, CreateFlags flags);
   /// With the content of another volume.
@@ -110,6 +111,7 @@ class Pools {
   Status begin(Pool& pool, BuildFlags flags) REQUIRES(pool.work) EXCLUDES(mutex_);
   Status scan(Pool& pool) REQUIRES(pool.work) EXCLUDES(mutex_);
   Result<Found> locate(const VolumeRef& ref) const EXCLUDES(mutex_);
+  Result<Volume> make_folder_volume(Pool& pool, const VolumeRequest& request) REQUIRES(pool.work) EXCLUDES(mutex_);
   Result<Volume> make_volume(Pool& pool, const VolumeRequest& request, const Volume* source, CreateFlags flags)
       REQUIRES(pool.work) EXCLUDES(mutex_);
   Result<VolumeRef> add_block_volume(Pool& pool, const VolumeRequest& request) REQUIRES(pool.work) EXCLUDES(mutex_);

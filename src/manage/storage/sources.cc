@@ -94,6 +94,7 @@ Result<std::string> find_pool_sources(const std::string& type, const std::option
   } else {
     return refusal(Code::InternalError, fmt::format("unknown storage pool type {}", type));
   }
+  xml::print_as_pair(list, 0);
   return xml::write(list);
 }
 

@@ -46,7 +46,7 @@ class Upload final : public StreamJob {
  private:
   Status check_room(u64 bytes) const {
     if (bytes <= end_ - at_) return {};
-    return Error(Code::InvalidArg, "the upload is longer than announced", Part::Streams);
+    return Error(Code::SystemError, "cannot write to stream: No space left on device", Part::Streams);
   }
 
   Fd file_;

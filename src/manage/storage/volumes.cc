@@ -46,8 +46,9 @@ Element target_of(const Volume& volume) {
     if (volume.secret) encryption.add("secret").set("type", "passphrase").set("uuid", format_uuid(*volume.secret));
   }
   if (volume.format == "qcow2") {
-    target.add("compat", "1.1");
+    target.add("compat", volume.is_old_qcow2 ? "0.10" : "1.1");
     if (volume.cluster_bytes) target.add("clusterSize", volume.cluster_bytes).set("unit", "B");
+    if (volume.lazy_refcounts) target.add("features").add("lazy_refcounts");
   }
   return target;
 }
@@ -63,6 +64,8 @@ Status fill_from_header(Volume& volume) {
   if (!facts) return facts.error();
   volume.capacity_bytes = facts->capacity_bytes;
   volume.cluster_bytes = facts->cluster_bytes;
+  volume.is_old_qcow2 = facts->is_old_qcow2;
+  volume.lazy_refcounts = facts->lazy_refcounts;
   volume.is_encrypted = facts->encrypted || volume.format == "luks";
   volume.backing_path = absolute_backing(volume.path, facts->backing_file);
   volume.backing_format = facts->backing_format;

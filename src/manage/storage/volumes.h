@@ -23,6 +23,7 @@ struct Volume {
   u64 capacity_bytes = 0, allocation_bytes = 0, physical_bytes = 0;
   u64 cluster_bytes = 0;
   bool is_encrypted = false;
+  bool is_old_qcow2 = false, lazy_refcounts = false;
   std::optional<Uuid> secret;
   std::string backing_path, backing_format;
   struct stat status{};

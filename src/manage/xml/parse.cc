@@ -183,7 +183,7 @@ Result<Element> parse(std::string_view text, std::string_view source, const Limi
 Result<Element> parse(std::string_view text, std::string_view source, std::string_view root) {
   Element element = TRY(parse(text, source));
   if (element.name() != root)
-    return xml_error(fmt::format("unexpected root element <{}>, expecting <{}>", element.name(), root));
+    return xml_error(fmt::format("expecting root element of '{}', not '{}'", root, element.name()));
   return element;
 }
 

@@ -32,7 +32,7 @@ TEST(XmlTest, WhatWasWrittenInLibvirtsStyleComesBackByteForByte) {
 
 TEST(XmlTest, MixedContentAndPrefixesAreKept) {
   const std::string text = "<metadata><a:b xmlns:a='urn:x'>one<a:c/> two</a:b></metadata>";
-  EXPECT_EQ(write(parsed(text)), "<metadata>\n  <a:b xmlns:a='urn:x'>one<a:c/> two</a:b>\n</metadata>\n");
+  EXPECT_EQ(write(parsed(text)), "<metadata>\n  <a:b xmlns:a=\"urn:x\">one<a:c/> two</a:b>\n</metadata>\n");
 }
 
 TEST(XmlTest, SpecialCharactersSurviveARoundTrip) {
@@ -41,6 +41,20 @@ TEST(XmlTest, SpecialCharactersSurviveARoundTrip) {
   Element back = parsed(write(made));
   EXPECT_EQ(back.attribute("a"), "<&>'\"\n\t");
   EXPECT_EQ(back.text(), "x<&>'\"y");
+}
+
+TEST(XmlTest, QuotesInMetadataSurviveARoundTrip) {
+  Element made("metadata");
+  made.add("e").set("a", "<&>'\"\n\t").add_text("x<&>'\"y");
+  const Element back = *parsed(write(made)).child("e");
+  EXPECT_EQ(back.attribute("a"), "<&>'\"\n\t");
+  EXPECT_EQ(back.text(), "x<&>'\"y");
+}
+
+TEST(XmlTest, AnEmptyPairOfTagsIsReadAsEmpty) {
+  Element made("pool");
+  print_as_pair(made.add("source"), 1);
+  EXPECT_EQ(write(made), "<pool>\n  <source>\n  </source>\n</pool>\n");
 }
 
 TEST(XmlTest, TextOfCdataAndOfCharacterReferencesIsText) {
