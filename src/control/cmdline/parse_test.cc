@@ -138,7 +138,7 @@ TEST_P(Refusals, AreOneLineThatBeginsWithTheOption) {
 INSTANTIATE_TEST_SUITE_P(ByName, Refusals, testing::Values(
     "-hda a -drive file=b,index=0", "-M microvm -hda x", "-drive file=x,index=4", "-drive file=x,bus=0,unit=2", "-drive file=x,index=1,unit=1",
     "-drive file=x,if=sd", "-fda a -drive if=floppy,file=b,index=0", "-drive file=x,media=tape",
-    "-drive file=x,if=virtio,media=cdrom", "-m 128,slots=2,maxmem=1G", "-smp 2,maxcpus=4", "-smp 300", "-M isapc", "-M q35,smm=on",
+    "-drive file=x,if=virtio,media=cdrom", "-m 128,slots=2,maxmem=1G", "-smp 2,maxcpus=4", "-smp 300", "-M isapc", "-M microvm,smm=on",
     "-accel kvm,kernel-irqchip=off", "-vga qxl", "-display gtk", "-vnc nowhere", "-vnc :1,sasl=on", "-readconfig x", "-boot splash=x.bmp",
     "-netdev tap,id=n,vhost=on", "-chardev socket,id=s,path=x,telnet=on", "-rtc clock=rt", "-overcommit cpu-pm=on",
     "-object memory-backend-ram,id=m,size=1G", "-global foo.bar=1", "-global virtio-net-pci.foo=1", "-parallel stdio",

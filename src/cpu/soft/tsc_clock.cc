@@ -29,6 +29,8 @@ u64 scale(u64 value, u64 numerator, u64 denominator) {
   return static_cast<u64>(static_cast<unsigned __int128>(value) * numerator / denominator);
 }
 
+u64 time_at_end(const TscSegment& segment) { return segment.at(segment.begin + TscSegment::kTicks); }
+
 }  // namespace
 
 TscClock::TscClock(const VmClock& clock) : clock_(clock), usable_([] {
@@ -42,7 +44,8 @@ u64 TscClock::now_ns(TscSegment& segment) {
     if (segment.holds(tsc)) return segment.at(tsc);
     std::lock_guard lock(mutex_);
     if (current_.rate != 0 && tsc < current_.begin) continue;  // another vCPU has begun a new one meanwhile
-    if (!current_.holds(tsc) && !renew()) return shown_ns_ = std::max(shown_ns_, clock_.now_ns());
+    // Without a new segment time stands at the end of the old one: others may still be inside of it.
+    if (!current_.holds(tsc) && !renew()) return shown_ns_ = std::max(shown_ns_, current_.rate ? time_at_end(current_) : clock_.now_ns());
     segment = current_;
   }
   segment = {};
@@ -82,7 +85,7 @@ bool TscClock::renew() {
   Sample now;
   if (!sample(now) || !update_rate(now)) return false;
   if (current_.rate != 0) {
-    shown_ns_ = current_.at(current_.begin + TscSegment::kTicks);
+    shown_ns_ = time_at_end(current_);
     if (now.tsc < current_.begin + TscSegment::kTicks) return false;
   }
   const u64 time = now.monotonic_ns - clock_.to_monotonic_ns(0);
