@@ -27,7 +27,8 @@ namespace atl::machine {
 enum class BoardKind : u8 { Pc, Microvm, Q35 };
 /// The screen that firmware starts with.
 enum class VgaKind : u8 { None, Std, Virtio, Bochs };
-enum class AcceleratorKind : u8 { Kvm, Soft };
+/// Idle: the software CPU, but its vCPUs run nothing.
+enum class AcceleratorKind : u8 { Kvm, Soft, Idle };
 
 struct AcceleratorChoice {
   AcceleratorKind kind = AcceleratorKind::Soft;
