@@ -20,7 +20,8 @@ void keep_memory() {
 
 int main(int argc, char** argv) {
   keep_memory();
-  atl::set_log_program("atoll-img");
+  const std::string program = argc > 0 ? argv[0] : "atoll-img";
+  atl::set_log_program(program.substr(program.rfind('/') + 1));
   std::vector<std::string> words(argv + (argc > 0 ? 1 : 0), argv + argc);
-  return atl::img::run_img(words);
+  return atl::img::run_img(program, std::move(words));
 }

@@ -77,9 +77,10 @@ Task<Result<NodePtr>> open_host_cdrom(Graph& graph, Json options, OpenMode mode,
   co_return open_host(graph, std::move(options), mode, "host_cdrom", std::move(node_name));
 }
 
+/// "file:image:1" is the file "image:1"; written as "./image:1" it cannot be taken for a protocol.
 Result<Json> parse_file_name(std::string_view name) {
   name.remove_prefix(std::string_view("file:").size());
-  return Json{{"driver", "file"}, {"filename", std::string(name)}};
+  return Json{{"driver", "file"}, {"filename", (has_protocol(name) ? "./" : "") + std::string(name)}};
 }
 Result<Json> parse_device_name(std::string_view name) {
   size_t colon = name.find(':');

@@ -28,6 +28,7 @@ class FilterNode : public Node {
   Task<Status> write_compressed(u64 offset, std::span<const iovec> data) override {
     return file_->write_compressed(offset, data);
   }
+  DebugPoints* debug_points() override { return file_->debug_points(); }
   std::vector<Child> children() const override { return {{"file", file_}}; }
   Status replace_child(std::string_view role, NodePtr node) override {
     if (role != "file" || !node) return Node::replace_child(role, std::move(node));

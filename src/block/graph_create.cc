@@ -4,15 +4,26 @@
 
 #include "base/key_values.h"
 #include "base/strings.h"
-#include "block/driver.h"
+#include "block/create_options.h"
 
 namespace atl::block {
 namespace {
 
 Error invalid(std::string text) { return Error(ErrorKind::Invalid, std::move(text), EINVAL); }
 
-/// Each value as text, of the option's type, with fallbacks filled in.
-Result<Json> complete(const Driver& driver, const Json& given) {
+Result<const Driver*> protocol_of(const std::string& filename) {
+  Json tree = TRY(parse_image_name(filename));
+  const auto name = tree.find("driver");
+  const auto* text = name == tree.end() ? nullptr : name->get_ptr<const std::string*>();
+  const Driver* driver = text ? find_driver(*text) : nullptr;
+  if (!driver || !driver->protocol) return invalid(fmt::format("Unknown protocol of '{}'", filename));
+  if (driver->create) return driver;
+  return Error(ErrorKind::Unsupported, fmt::format("Protocol driver '{}' does not support image creation", driver->name), ENOTSUP);
+}
+
+}  // namespace
+
+Result<Json> complete_create_options(const Driver& driver, const Json& given) {
   Json options = Json::object();
   for (const CreateOption& option : driver.create_options)
     if (option.fallback) options[option.name] = option.fallback;
@@ -34,22 +45,10 @@ Result<Json> complete(const Driver& driver, const Json& given) {
   return options;
 }
 
-Result<const Driver*> protocol_of(const std::string& filename) {
-  Json tree = TRY(parse_image_name(filename));
-  const auto name = tree.find("driver");
-  const auto* text = name == tree.end() ? nullptr : name->get_ptr<const std::string*>();
-  const Driver* driver = text ? find_driver(*text) : nullptr;
-  if (!driver || !driver->protocol) return invalid(fmt::format("Unknown protocol of '{}'", filename));
-  if (driver->create) return driver;
-  return Error(ErrorKind::Unsupported, fmt::format("Protocol driver '{}' does not support image creation", driver->name), ENOTSUP);
-}
-
-}  // namespace
-
 Task<Status> Graph::create(const Driver& driver, std::string filename, Json options) {
   if (!driver.create)
     co_return Error(ErrorKind::Unsupported, fmt::format("Format driver '{}' does not support image creation", driver.name), ENOTSUP);
-  Json complete_options = CO_TRY(complete(driver, options));
+  Json complete_options = CO_TRY(complete_create_options(driver, options));
   if (driver.protocol) co_return co_await driver.create(*this, nullptr, std::move(filename), std::move(complete_options));
   const Driver* protocol = CO_TRY(protocol_of(filename));
   Json file_options = Json::object();

@@ -1,5 +1,6 @@
 #include <gmock/gmock.h>
 
+#include "block/debug_points.h"
 #include "block/root.h"
 #include "block/test_support.h"
 
@@ -167,12 +168,44 @@ TEST_F(GraphTest, DrainedRootKeepsRequestsWaiting) {
 TEST_F(GraphTest, BlkdebugFailsWhatItsRulesSay) {
   TempFile file(64 * kKiB);
   Json rules = Json::array({{{"event", "write_aio"}, {"errno", ENOSPC}, {"sector", 8}, {"once", true}}});
-  auto node = MUST(open({{"driver", "blkdebug"}, {"inject-error", rules}, {"image", {{"driver", "file"}, {"filename", file.path()}}}}));
+  Json debug = {{"driver", "blkdebug"}, {"inject-error", rules}, {"image", {{"driver", "file"}, {"filename", file.path()}}}};
+  auto node = MUST(open({{"driver", "raw"}, {"file", debug}}));
   EXPECT_TRUE(write(*node, 0, std::string(512, 'a')));
   EXPECT_EQ(write(*node, 4096, std::string(512, 'a')).error().os_errno(), ENOSPC);
   EXPECT_TRUE(write(*node, 4096, std::string(512, 'a')));
-  Json unknown = Json::array({{{"event", "l2_load"}}});
-  EXPECT_THAT(error_of({{"driver", "blkdebug"}, {"inject-error", unknown}, {"image", {{"driver", "null-co"}}}}), HasSubstr("'l2_load'"));
+  Json unknown = Json::array({{{"event", "vmstate_load"}}});
+  EXPECT_THAT(error_of({{"driver", "blkdebug"}, {"inject-error", unknown}, {"image", {{"driver", "null-co"}}}}), HasSubstr("'vmstate_load'"));
+}
+
+TEST_F(GraphTest, BlkdebugFailsStepsInsideOfFormats) {
+  TempFile file;
+  ASSERT_TRUE(finish(*loop, graph.create(*find_driver("qcow2"), file.path(), {{"size", "1048576"}})));
+  Json rules = Json::array({{{"event", "cluster_alloc"}, {"errno", ENOSPC}, {"once", true}}});
+  Json debug = {{"driver", "blkdebug"}, {"inject-error", rules}, {"image", {{"driver", "file"}, {"filename", file.path()}}}};
+  auto node = MUST(open({{"driver", "qcow2"}, {"file", debug}}));
+  EXPECT_EQ(write(*node, 0, "a").error().os_errno(), ENOSPC);
+  EXPECT_TRUE(write(*node, 0, "a"));
+  EXPECT_EQ(read(*node, 0, 1), "a");
+}
+
+TEST_F(GraphTest, BreakpointsHoldOneRequest) {
+  TempFile file(4096);
+  Json debug = {{"driver", "blkdebug"}, {"image", {{"driver", "file"}, {"filename", file.path()}}}};
+  auto node = MUST(open({{"driver", "raw"}, {"file", debug}}));
+  DebugPoints& points = *node->debug_points();
+  ASSERT_TRUE(points.set_break("write_aio", "A"));
+  EXPECT_FALSE(points.set_break("no_event", "B"));
+  std::string bytes = "held";
+  iovec whole{bytes.data(), bytes.size()};
+  bool ended = false;
+  start(node->write(0, {&whole, 1}, kNoFlags), [&](Status status) { ended = status.has_value(); });
+  EXPECT_TRUE(points.is_held("A"));
+  EXPECT_TRUE(write(*node, 512, "free"));
+  EXPECT_FALSE(ended);
+  ASSERT_TRUE(points.release("A"));
+  while (!ended) loop->run_once(1'000'000);
+  EXPECT_EQ(file.text(0, 4), "held");
+  EXPECT_FALSE(points.remove_break("A"));
 }
 
 TEST_F(GraphTest, BlkdebugStatesChangeWithRequests) {
@@ -205,6 +238,26 @@ TEST_F(GraphTest, QuorumGoesWithTheMajorityAndRepairsTheRest) {
   files[0].put(0, "evil");
   files[1].put(0, "live");
   EXPECT_THAT(read(*node, 0, 4), HasSubstr("only 1 of 3 children agree"));
+}
+
+TEST_F(GraphTest, ChildrenOfAQuorumComeAndGo) {
+  TempFile files[3] = {TempFile(4096), TempFile(4096), TempFile(4096)};
+  auto tree = [](const TempFile& file) { return Json{{"driver", "raw"}, {"file", {{"driver", "file"}, {"filename", file.path()}}}}; };
+  auto node = MUST(open({{"driver", "quorum"}, {"vote-threshold", 1}, {"children", {tree(files[0]), tree(files[1])}}}));
+  ASSERT_TRUE(node->replace_child("children.0", nullptr));
+  EXPECT_FALSE(node->replace_child("children.0", nullptr));
+  EXPECT_FALSE(node->replace_child("children.1", nullptr));   // the last vote
+  ASSERT_TRUE(node->replace_child("", MUST(open(tree(files[2])))));
+  EXPECT_EQ(node->children()[0].role, "children.1");
+  EXPECT_EQ(node->children()[1].role, "children.2");
+  ASSERT_TRUE(write(*node, 0, "new"));
+  EXPECT_EQ(files[0].text(0, 3), std::string(3, '\0'));
+  EXPECT_EQ(files[2].text(0, 3), "new");
+}
+
+TEST_F(GraphTest, NamesInJsonMayHaveSingleQuotes) {
+  auto node = MUST(open_name("json:{'driver': 'null-co', 'size': 512, 'read-zeroes': true}", ""));
+  EXPECT_EQ(node->size_bytes(), 512u);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/json_quotes.h"
 #include "block/driver.h"
 
 namespace atl::block {
@@ -30,7 +31,7 @@ const char* driver_of_path(const std::string& path) {
 }
 
 Result<Json> parse_json_name(std::string_view text) {
-  Json tree = Json::parse(text, nullptr, false);
+  Json tree = Json::parse(with_double_quotes(text), nullptr, false);
   if (tree.is_object()) return nest_options(std::move(tree));   // flat keys ("file.filename") may stand there, too
   return Error(ErrorKind::Invalid, tree.is_discarded() ? "Could not parse the JSON options" : "Invalid JSON object given", EINVAL);
 }

@@ -38,6 +38,7 @@ enum WriteFlags : u32 {
 
 class Node;
 class Image;  // image.h
+class DebugPoints;  // debug_points.h
 /// Parents share their children: a node lives as long as somebody stands on it or names it.
 using NodePtr = std::shared_ptr<Node>;
 
@@ -92,6 +93,8 @@ class Node : public std::enable_shared_from_this<Node> {
   virtual Status replace_child(std::string_view role, NodePtr node);
   /// What only images with a format can do; nullptr for the others.
   virtual Image* image() { return nullptr; }
+  /// What wants to know of the steps of the driver above: a test double here or, through raw, below. nullptr for the others.
+  virtual DebugPoints* debug_points() { return nullptr; }
 };
 
 /// What happens to a guest's request that the host failed: told to the guest, told as done, or kept while the machine stands

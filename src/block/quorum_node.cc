@@ -1,7 +1,7 @@
 // Driver "quorum": several children hold the same bytes; what at least `vote-threshold` of them agree on counts.
 //
-// Supported: read-pattern quorum and fifo, rewrite-corrupted, blkverify (two children that must agree). Writes succeed where
-// enough children took them. Missing: adding and removing children at run time.
+// Supported: read-pattern quorum and fifo, rewrite-corrupted, blkverify (two children that must agree), children that come and
+// go at run time (replace_child). Writes succeed where enough children took them. Missing: events about who was outvoted.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -16,6 +16,8 @@
 namespace atl::block {
 namespace {
 
+constexpr size_t kMaxChildren = 64;
+
 struct QuorumOptions {
   u64 threshold = 1;
   bool fifo = false, rewrite = false, verify = false;
@@ -24,11 +26,15 @@ struct QuorumOptions {
 class QuorumNode final : public Node {
  public:
   QuorumNode(std::vector<NodePtr> nodes, std::string node_name, QuorumOptions options)
-      : nodes_(std::move(nodes)), node_name_(std::move(node_name)), o_(options) {}
+      : nodes_(std::move(nodes)), node_name_(std::move(node_name)), o_(options) {
+    for (; next_ < nodes_.size(); ++next_) roles_.push_back(role_of(next_));
+  }
 
   NodeInfo info() const override;
   u64 size_bytes() const override { return nodes_[0]->size_bytes(); }
   std::vector<Child> children() const override;
+  /// Takes a child away where `node` is null, but never so many that no vote can be won; a role that no child has adds one.
+  Status replace_child(std::string_view role, NodePtr node) override;
   Task<Status> read(u64 offset, std::span<const iovec> out) override;
   Task<Status> write(u64 offset, std::span<const iovec> data, u32 flags) override {
     auto request = [=](Node& node) { return node.write(offset, data, flags); };
@@ -59,13 +65,17 @@ class QuorumNode final : public Node {
     u64 votes = 0;
   };
 
+  static std::string role_of(size_t number) { return fmt::format("children.{}", number); }
+  Status add_child(NodePtr node);
   Task<Status> vote(Request request);
   Task<Status> read_first(u64 offset, std::span<const iovec> out);
   static Task<Status> read_into(Node& node, u64 offset, Answer& answer);
   static void count_votes(std::vector<Answer>& answers);
   Task<Status> rewrite(u64 offset, const Answer& winner, const std::vector<Answer>& answers);
 
-  const std::vector<NodePtr> nodes_;
+  std::vector<NodePtr> nodes_;
+  std::vector<std::string> roles_;   // of the same; a child keeps its own when others go
+  size_t next_ = 0;                  // number of the child to come
   const std::string node_name_;
   const QuorumOptions o_;
 };
@@ -81,8 +91,31 @@ NodeInfo QuorumNode::info() const {
 
 std::vector<Child> QuorumNode::children() const {
   std::vector<Child> list;
-  for (size_t i = 0; i < nodes_.size(); ++i) list.push_back({fmt::format("children.{}", i), nodes_[i]});
+  for (size_t i = 0; i < nodes_.size(); ++i) list.push_back({roles_[i], nodes_[i]});
   return list;
+}
+
+Status QuorumNode::add_child(NodePtr node) {
+  if (o_.verify) return Error(ErrorKind::Unsupported, "Cannot add a child to a quorum in blkverify mode", ENOTSUP);
+  if (nodes_.size() >= kMaxChildren) return Error(ErrorKind::Invalid, "Too many children", EINVAL);
+  if (node->size_bytes() != size_bytes()) return Error(ErrorKind::Invalid, "the children of a quorum must have the same size", EINVAL);
+  nodes_.push_back(std::move(node));
+  roles_.push_back(role_of(next_++));
+  return {};
+}
+
+Status QuorumNode::replace_child(std::string_view role, NodePtr node) {
+  const auto at = std::ranges::find(roles_, role) - roles_.begin();
+  if (static_cast<size_t>(at) == roles_.size()) return node ? add_child(std::move(node)) : Node::replace_child(role, nullptr);
+  if (node) {
+    nodes_[static_cast<size_t>(at)] = std::move(node);
+    return {};
+  }
+  if (nodes_.size() <= o_.threshold)
+    return Error(ErrorKind::Invalid, fmt::format("The number of children cannot be lower than the vote threshold {}", o_.threshold), EINVAL);
+  nodes_.erase(nodes_.begin() + at);
+  roles_.erase(roles_.begin() + at);
+  return {};
 }
 
 /// On all children, one after the other so that they see writes in one order. The first error is told if too few succeed.
@@ -173,7 +206,7 @@ Result<QuorumOptions> read_options(OptionReader& reader, size_t children) {
 Task<Result<NodePtr>> open_quorum(Graph& graph, Json options, OpenMode mode, std::string node_name) {
   OptionReader reader(std::move(options), "quorum");
   Json list = reader.child("children");
-  if (!list.is_array() || list.size() > 64) co_return Error(ErrorKind::Invalid, "Parameter 'children' expects a list of at most 64 nodes");
+  if (!list.is_array() || list.size() > kMaxChildren) co_return Error(ErrorKind::Invalid, "Parameter 'children' expects a list of at most 64 nodes");
   QuorumOptions quorum = CO_TRY(read_options(reader, list.size()));
   CO_TRY(reader.finish());
   mode.no_probe = false;

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "base/math.h"
+#include "block/debug_points.h"
 #include "block/driver.h"
 #include "block/iovecs.h"
 #include "block/node.h"
@@ -12,7 +13,10 @@ namespace {
 class RawNode final : public Node {
  public:
   RawNode(NodePtr file, const RawOptions& options)
-      : file_(std::move(file)), options_(options), readonly_(options.readonly || file_->info().readonly) {}
+      : file_(std::move(file)),
+        options_(options),
+        readonly_(options.readonly || file_->info().readonly),
+        debug_(file_->debug_points()) {}
 
   NodeInfo info() const override {
     NodeInfo info = file_->info();
@@ -31,12 +35,14 @@ class RawNode final : public Node {
   // Requests are handed on as they are, so without a window they cost nothing here.
   Task<Status> read(u64 offset, std::span<const iovec> out) override {
     if (auto s = check_window(offset, iovec_bytes(out)); !s) return fail(std::move(s));
+    debug_step(debug_, "read_aio");
     return file_->read(options_.offset + offset, out);
   }
   Task<Status> write(u64 offset, std::span<const iovec> data, u32 flags) override {
     if (auto s = check_write(offset, iovec_bytes(data)); !s) return fail(std::move(s));
     if (options_.probed && offset < kProbeBytes) [[unlikely]]
       return write_head(offset, data, flags);
+    debug_step(debug_, "write_aio");
     return file_->write(options_.offset + offset, data, flags);
   }
   Task<Status> write_zeroes(u64 offset, u64 size, u32 flags) override {
@@ -49,6 +55,7 @@ class RawNode final : public Node {
     return file_->discard(options_.offset + offset, size);
   }
   Task<Status> flush() override { return file_->flush(); }
+  DebugPoints* debug_points() override { return file_->debug_points(); }
 
   Task<Status> resize(u64 size_bytes, Preallocation how) override {
     if (options_.size) return fail(Error(ErrorKind::Unsupported, "Cannot resize fixed-size raw disks", ENOTSUP));
@@ -69,6 +76,7 @@ class RawNode final : public Node {
   Status replace_child(std::string_view role, NodePtr node) override {
     if (role != "file" || !node) return Node::replace_child(role, std::move(node));
     file_ = std::move(node);
+    debug_ = file_->debug_points();
     return {};
   }
 
@@ -104,6 +112,7 @@ class RawNode final : public Node {
   NodePtr file_;
   const RawOptions options_;
   bool readonly_;
+  DebugPoints* debug_;
 };
 
 }  // namespace

@@ -8,6 +8,7 @@
 namespace atl::block {
 
 Task<Status> WriteObserver::before_write(u64, u64) { co_return Status{}; }
+Task<Status> WriteObserver::settled(u64, u64) { co_return Status{}; }
 
 Root::Root(Graph& graph, NodePtr node) : graph_(graph) {
   set_node(std::move(node));
@@ -82,6 +83,8 @@ Task<Status> Root::account(OperationStats& stats, u64 bytes, Task<Status> task) 
   Status status = co_await std::move(task);
   const u64 now = monotonic_ns();
   stats_.last_access_ns = now;
+  if (stats.latency) [[unlikely]]
+    stats.latency->add(now - start);
   if (status) {
     ++stats.operations;
     stats.bytes += bytes;
@@ -105,13 +108,23 @@ Task<Status> Root::change(OperationStats& stats, u64 offset, u64 bytes, Task<Sta
   size_t asked = 0;
   while (status && asked < observers.size()) status = co_await observers[asked++]->before_write(offset, bytes);
   if (status) status = co_await account(stats, bytes, std::move(task));
-  for (size_t i = 0; i < asked; ++i) {
-    // Some may have gone meanwhile.
-    if (std::ranges::find(*observers_, observers[i]) != observers_->end()) observers[i]->written(offset, bytes);
-  }
+  // Some may have gone meanwhile.
+  const auto is_here = [&](WriteObserver* observer) { return std::ranges::find(*observers_, observer) != observers_->end(); };
+  for (size_t i = 0; i < asked; ++i)
+    if (is_here(observers[i])) observers[i]->written(offset, bytes);
+  for (size_t i = 0; i < asked; ++i)
+    if (is_here(observers[i])) static_cast<void>(co_await observers[i]->settled(offset, bytes));
   stats_.highest_write = std::max(stats_.highest_write, offset + bytes);
   check_threshold(offset + bytes);
   co_return status;
+}
+
+void Root::set_histogram(OperationStats RootStats::*operation, std::vector<u64> boundaries_ns) {
+  std::optional<LatencyHistogram>& latency = (stats_.*operation).latency;
+  latency.reset();
+  if (boundaries_ns.empty()) return;
+  std::vector<u64> bins(boundaries_ns.size() + 1);
+  latency = LatencyHistogram{std::move(boundaries_ns), std::move(bins)};
 }
 
 void Root::check_threshold(u64 end) {

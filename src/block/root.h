@@ -4,9 +4,11 @@
 // Requests that pass a root are seen by the observers of its node: dirty bitmaps and jobs.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "block/driver.h"
@@ -22,6 +24,8 @@ class WriteObserver {
   virtual Task<Status> before_write(u64 offset, u64 bytes);
   /// After it, however it went.
   virtual void written(u64 offset, u64 bytes) = 0;
+  /// After all have been told: the request completes only when this does.
+  virtual Task<Status> settled(u64 offset, u64 bytes);
 };
 using Observers = std::vector<WriteObserver*>;
 
@@ -50,8 +54,15 @@ class Observation {
   WriteObserver* observer_ = nullptr;
 };
 
+/// How many requests took how long: bins[i] counts those below boundaries_ns[i] and not below the one before.
+struct LatencyHistogram {
+  std::vector<u64> boundaries_ns, bins;
+  void add(u64 ns) { ++bins[static_cast<size_t>(std::ranges::upper_bound(boundaries_ns, ns) - boundaries_ns.begin())]; }
+};
+
 struct OperationStats {
   u64 bytes = 0, operations = 0, failed = 0, invalid = 0, merged = 0, time_ns = 0;
+  std::optional<LatencyHistogram> latency;   // if somebody wants it
 };
 struct RootStats {
   OperationStats read, write, flush, unmap;
@@ -90,6 +101,8 @@ class Root final : public Node {
   bool is_drained() const { return drains_ > 0; }
 
   const RootStats& stats() const { return stats_; }
+  /// Counts from now on; without boundaries no more.
+  void set_histogram(OperationStats RootStats::*operation, std::vector<u64> boundaries_ns);
   /// nullptr: no limits.
   void set_throttle(std::shared_ptr<ThrottleGroup> group) { throttle_ = std::move(group); }
   const std::shared_ptr<ThrottleGroup>& throttle() const { return throttle_; }

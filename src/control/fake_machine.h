@@ -110,6 +110,15 @@ class FakeMachine final : public machine::Machine {
   const display::ScreenList& screens() const override { return screens_; }
   display::InputRouter& input() override { return input_; }
   Status step_cpu(u32 index) override { return note(fmt::format("step {}", index)); }
+  u64 read_bus(bool port, u64 address, unsigned width) override {
+    static_cast<void>(note(fmt::format("read {} {:#x} {}", port ? "port" : "memory", address, width)));
+    return 0x1122334455667788 & (~u64{0} >> (64 - 8 * width));
+  }
+  void write_bus(bool port, u64 address, u64 value, unsigned width) override {
+    static_cast<void>(note(fmt::format("write {} {:#x} {} {:#x}", port ? "port" : "memory", address, width, value)));
+  }
+  u64 advance_clock(u64 ns) override { return time_ns += ns; }
+  u64 time_ns = 0;
 
  private:
   struct Keyboard final : display::KeySink {

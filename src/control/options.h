@@ -48,6 +48,7 @@ struct ProgramOptions {
   std::string keyboard_layout;  // -k
   std::map<std::string, std::shared_ptr<const TlsCredentials>> tls_credentials;  // -object tls-creds-*
   machine::CharId gdb;       // where a debugger connects; "" = nowhere
+  machine::CharId qtest;     // where a program that tests devices is; "" = nowhere
   std::string pidfile;
   bool daemonize = false;
   SandboxConfig sandbox;

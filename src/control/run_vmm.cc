@@ -8,6 +8,7 @@
 #include "base/background.h"
 #include "base/log.h"
 #include "control/cmdline/parse.h"
+#include "control/qtest.h"
 #include "control/gdb/machine_target.h"
 #include "control/hmp/monitor.h"
 #include "control/qmp/monitor.h"
@@ -56,12 +57,14 @@ class VmProcess {
   std::vector<std::unique_ptr<QmpMonitor>> qmp_monitors_;
   std::vector<std::unique_ptr<HmpMonitor>> hmp_monitors_;
   std::unique_ptr<GdbStub> gdb_;
+  std::unique_ptr<DeviceTestServer> device_test_;
   std::unique_ptr<RemoteScreen> remote_screen_;
 };
 
 VmProcess::~VmProcess() {
   if (chars_) chars_->drain(kLastOutput_ns);
   // Monitors and debuggers look at the machine, and the machine writes to the back ends.
+  device_test_.reset();
   gdb_.reset();
   remote_screen_.reset();
   hmp_monitors_.clear();
@@ -118,6 +121,8 @@ Status VmProcess::create_machine() {
     control_->set_remote_screen(remote_screen_.get());
   }
   if (!line_.program.gdb.empty()) gdb_ = std::make_unique<GdbStub>(*control_, *chars_->find_user(line_.program.gdb));
+  if (!line_.program.qtest.empty())
+    device_test_ = std::make_unique<DeviceTestServer>(*machine_, *chars_->find_user(line_.program.qtest));
   // Input that came in meanwhile was held back.
   for (const auto& [id, chars] : chars_->users()) chars->accept_input();
   return {};

@@ -47,16 +47,18 @@ int run_command(Tool& tool, const Command& command, std::vector<std::string> wor
 
 std::span<const Command* const> commands() { return kCommands; }
 
-int run_img(const std::vector<std::string>& words) {
-  auto tool = Tool::create();
+int run_img(std::string program, std::vector<std::string> words) {
+  program.erase(0, program.rfind('/') + 1);
+  if (program == "qemu-nbd") words.insert(words.begin(), "nbd");
+  auto tool = Tool::create(program);
   if (!tool) {
-    fmt::print(stderr, "atoll-img: {}\n", tool.error().text());
+    fmt::print(stderr, "{}: {}\n", program, tool.error().text());
     return 1;
   }
   Tool& t = **tool;
   if (words.empty()) return t.usage_error("Not enough arguments");
   if (words[0] == "-h" || words[0] == "--help") return print_help();
-  if (words[0] == "-V" || words[0] == "--version") return print_version();
+  if (words[0] == "-V" || words[0] == "--version") return print_version(t.program());
   if (words[0].starts_with('-')) return t.usage_error(fmt::format("unrecognized option '{}'", words[0]));
   const Command* command = find_command(words[0]);
   if (!command) return t.usage_error("Command not found: " + words[0]);

@@ -29,8 +29,8 @@ inline constexpr OptionSpec kObject{0, "object", true}, kImageOpts{0, "image-opt
 /// In the order of --help.
 std::span<const Command* const> commands();
 
-/// Runs a whole command line (without the program's name).
-int run_img(const std::vector<std::string>& words);
+/// Runs a whole command line. Called by the name qemu-nbd, the program is its `nbd` command; messages begin with the name.
+int run_img(std::string program, std::vector<std::string> words);
 
 extern const Command kAmend, kBench, kBitmap, kCheck, kCommit, kCompare, kConvert, kCreate, kDd, kInfo, kMap, kMeasure, kNbd,
     kRebase, kResize, kSnapshot;

@@ -1,6 +1,7 @@
 #include "img/convert.h"
 
 #include "base/strings.h"
+#include "img/joined_node.h"
 #include "img/offload.h"
 #include "img/snapshot_param.h"
 
@@ -130,11 +131,10 @@ Error Conversion::copy_error(Error error) const {
   return error;
 }
 
-block::CopyOptions Conversion::copy_options(Node& source, u64 target_offset) {
+block::CopyOptions Conversion::copy_options(Node& source) {
   block::CopyOptions options;
   options.source = &source;
   options.target = target_.get();
-  options.target_offset = target_offset;
   options.bytes = disk_bytes(source);
   options.workers = plan_.workers;
   options.chunk_bytes = kChunkBytes;
@@ -153,30 +153,21 @@ block::CopyOptions Conversion::copy_options(Node& source, u64 target_offset) {
     tool_.error("warning: error while reading offset {}: {}", offset, short_reason(error));
   };
   if (plan_.rate) options.rate = &rate_;
-  options.progress = [this, target_offset](u64 done, u64) {
-    tool_.progress().set(static_cast<double>(target_offset + done) / static_cast<double>(std::max<u64>(total_, 1)));
+  options.progress = [this](u64 done, u64) {
+    tool_.progress().set(static_cast<double>(done) / static_cast<double>(std::max<u64>(total_, 1)));
     return !tool_.interrupted();
   };
   return options;
 }
 
-Task<Status> Conversion::copy_source(Node& source, u64 target_offset) {
+Task<Status> Conversion::copy_all() {
+  const NodePtr source = sources_.size() == 1 ? sources_[0] : join_nodes(sources_);
   if (plan_.offload) {
-    auto done = co_await offload_copy(tool_, source, *target_, target_offset);
+    auto done = co_await offload_copy(tool_, *source, *target_, 0);
     if (CO_TRY(std::move(done))) co_return Status{};  // else by hand
   }
-  auto copied = co_await block::copy_range(tool_.loop(), copy_options(source, target_offset));
+  auto copied = co_await block::copy_range(tool_.loop(), copy_options(*source));
   if (!copied) co_return copy_error(std::move(copied).error());
-  co_return Status{};
-}
-
-Task<Status> Conversion::copy_all() {
-  u64 at = 0;
-  for (const NodePtr& source : sources_) {
-    Status status = co_await copy_source(*source, at);
-    CO_TRY(std::move(status));
-    at += disk_bytes(*source);
-  }
   co_return Status{};
 }
 
@@ -190,9 +181,8 @@ Task<Status> Conversion::check_bitmaps() {
   if (!listed) co_return invalid("Source lacks bitmap support");
   for (block::BitmapInfo& bitmap : *listed) {
     if (bitmap.in_use && !plan_.skip_broken_bitmaps)
-      co_return invalid(fmt::format("Cannot copy inconsistent bitmap '{}'\nTry --skip-broken-bitmaps, or use 'atoll-img bitmap "
-                                    "--remove'",
-                                    bitmap.name));
+      co_return invalid(fmt::format("Cannot copy inconsistent bitmap '{}'\nTry --skip-broken-bitmaps, or use '{} bitmap --remove'",
+                                    bitmap.name, tool_.program()));
     if (bitmap.in_use)
       tool_.error("warning: Skipping inconsistent bitmap '{}'", bitmap.name);
     else

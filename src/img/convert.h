@@ -40,8 +40,7 @@ class Conversion {
   Task<Status> open_target();
   Task<Status> settle_target();
   Task<Status> copy_all();
-  Task<Status> copy_source(Node& source, u64 target_offset);
-  block::CopyOptions copy_options(Node& source, u64 target_offset);
+  block::CopyOptions copy_options(Node& source);
   Task<Status> check_bitmaps();
   Task<Status> copy_bitmaps();
   Error copy_error(Error error) const;

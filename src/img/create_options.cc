@@ -24,6 +24,7 @@ Result<std::string> normalise(const CreateOption& option, const std::string& val
     case CreateOption::Text: return value;
     case CreateOption::Number: {
       auto number = parse_u64(value);
+      if (!number) number = parse_i64(value);  // wraps, as in C: what is too large then is told by the format
       if (!number) return wrong("a number");
       return std::to_string(*number);
     }
@@ -73,6 +74,8 @@ Result<CreateOptions> CreateOptions::of(const block::Driver& format, const std::
 bool CreateOptions::knows(std::string_view name) const { return find_option(table_, name) != nullptr; }
 
 Status CreateOptions::parse(std::string_view text) {
+  if (text.empty() || text.starts_with(',') || (text.ends_with(',') && !text.ends_with(",,")))
+    return Error(ErrorKind::Invalid, fmt::format("Invalid option list: {}", text));
   KeyValues list = TRY(KeyValues::parse(text));
   for (const auto& entry : list.entries()) TRY(set(entry.key, entry.value));
   return {};

@@ -51,8 +51,8 @@ int print_help() {
   return 0;
 }
 
-int print_version() {
-  fmt::print("atoll-img version {} (Atoll {})\n", "7.2.0", "0.1.0");
+int print_version(const std::string& program) {
+  fmt::print("{} version {} (Atoll {})\n", program, "7.2.0", "0.1.0");
   return 0;
 }
 

@@ -14,7 +14,7 @@ Result<u64> parse_amount(std::string_view what, std::string_view text, u64 low, 
   if (!value && !is_number && !(text.size() > 1 && text.back() >= 'A' && parse_u64(text.substr(0, text.size() - 1)) &&
                                 std::string_view("bkmgtpeBKMGTPE").find(text.back()) != std::string_view::npos)) {
     return Error(ErrorKind::Invalid,
-                 fmt::format("Invalid {} specified. You may use k, M, G, T, P or E suffixes for\natoll-img: kilobytes, "
+                 fmt::format("Invalid {} specified. You may use k, M, G, T, P or E suffixes for\fkilobytes, "
                              "megabytes, gigabytes, terabytes, petabytes and exabytes.",
                              what));
   }

@@ -10,6 +10,7 @@
 
 #include "base/key_values.h"
 #include "base/log.h"
+#include "base/strings.h"
 #include "img/objects.h"
 
 namespace atl::img {
@@ -54,8 +55,8 @@ void ProgressMeter::tell(std::FILE* to, char line_end) const {
 
 // --- signals ---
 
-Result<std::unique_ptr<Tool>> Tool::create() {
-  std::unique_ptr<Tool> tool(new Tool);
+Result<std::unique_ptr<Tool>> Tool::create(std::string program) {
+  std::unique_ptr<Tool> tool(new Tool(std::move(program)));
   tool->loop_ = TRY(Loop::create());
   tool->graph_ = std::make_unique<block::Graph>(*tool->loop_);
   TRY(tool->catch_signals());
@@ -103,12 +104,12 @@ block::Progress Tool::progress_function() {
 
 void Tool::error_text(std::string_view text) {
   std::fflush(stdout);
-  fmt::print(stderr, "atoll-img: {}\n", text);
+  for (std::string_view message : split(text, '\f')) fmt::print(stderr, "{}: {}\n", program_, message);
 }
 
 int Tool::usage_error(std::string_view text) {
   error_text(text);
-  fmt::print(stderr, "Try 'atoll-img --help' for more information\n");
+  fmt::print(stderr, "Try '{} --help' for more information\n", program_);
   return 1;
 }
 

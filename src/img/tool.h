@@ -54,9 +54,11 @@ class ProgressMeter {
 
 class Tool {
  public:
-  static Result<std::unique_ptr<Tool>> create();
+  /// `program`: the name it was called by.
+  static Result<std::unique_ptr<Tool>> create(std::string program);
   ~Tool();
 
+  const std::string& program() const { return program_; }
   Loop& loop() { return *loop_; }
   block::Graph& graph() { return *graph_; }
   ProgressMeter& progress() { return progress_; }
@@ -65,6 +67,7 @@ class Tool {
   /// What long work of the block layer calls: shows the share, and stops it when interrupted.
   block::Progress progress_function();
 
+  /// A form feed in the text begins another message.
   template <class... A>
   void error(fmt::format_string<A...> format, A&&... args) {
     error_text(fmt::format(format, std::forward<A>(args)...));
@@ -90,11 +93,12 @@ class Tool {
   Status add_objects(const Arguments& arguments);
 
  private:
-  Tool() = default;
+  explicit Tool(std::string program) : program_(std::move(program)) {}
   Status catch_signals();
   void take_signals();
   void error_text(std::string_view text);
 
+  const std::string program_;
   std::unique_ptr<Loop> loop_;
   std::unique_ptr<block::Graph> graph_;
   Fd signals_;

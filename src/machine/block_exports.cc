@@ -2,6 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "block/forward_node.h"
+
 namespace atl::machine {
 namespace {
 
@@ -49,45 +53,55 @@ Status BlockExports::add(const ExportOptions& options) {
   if (exports_.contains(options.id)) return Error(ErrorKind::Exists, fmt::format("Block export id '{}' is already in use", options.id));
   auto located = TRY(store_.locate(options.node));
   if (!server_) return Error(ErrorKind::Invalid, "NBD server not running");
-  if (located.place != place_)
-    return Error(ErrorKind::Unsupported, fmt::format("Node '{}' lives on an I/O thread of its own and cannot be exported", options.node));
+  if (located.place != place_ && !options.bitmaps.empty())
+    return Error(ErrorKind::Unsupported, fmt::format("Node '{}' lives on an I/O thread of its own: its bitmaps cannot be exported", options.node));
   const std::string name = options.name.empty() ? options.node : options.name;
-  TRY(place_->thread.run_on([&] { return add_to_server(options, located, name); }));
+  // A root of its own: the export goes on while the graph below changes.
+  auto root = located.place->thread.run_on([&] { return std::make_shared<block::Root>(located.place->graph, located.node); });
+  TRY(place_->thread.run_on([&] {
+    block::NodePtr node;
+    if (located.place == place_) node = std::move(root);
+    else node = block::make_forward_node(place_->thread.loop(), located.place->thread.loop(), std::move(root));
+    return add_to_server(options, std::move(node), name);
+  }));
   ExportOptions kept = options;
   kept.name = name;
   exports_.emplace(options.id, std::move(kept));
   return {};
 }
 
-Status BlockExports::add_to_server(const ExportOptions& options, BlockStore::Located& located, const std::string& name) {
+Status BlockExports::add_to_server(const ExportOptions& options, block::NodePtr node, const std::string& name) {
   block::nbd::Export exported;
   exported.name = name;
   if (exported.name.size() > 4096) return Error(ErrorKind::Invalid, "export name is too long");
   if (options.description.size() > 4096) return Error(ErrorKind::Invalid, "export description is too long");
   exported.description = options.description;
-  const bool readonly = located.node->info().readonly;
+  const bool readonly = node->info().readonly;
   if (options.strict && options.writable && readonly)
     return Error(ErrorKind::Permission, "Cannot export read-only node as writable");
   exported.readonly = !options.writable || readonly;
   if (server_->find_export(exported.name))
     return Error(ErrorKind::Exists, fmt::format("NBD server already has export named '{}'", exported.name));
   for (const std::string& bitmap : options.bitmaps) {
-    auto* entry = place_->find_bitmap_entry(*located.node, bitmap);
+    auto* entry = place_->find_bitmap_entry(*node->children()[0].node, bitmap);  // what the root stands on
     if (!entry) return Error(ErrorKind::NotFound, fmt::format("Bitmap '{}' is not found", bitmap));
     // What is exported read-only must not change: nor what its bitmaps say.
     if (exported.readonly && !readonly && entry->bitmap->enabled)
       return Error(ErrorKind::Invalid, fmt::format("Enabled bitmap '{}' incompatible with readonly export", bitmap));
     exported.contexts.push_back(context_of(entry->bitmap));
   }
-  // A root of its own: the export goes on while the graph below changes.
-  exported.node = std::make_shared<block::Root>(place_->graph, located.node);
+  exported.node = std::move(node);
   return server_->add_export(std::move(exported));
 }
 
 Status BlockExports::remove(const std::string& name, bool force) {
   if (!server_) return Error(ErrorKind::Invalid, "NBD server not running");
   TRY(place_->thread.run_on([&] { return server_->remove_export(name, force); }));
-  std::erase_if(exports_, [&](const auto& entry) { return entry.second.name == name; });
+  const auto gone = std::ranges::find(exports_, name, [](const auto& entry) { return entry.second.name; });
+  if (gone == exports_.end()) return {};
+  const std::string id = gone->first;
+  exports_.erase(gone);
+  tell_removed(id);
   return {};
 }
 
@@ -112,7 +126,8 @@ Status BlockExports::stop() {
   if (!server_) return Error(ErrorKind::Invalid, "NBD server not running");
   Status ended = finish_on(place_->thread, [&] { return end_server(*place_, *server_); });
   place_->thread.run_on([&] { server_.reset(); });
-  exports_.clear();
+  for (BlockStore::Place* place : store_.places()) place->thread.run_on([] {});  // roots of nodes there have gone
+  for (const auto& [id, options] : std::exchange(exports_, {})) tell_removed(id);
   return ended;
 }
 

@@ -1,7 +1,8 @@
-// The machine's NBD server: block nodes for other programs. One server, on the loop of the default I/O thread; what lives on
-// another I/O thread cannot be exported. Control thread.
+// The machine's NBD server: block nodes for other programs. One server, on the loop of the default I/O thread; requests for
+// what lives on another I/O thread travel there and back. Control thread.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -14,7 +15,10 @@ namespace atl::machine {
 class BlockExports {
  public:
   explicit BlockExports(BlockStore& store) : store_(store) {}
-  ~BlockExports() { static_cast<void>(stop()); }
+  ~BlockExports() {
+    removed_ = nullptr;
+    static_cast<void>(stop());
+  }
   BlockExports(const BlockExports&) = delete;
   BlockExports& operator=(const BlockExports&) = delete;
 
@@ -25,6 +29,8 @@ class BlockExports {
     bool writable = false;
     bool strict = false;       // a node that is read-only cannot be exported as writable
   };
+  /// Told of every export that has gone, by its id.
+  void on_removed(std::function<void(const std::string& id)> removed) { removed_ = std::move(removed); }
   bool is_running() const { return server_ != nullptr; }
   Status start(const block::nbd::Address& address, u32 max_clients, std::shared_ptr<const TlsCredentials> tls);
   Status add(const ExportOptions& options);
@@ -35,8 +41,13 @@ class BlockExports {
   const std::map<std::string, ExportOptions>& list() const { return exports_; }   // by id
 
  private:
-  Status add_to_server(const ExportOptions& options, BlockStore::Located& located, const std::string& name);
+  Status add_to_server(const ExportOptions& options, block::NodePtr node, const std::string& name);
+  void tell_removed(const std::string& id) const {
+    if (removed_) removed_(id);
+  }
+
   BlockStore& store_;
+  std::function<void(const std::string&)> removed_;
   BlockStore::Place* place_ = nullptr;
   std::unique_ptr<block::nbd::Server> server_;
   std::map<std::string, ExportOptions> exports_;

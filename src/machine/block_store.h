@@ -45,7 +45,7 @@ class BlockStore {
     std::unique_ptr<block::Root> root;   // drives and claimed nodes
     std::string node_name;               // when opened
     std::string user;                    // the device
-    bool io_error = false;
+    bool io_error = false, no_space = false;   // what the machine was stopped for
   };
   /// What a name stands for.
   struct Located {

@@ -30,7 +30,8 @@ constexpr bool is_pc(BoardKind board) { return board == BoardKind::Pc || board =
 
 /// The screen that firmware starts with.
 enum class VgaKind : u8 { None, Std, Virtio, Bochs };
-enum class AcceleratorKind : u8 { Kvm, Soft };
+/// Idle: the software CPU, but its vCPUs run nothing.
+enum class AcceleratorKind : u8 { Kvm, Soft, Idle };
 
 struct AcceleratorChoice {
   AcceleratorKind kind = AcceleratorKind::Soft;

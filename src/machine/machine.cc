@@ -9,6 +9,8 @@
 #include "base/log.h"
 #include "cpu/kvm/accelerator.h"
 #include "cpu/soft/accelerator.h"
+#include "machine/block_exports.h"
+#include "machine/idle_vcpu.h"
 #include "machine/machine_impl.h"
 
 namespace atl::machine {
@@ -63,6 +65,7 @@ Status MachineImpl::create_vm() {
     if (vm) {
       if (&choice != &config_.accelerators.front()) log_info("{}; using the software CPU", reason);
       vm_ = *std::move(vm);
+      idle_ = choice.kind == AcceleratorKind::Idle;
       return {};
     }
     reason = vm.error().text();
@@ -76,7 +79,7 @@ Result<std::unique_ptr<cpu::Vm>> MachineImpl::try_accelerator(const AcceleratorC
                                   .memory = &memory_,
                                   .ports = &ports_,
                                   .pit_makes_up_ticks = config_.pit_makes_up_ticks};
-  if (choice.kind == AcceleratorKind::Soft) return cpu::create_soft_vm(options, choice.translate);
+  if (choice.kind != AcceleratorKind::Kvm) return cpu::create_soft_vm(options, choice.translate);
   TRY(cpu::kvm_usable(choice.any_kvm_backend));
   return cpu::create_kvm_vm(options, [this](const cpu::CpuidTable& cpuid) {
     return cpu::create_instruction_stepper(memory_, ports_, cpuid);
@@ -93,6 +96,7 @@ Status MachineImpl::create_back_ends() {
   blocks.set_job_listener([this](const block::JobEvent& job) {
     post([this, job] { emit({.kind = Event::Kind::BlockJob, .job = std::make_shared<block::JobEvent>(job)}); });
   });
+  blocks.exports().on_removed([this](const std::string& id) { emit({.kind = Event::Kind::BlockExportDeleted, .device = id}); });
   for (const SecretConfig& secret : config_.secrets) blocks.add_secret(secret);
   for (const ThrottleGroupConfig& group : config_.throttle_groups) TRY(blocks.add_throttle_group(group));
   for (const DriveConfig& drive : config_.drives) TRY(blocks.add(drive));
@@ -152,6 +156,7 @@ Status MachineImpl::create_vcpus() {
   for (u32 i = 0; i < count; ++i) {
     vcpus.push_back(TRY(vm_->create_vcpu(i, cpuid_[i]).context(fmt::format("create vCPU {}", i))));
     power_on_states_.push_back(TRY(vcpus.back()->get_state()));
+    if (idle_) vcpus.back() = make_idle_vcpu(std::move(vcpus.back()));
   }
   threads_ = std::make_unique<VcpuThreads>([this](u32 index, cpu::RunExit exit) { on_vcpu_exit(index, exit); });
   return threads_->start(std::move(vcpus), vm_->accelerator());
@@ -244,7 +249,7 @@ Status MachineImpl::go_on(std::optional<u32> only) {
   if (state_ == RunState::Shutdown || state_ == RunState::InternalError || state_ == RunState::GuestPanicked) {
     return Error(ErrorKind::Invalid, "Resetting the Virtual Machine is required");
   }
-  for (auto& drive : back_ends_->blocks().drives()) drive.io_error = false;
+  for (auto& drive : back_ends_->blocks().drives()) drive.io_error = drive.no_space = false;
   set_state(RunState::Running);
   emit({.kind = Event::Kind::Resume});
   run_everything(only);
@@ -295,6 +300,15 @@ void MachineImpl::shut_down() {
   if (!back_ends_) return;
   if (auto flushed = back_ends_->flush(); !flushed) log_error("{}", flushed.error().text());
   back_ends_->stop_threads();
+}
+
+u64 MachineImpl::advance_clock(u64 ns) {
+  const bool running = clock_.running();
+  clock_.pause();
+  clock_.set_ns(clock_.now_ns() + ns);
+  if (running) clock_.resume();
+  device_clock_->resumed();
+  return clock_.now_ns();
 }
 
 // What vCPU threads and devices ask for.

@@ -45,7 +45,8 @@ class Media;
 struct Event {
   enum class Kind : u8 {
     Stop, Resume, Reset, Shutdown, Powerdown, BlockIoError, BalloonChange, DeviceDeleted, NicRxFilterChanged, RtcChange,
-    DeviceUnplugError, BlockJob, BlockWriteThreshold, DumpCompleted, GuestPanicked, GuestCrashLoaded, Watchdog, TrayMoved, RemoteViewer, SerialPortChange,
+    DeviceUnplugError, BlockJob, BlockWriteThreshold, BlockExportDeleted, DumpCompleted, GuestPanicked, GuestCrashLoaded, Watchdog, TrayMoved,
+    RemoteViewer, SerialPortChange,
   };
   Kind kind;
   bool guest = false;               // Reset, Shutdown: the guest asked for it
@@ -172,6 +173,13 @@ class Machine {
   virtual Status set_debug_points(const std::vector<cpu::DebugRequest::Point>& points) = 0;
   /// Lets one vCPU alone execute a single instruction; a Stop event with `debug` follows.
   virtual Status step_cpu(u32 index) = 0;
+
+  // For programs that test devices (-qtest).
+  /// An access of 1, 2, 4 or 8 bytes as a vCPU makes it, to an I/O port or to memory.
+  virtual u64 read_bus(bool port, u64 address, unsigned width) = 0;
+  virtual void write_bus(bool port, u64 address, u64 value, unsigned width) = 0;
+  /// Puts guest time forward; the new time.
+  virtual u64 advance_clock(u64 ns) = 0;
 };
 
 }  // namespace atl::machine

@@ -254,7 +254,10 @@ void MachineImpl::block_error(const std::string& drive, const std::string& devic
         .action = std::string(kActions[std::min<size_t>(action, 2)]),
         .nospace = error.no_space});
   if (!stop || state_ != RunState::Running) return;
-  if (back_end) back_end->io_error = true;
+  if (back_end) {
+    back_end->io_error = true;
+    back_end->no_space = error.no_space;
+  }
   if (auto stopped = stop_everything(); !stopped) return;
   set_state(RunState::IoError);
   emit({.kind = Event::Kind::Stop});

@@ -80,6 +80,11 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   Status write_memory(u32 cpu_index, u64 address, std::span<const u8> data) override;
   Status set_debug_points(const std::vector<cpu::DebugRequest::Point>& points) override;
   Status step_cpu(u32 index) override;
+  u64 read_bus(bool port, u64 address, unsigned width) override { return memory::BusView(port ? ports_ : memory_).read(address, width); }
+  void write_bus(bool port, u64 address, u64 value, unsigned width) override {
+    memory::BusView(port ? ports_ : memory_).write(address, value, width);
+  }
+  u64 advance_clock(u64 ns) override;
 
   // SystemControl: any thread.
   void request_reset() override;
@@ -193,6 +198,7 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   std::unique_ptr<BackEnds> back_ends_;
   std::unique_ptr<Media> media_;
   std::unique_ptr<cpu::Vm> vm_;
+  bool idle_ = false;  // the vCPUs run nothing
   std::vector<cpu::CpuidTable> cpuid_;
   std::unique_ptr<LoopClock> device_clock_;
   std::unique_ptr<Board> board_;

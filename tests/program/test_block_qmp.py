@@ -19,6 +19,8 @@ def qemu_img(*arguments):
 
 @unittest.skipUnless(shutil.which("qemu-img") and shutil.which("qemu-io"), "no qemu-utils")
 class BlockQmp(unittest.TestCase):
+    accelerator = "soft"
+
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
@@ -33,7 +35,7 @@ class BlockQmp(unittest.TestCase):
 
     def start(self, *options):
         """A VMM that stays stopped, with a monitor."""
-        self.process = subprocess.Popen([VMM, "-accel", "soft", "-M", "pc", "-m", "64", "-nodefaults", "-display", "none", "-S", "-qmp",
+        self.process = subprocess.Popen([VMM, "-accel", self.accelerator, "-M", "pc", "-m", "64", "-nodefaults", "-display", "none", "-S", "-qmp",
                                          f"unix:{self.path('qmp')},server=on,wait=off", *options], stdin=subprocess.DEVNULL)
         self.addCleanup(self.process.wait)
         self.addCleanup(self.process.kill)

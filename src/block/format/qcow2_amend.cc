@@ -49,7 +49,7 @@ Task<Status> downgrade(Core& core) {
   if (header.geometry.refcount_order != 4) co_return refuse("compat=0.10 requires refcount_bits=16");
   if (header.incompatible & ~(kDirty | kCorrupt)) co_return refuse("compat=0.10 does not have the features of this image: data file, compression type or extended L2");
   if (header.bitmaps) co_return refuse("compat=0.10 does not support bitmaps");
-  if (header.snapshots) co_return Error(ErrorKind::Unsupported, "images with snapshots cannot be changed to compat=0.10", ENOTSUP);
+  if (header.snapshots) co_return Error(ErrorKind::Unsupported, "Internal snapshots prevent downgrade of image", ENOTSUP);
   Status status = co_await expand_zeroes(core);
   CO_TRY(std::move(status));
   co_await core.tables.exclusive();
@@ -74,7 +74,7 @@ Task<Status> change_version(Core& core, u32 version) {
 // --- features ---
 
 Task<Status> change_lazy_refcounts(Core& core, bool lazy) {
-  if (lazy && core.header.version < 3) co_return refuse("Lazy refcounts only supported with compatibility level 1.1 and above");
+  if (lazy && core.header.version < 3) co_return refuse("Lazy refcounts only supported with compatibility level 1.1 and above (use compat=1.1 or greater)");
   Header changed = core.header;
   changed.compatible = lazy ? changed.compatible | kLazyRefcounts : changed.compatible & ~kLazyRefcounts;
   if (changed.compatible == core.header.compatible) co_return Status{};
@@ -124,14 +124,6 @@ Task<Status> change_keys(Core& core, Graph* graph, Json rest, bool force) {
                                         std::move(named), "encrypt.", force);
 }
 
-Task<Status> change_names(Core& core, OptionReader& reader) {
-  const bool named = reader.has("backing_file") || reader.has("backing_fmt");
-  std::string file = CO_TRY(reader.string("backing_file", core.header.backing_file));
-  std::string format = CO_TRY(reader.string("backing_fmt", core.header.backing_format));
-  if (!named) co_return Status{};
-  co_return co_await change_backing(core, std::move(file), std::move(format));
-}
-
 /// Those that have no amend: accepted if they say what is so anyway.
 Status check_fixed(const Header& header, OptionReader& reader) {
   const u64 cluster = TRY(reader.size("cluster_size", header.geometry.cluster_bytes()));
@@ -139,6 +131,10 @@ Status check_fixed(const Header& header, OptionReader& reader) {
   const bool extended = TRY(reader.boolean("extended_l2", header.geometry.extended_l2));
   if (extended != header.geometry.extended_l2) return refuse("Toggling extended L2 entries is not supported");
   const char* now = header.compression == kZstd ? "zstd" : "zlib";
+  const std::string file = TRY(reader.string("backing_file", header.backing_file));
+  const std::string format = TRY(reader.string("backing_fmt", header.backing_format));
+  if (file != header.backing_file || format != header.backing_format)
+    return refuse("Cannot amend the backing file\nYou can use 'qemu-img rebase' instead.");
   std::string compression = TRY(reader.string("compression_type", now));
   if (compression != now) return refuse("Changing the compression type is not supported");
   return {};
@@ -190,8 +186,6 @@ Task<Status> amend_image(Core& core, Graph* graph, Json options, bool force, Pro
   status = co_await change_lazy_refcounts(core, lazy);
   CO_TRY(std::move(status));
   status = co_await change_refcount_bits(core, bits);
-  CO_TRY(std::move(status));
-  status = co_await change_names(core, reader);
   CO_TRY(std::move(status));
   status = co_await change_data_file(core, reader);
   CO_TRY(std::move(status));

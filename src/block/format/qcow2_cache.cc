@@ -56,8 +56,8 @@ struct Cache::WaitForLoad {
   void await_resume() const {}
 };
 
-Cache::Cache(Node& file, u64 slice_bytes, u64 table_bytes, u64 limit_bytes)
-    : file_(file), slice_bytes_(slice_bytes), table_bytes_(table_bytes), limit_(0) {
+Cache::Cache(Node& file, u64 slice_bytes, u64 table_bytes, u64 limit_bytes, Steps steps)
+    : file_(file), debug_(file.debug_points()), steps_(steps), slice_bytes_(slice_bytes), table_bytes_(table_bytes), limit_(0) {
   set_limit(limit_bytes);
 }
 
@@ -105,6 +105,7 @@ Task<Result<Cache::Ref>> Cache::load(u64 offset) {
     load.slices.push_back(std::move(slice));
     loads_[at] = &load;
   }
+  debug_step(debug_, steps_.load);
   Status status = co_await read_padded(file_, offset, parts);
   if (!status && parts.size() > 1) {  // the part that was asked for may be readable
     iovec first = load.slices[0]->bytes.vec();
@@ -219,6 +220,7 @@ Task<Status> Cache::write_back() {
 Task<Status> Cache::write_slices(std::vector<Ref> slices) {
   std::vector<iovec> parts;
   for (const Ref& slice : slices) parts.push_back(slice->bytes.vec());
+  debug_step(debug_, steps_.update);
   Status status = co_await file_.write(slices.front()->offset, parts, kNoFlags);
   CO_TRY(std::move(status));
   for (const Ref& slice : slices) {

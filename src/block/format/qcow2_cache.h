@@ -13,6 +13,7 @@
 
 #include "base/endian.h"
 #include "base/math.h"
+#include "block/debug_points.h"
 #include "block/node.h"
 
 namespace atl::block::qcow2 {
@@ -52,8 +53,12 @@ class Cache {
  public:
   using Ref = std::shared_ptr<Slice>;
 
+  /// What blkdebug calls reading and writing of slices.
+  struct Steps {
+    const char *load, *update;
+  };
   /// Slices lie in tables of `table_bytes`, each aligned to its size.
-  Cache(Node& file, u64 slice_bytes, u64 table_bytes, u64 limit_bytes);
+  Cache(Node& file, u64 slice_bytes, u64 table_bytes, u64 limit_bytes, Steps steps);
   ~Cache();
 
   u64 slice_bytes() const { return slice_bytes_; }
@@ -93,6 +98,8 @@ class Cache {
   Task<Status> write_slices(std::vector<Ref> slices);
 
   Node& file_;
+  DebugPoints* const debug_;
+  const Steps steps_;
   const u64 slice_bytes_, table_bytes_;
   u64 limit_;
   std::unordered_map<u64, Ref> slices_;

@@ -235,8 +235,7 @@ Task<Status> check_marks_of_table(Core& core, Findings& findings, u64 index, Ref
 }  // namespace
 
 Task<Status> check_copied_marks(Core& core, Findings& findings) {
-  // Wrong refcounts would make all marks wrong.
-  if (findings.rebuild && !findings.fixes()) co_return Status{};
+  const bool unreliable = findings.rebuild && !findings.fixes();   // refcounts that may not even be readable
   Status status = co_await core.refcounts.load();
   CO_TRY(std::move(status));
   Refcounts::Cursor refcounts(core.refcounts);
@@ -244,6 +243,7 @@ Task<Status> check_copied_marks(Core& core, Findings& findings) {
     const u64 table = core.l1[i] & kOffsetMask;
     if (table == 0 || core.geometry().in_cluster(table) || table >= core.file->size_bytes()) continue;
     status = co_await check_marks_of_table(core, findings, i, refcounts);
+    if (!status && unreliable) co_return Status{};
     CO_TRY(std::move(status));
   }
   if (findings.fixes()) co_return co_await core.sync(true);

@@ -27,6 +27,7 @@ Task<Status> read_compressed(Core& core, CompressedPlace place, u64 skip, std::s
   const u64 cluster = core.geometry().cluster_bytes();
   if (place.host >= kMaxHostOffset) co_return core.corrupt(fmt::format("compressed cluster offset {:#x}", place.host));
   Bytes packed = Bytes::for_overwrite(place.bytes);
+  core.step("read_compressed");
   Status status = co_await read_padded(*core.file, place.host, packed.span());
   CO_TRY(std::move(status));
   std::span<u8> target = direct_target(cluster, skip, out);
@@ -118,6 +119,7 @@ Task<Status> store_all(Core& core, std::vector<Packed>& clusters) {
     if (i < clusters.size() && clusters[i].length == 0) continue;
     const bool follows = i < clusters.size() && !row.empty() && clusters[i].host == end;
     if (!follows && !row.empty()) {
+      core.step("write_compressed");
       Status status = co_await core.file->write(start, row, kNoFlags);
       CO_TRY(std::move(status));
       row.clear();

@@ -27,11 +27,13 @@ Core::Core(Loop& loop_of_node, NodePtr file_node, NodePtr data_node, Header pars
     : loop(loop_of_node),
       file(std::move(file_node)),
       data(data_node ? std::move(data_node) : file),
+      debug(file->debug_points()),
       header(std::move(parsed)),
       options(std::move(given)),
       refcounts(*file, header, epochs, options.refcount_cache_bytes ? options.refcount_cache_bytes : kDefaultRefcountCache,
                 options.discards),
-      l2(*file, slice_bytes(header, options), header.geometry.cluster_bytes(), l2_cache_bytes(header, options)),
+      l2(*file, slice_bytes(header, options), header.geometry.cluster_bytes(), l2_cache_bytes(header, options),
+         {"l2_load", "l2_update"}),
       name(file->info().filename) {}
 
 Core::~Core() = default;

@@ -17,6 +17,7 @@
 
 #include "base/worker_pool.h"
 #include "block/async_lock.h"
+#include "block/debug_points.h"
 #include "block/format/qcow2_cipher.h"
 #include "block/format/qcow2_header.h"
 #include "block/format/qcow2_inflight.h"
@@ -100,10 +101,13 @@ class Core {
   Error locked() const;
 
   Result<WorkerPool*> workers();
+  /// For blkdebug: a step by QEMU's name, right before the request that it consists of.
+  void step(std::string_view event) const { debug_step(debug, event); }
 
   Loop& loop;
   Node* self = nullptr;      // the node that this is the inside of
   NodePtr file, data, backing;  // `data` is `file`, or the external data file
+  DebugPoints* debug;        // of `file`
   Header header;
   Options options;
   Epochs epochs;

@@ -12,7 +12,8 @@
 namespace atl::block::qcow2 {
 namespace {
 
-Error bad(std::string text) { return Error(ErrorKind::Invalid, "qcow2 header: " + std::move(text), EINVAL); }
+// The texts are those that scripts know from qemu-img.
+Error bad(std::string text) { return Error(ErrorKind::Invalid, std::move(text), EINVAL); }
 
 struct Feature {
   u8 type;  // 0: incompatible, 1: compatible, 2: autoclear
@@ -28,55 +29,59 @@ constexpr u64 kFeatureBytes = 48;
 constexpr u64 kUsualBytes = 64 * kKiB;
 
 Status check_table(const char* name, u64 offset, u64 bytes, u64 cluster_bytes) {
-  if (offset % cluster_bytes) return bad(fmt::format("{} offset {:#x} is not aligned to a cluster", name, offset));
-  if (!checked_add(offset, bytes) || offset + bytes > kMaxHostOffset)
-    return bad(fmt::format("{} offset {:#x} is too far out", name, offset));
+  if (offset % cluster_bytes || !checked_add(offset, bytes) || offset + bytes > kMaxHostOffset)
+    return bad(fmt::format("{} offset invalid", name));
   return {};
 }
 
 Status check_l1(const Header& header) {
   const Geometry& g = header.geometry;
   if (header.l1_entries > kMaxL1Bytes / 8)
-    return bad(fmt::format("an L1 table of {} entries is too large", header.l1_entries));
-  if (g.l1_entries(header.size_bytes) > header.l1_entries)
-    return bad(
-        fmt::format("an L1 table of {} entries is too small for {} bytes", header.l1_entries, header.size_bytes));
-  return check_table("L1 table", header.l1_offset, header.l1_entries * u64{8}, g.cluster_bytes());
+    return bad("Active L1 table too large");
+  if (g.l1_entries(header.size_bytes) > 0x7fff'ffff) return Error(ErrorKind::Invalid, "Image is too big", EFBIG);
+  if (g.l1_entries(header.size_bytes) > header.l1_entries) return bad("L1 table is too small");
+  return check_table("Active L1 table", header.l1_offset, header.l1_entries * u64{8}, g.cluster_bytes());
 }
 
 Status check_tables(const Header& header, bool for_check) {
   const Geometry& g = header.geometry;
   TRY(check_l1(header));
-  bool no_table = header.refcount_table_clusters == 0;
-  if ((no_table && !for_check) || header.refcount_table_clusters > kMaxRefcountTableBytes >> g.cluster_bits)
-    return bad(fmt::format("a refcount table of {} clusters", header.refcount_table_clusters));
-  TRY(check_table("refcount table", header.refcount_table_offset,
+  if (header.refcount_table_clusters == 0 && !for_check) return bad("Image does not contain a reference count table");
+  if (header.refcount_table_clusters > kMaxRefcountTableBytes >> g.cluster_bits) return bad("Reference count table too large");
+  TRY(check_table("Reference count table", header.refcount_table_offset,
                   u64{header.refcount_table_clusters} << g.cluster_bits, g.cluster_bytes()));
-  if (header.snapshots > kMaxSnapshots) return bad(fmt::format("{} snapshots are too many", header.snapshots));
+  if (header.snapshots > kMaxSnapshots) return bad("Snapshot table too large");
   if (header.snapshots == 0) return {};
-  return check_table("snapshot table", header.snapshots_offset, 0, g.cluster_bytes());
+  return check_table("Snapshot table", header.snapshots_offset, 0, g.cluster_bytes());
 }
 
-Result<std::string> text_at(std::span<const u8> bytes, u64 offset, u64 size, const char* what) {
-  if (!range_fits(offset, size, bytes.size())) return bad(fmt::format("{} lies outside of the first cluster", what));
+Result<std::string> text_at(std::span<const u8> bytes, u64 offset, u64 size) {
+  if (!range_fits(offset, size, bytes.size())) return bad("Invalid backing file offset");
   return std::string(reinterpret_cast<const char*>(bytes.data() + offset), size);
 }
 
+/// The image's own name for a feature; "" if it has none.
 std::string feature_name(std::span<const u8> table, u64 bit) {
   for (u64 at = 0; at + kFeatureBytes <= table.size(); at += kFeatureBytes)
     if (table[at] == 0 && table[at + 1] == bit) {
       const char* name = reinterpret_cast<const char*>(&table[at + 2]);
       return std::string(name, ::strnlen(name, kFeatureBytes - 2));
     }
-  return fmt::format("unknown incompatible feature: bit {}", bit);
+  return {};
 }
 
 Status check_features(const Header& header, std::span<const u8> names) {
   const u64 unknown = header.incompatible & ~kKnownIncompatible;
   if (unknown == 0) return {};
   std::string list;
-  for (u64 bit = 0; bit < 64; ++bit)
-    if (unknown >> bit & 1) list += (list.empty() ? "" : ", ") + feature_name(names, bit);
+  u64 nameless = 0;
+  for (u64 bit = 0; bit < 64; ++bit) {
+    if (!(unknown >> bit & 1)) continue;
+    const std::string name = feature_name(names, bit);
+    if (name.empty()) nameless |= u64{1} << bit;
+    else list += (list.empty() ? "" : ", ") + name;
+  }
+  if (nameless) list += fmt::format("{}Unknown incompatible feature: {:x}", list.empty() ? "" : ", ", nameless);
   return Error(ErrorKind::Unsupported, "Unsupported qcow2 feature(s): " + list, ENOTSUP);
 }
 
@@ -120,7 +125,7 @@ Status parse_extensions(std::span<const u8> bytes, u64 at, u64 end, Header& head
     u32 type = load_be<u32>(&bytes[at]), length = load_be<u32>(&bytes[at + 4]);
     if (type == kExtensionEnd) return {};
     at += 8;
-    if (!range_fits(at, length, end)) return bad(fmt::format("extension {:#x} is cut short", type));
+    if (!range_fits(at, length, end)) return bad("Header extension too large");
     TRY(parse_extension(type, bytes.subspan(at, length), header, names));
     at += align_up(u64{length}, 8);
   }
@@ -135,9 +140,9 @@ Status parse_v3_fields(std::span<const u8> bytes, Header& header, u64& header_by
   header.geometry.refcount_order = load_be<u32>(&bytes[96]);
   header.geometry.extended_l2 = header.incompatible & kExtendedL2;
   header_bytes = load_be<u32>(&bytes[100]);
-  if (header_bytes < kHeaderV3Bytes) return bad(fmt::format("a length of {} bytes is too short", header_bytes));
+  if (header_bytes < kHeaderV3Bytes) return bad("qcow2 header too short");
   if (header_bytes > std::min(bytes.size(), header.geometry.cluster_bytes()))
-    return bad(fmt::format("a length of {} bytes exceeds the first cluster", header_bytes));
+    return bad("qcow2 header exceeds cluster size");
   if (header_bytes > kHeaderV3Bytes) header.compression = bytes[104];
   if (header_bytes > kHeaderTypedBytes)
     header.unknown_fields.assign(&bytes[kHeaderTypedBytes], &bytes[0] + header_bytes);
@@ -146,9 +151,9 @@ Status parse_v3_fields(std::span<const u8> bytes, Header& header, u64& header_by
 
 Status check_values(const Header& header) {
   const Geometry& g = header.geometry;
-  if (g.refcount_order > 6) return bad(fmt::format("refcount width 1 << {} bits", g.refcount_order));
+  if (g.refcount_order > 6) return bad("Reference count entry width too large; may not exceed 64 bits");
   if (g.extended_l2 && g.cluster_bits < 14) return bad("extended L2 entries need clusters of 16 KiB at least");
-  if (header.encryption > kLuks) return bad(fmt::format("unknown encryption method {}", header.encryption));
+  if (header.encryption > kLuks) return bad(fmt::format("Unsupported encryption method {}", header.encryption));
   if (header.compression > kZstd) return bad(fmt::format("unknown compression type {}", header.compression));
   if ((header.compression != kZlib) != ((header.incompatible & kCompressionType) != 0))
     return bad(fmt::format("compression type {} contradicts the feature bits", header.compression));
@@ -165,10 +170,10 @@ Result<Header> parse_header(std::span<const u8> bytes, bool for_check) {
   Header header;
   header.version = word(4);
   if (header.version != 2 && header.version != 3)
-    return Error(ErrorKind::Unsupported, fmt::format("qcow2 version {} is not supported", header.version), ENOTSUP);
+    return Error(ErrorKind::Unsupported, fmt::format("Unsupported qcow2 version {}", header.version), ENOTSUP);
   header.geometry.cluster_bits = word(20);
   if (header.geometry.cluster_bits < kMinClusterBits || header.geometry.cluster_bits > kMaxClusterBits)
-    return bad(fmt::format("cluster size 1 << {}", header.geometry.cluster_bits));
+    return bad(fmt::format("Unsupported cluster size: 2^{}", header.geometry.cluster_bits));
   u64 header_bytes = kHeaderV2Bytes;
   if (header.version == 3) TRY(parse_v3_fields(bytes, header, header_bytes));
   header.size_bytes = wide(24);
@@ -182,8 +187,8 @@ Result<Header> parse_header(std::span<const u8> bytes, bool for_check) {
   u64 backing_at = wide(8), backing_bytes = word(16);
   u64 end = std::min<u64>(bytes.size(), header.geometry.cluster_bytes());
   if (backing_at) {
-    if (backing_bytes > kMaxBackingName) return bad(fmt::format("a backing file name of {} bytes", backing_bytes));
-    header.backing_file = TRY(text_at(bytes.first(end), backing_at, backing_bytes, "backing file name"));
+    if (backing_bytes > kMaxBackingName) return bad("Backing file name too long");
+    header.backing_file = TRY(text_at(bytes.first(end), backing_at, backing_bytes));
     end = std::min(end, backing_at);
   }
   std::vector<u8> names;
@@ -279,8 +284,8 @@ Result<std::vector<u8>> build_header(const Header& header) {
   out.text_extension(kExtensionBackingFormat, header.backing_format);
   out.text_extension(kExtensionDataFile, header.data_file);
   put_places(header, out);
-  for (const Extension& unknown : header.unknown_extensions) out.extension(unknown.type, unknown.data);
   put_feature_names(header, out);
+  for (const Extension& unknown : header.unknown_extensions) out.extension(unknown.type, unknown.data);
   out.extension(kExtensionEnd, {});
   if (!header.backing_file.empty()) {
     out.wide(8, out.bytes.size());

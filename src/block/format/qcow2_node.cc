@@ -49,7 +49,10 @@ Task<Status> ImageNode::read(u64 offset, std::span<const iovec> out) {
   if (auto now = core_.lookup_now(offset, size); now && *now) {
     const Run& run = **now;
     const bool plain = run.kind == Extent::Data && run.bytes == size && !encrypted();
-    if (plain && run.host + size <= core_.data->size_bytes()) co_return co_await core_.data->read(run.host, out);
+    if (plain && run.host + size <= core_.data->size_bytes()) {
+      core_.step("read_aio");
+      co_return co_await core_.data->read(run.host, out);
+    }
   }
   co_return co_await read_disk(core_, offset, out);
 }
@@ -93,6 +96,7 @@ Task<Status> ImageNode::write(u64 offset, std::span<const iovec> data, u32 flags
       const bool simple = run.in_place() && run.bytes == size && run.host + size <= core_.data->size_bytes();
       if (simple && core_.check_overlap(run.host, size)) {
         // FUA needs only the data: the tables have not changed for this request.
+        core_.step("write_aio");
         Status status = co_await core_.data->write(run.host, data, kNoFlags);
         if (status && (flags & kFua)) co_return co_await flush();
         co_return status;

@@ -163,7 +163,7 @@ Task<Result<NodePtr>> open_driver(Graph& graph, Json tree, OpenMode mode, std::s
   const NodeInfo below = file->info();
   mode.readonly |= below.readonly;
   Result<Header> parsed = co_await read_header(*file, mode.check);
-  Header header = CO_TRY(std::move(parsed).context(below.filename));
+  Header header = CO_TRY(std::move(parsed));
   std::optional<std::string> password = CO_TRY(read_password(graph, reader, header, mode));
   opened = co_await open_data_file(graph, reader, header, mode);
   NodePtr data = CO_TRY(std::move(opened).context("Could not open the data file"));

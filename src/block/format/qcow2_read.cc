@@ -16,6 +16,7 @@ Task<Status> read_encrypted(Core& core, u64 host, u64 guest, std::span<const iov
   // Whole sectors: what is asked for may begin and end inside of one.
   const u64 head = guest % kSectorBytes, bytes = iovec_bytes(out);
   Bytes buffer(align_up(head + bytes, kSectorBytes));
+  core.step("read_aio");
   Status status = co_await read_padded(*core.data, host - head, buffer.span());
   CO_TRY(std::move(status));
   status = co_await core.cipher->decrypt(core, {host - head, guest - head}, buffer.span());
@@ -30,6 +31,7 @@ Task<Status> read_backing(Core& core, u64 offset, std::span<const iovec> out) {
     iovec_clear(out);
     co_return Status{};
   }
+  core.step("read_backing_aio");
   co_return co_await read_padded(*core.backing, offset, out);
 }
 
@@ -47,6 +49,7 @@ Task<Status> read_run(Core& core, Run run, u64 offset, std::vector<iovec> out) {
 Task<Status> read_stored(Core& core, u64 host, u64 guest, std::span<const iovec> out) {
   if (core.cipher) co_return co_await read_encrypted(core, host, guest, out);
   if (core.header.encryption != kPlain) co_return core.locked();
+  core.step("read_aio");
   co_return co_await read_padded(*core.data, host, out);
 }
 

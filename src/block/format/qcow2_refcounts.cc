@@ -45,7 +45,8 @@ Refcounts::Refcounts(Node& file, Header& header, Epochs& epochs, u64 cache_bytes
       header_(header),
       epochs_(epochs),
       policy_(policy),
-      blocks_(file, std::min(header.geometry.cluster_bytes(), kMaxSliceBytes), header.geometry.cluster_bytes(), cache_bytes) {}
+      blocks_(file, std::min(header.geometry.cluster_bytes(), kMaxSliceBytes), header.geometry.cluster_bytes(), cache_bytes,
+              {"refblock_load", "refblock_update_part"}) {}
 
 Error Refcounts::corrupt(std::string text) const {
   return Error(ErrorKind::Io, fmt::format("{} is corrupt: {}", file_.info().filename, text), EIO);
@@ -54,6 +55,7 @@ Error Refcounts::corrupt(std::string text) const {
 Task<Status> Refcounts::load() {
   if (loaded_) co_return Status{};
   std::vector<u8> bytes(u64{header_.refcount_table_clusters} << header_.geometry.cluster_bits);
+  step("reftable_load");
   Status status = co_await read_padded(file_, header_.refcount_table_offset, std::span<u8>(bytes));
   CO_TRY(std::move(status));
   end_of_use_ = header_.geometry.clusters(file_.size_bytes());
@@ -140,27 +142,25 @@ Task<Status> Refcounts::change(u64 offset, u64 clusters, i64 delta) {
 
 // --- allocation ---
 
-/// A new block for the range of `cluster`, which is free as a whole; it lies in that very cluster and counts itself.
-void Refcounts::add_block_at(u64 cluster) {
-  const u64 block = offset_of(cluster);
-  for (u64 at = 0; at < header_.geometry.cluster_bytes(); at += blocks_.slice_bytes()) blocks_.add(block + at);
-  const u64 index = cluster % per_block();
-  Slice* slice = blocks_.find(block + index / per_slice() * blocks_.slice_bytes());
-  store_refcount(slice->bytes.data(), index % per_slice(), header_.geometry.refcount_order, 1);
-  table_[cluster / per_block()] = block;
-  dirty_table_.insert(cluster / per_block() * 8 / kTablePiece);
-  end_of_use_ = std::max(end_of_use_, cluster + 1);
+/// A new block, all zero, for a range that is free as a whole; it lies in the cluster `at`, which is still to be counted.
+void Refcounts::add_block(u64 index, u64 at) {
+  const u64 block = offset_of(at);
+  for (u64 part = 0; part < header_.geometry.cluster_bytes(); part += blocks_.slice_bytes()) blocks_.add(block + part);
+  table_[index] = block;
+  dirty_table_.insert(index * 8 / kTablePiece);
   guard(block, 1);
 }
 
-/// Sees to it that the cluster is counted; a new block may take the cluster itself.
-Task<Status> Refcounts::provide_block(u64 cluster) {
+/// Sees to it that the cluster is counted. A new block takes the free cluster `spare`, which may be the cluster itself.
+Task<Status> Refcounts::provide_block(u64 cluster, u64 spare) {
   const u64 index = cluster / per_block();
   if (offset_of(cluster) >= kMaxHostOffset || cluster >= kMaxHostOffset >> header_.geometry.cluster_bits)
     co_return Error(ErrorKind::NoSpace, "the qcow2 image cannot grow further", ENOSPC);
   if (index >= table_.size()) co_return co_await grow_table();
-  if (table_[index] == 0) add_block_at(cluster);
-  co_return Status{};
+  if (table_[index]) co_return Status{};
+  step("refblock_alloc");
+  add_block(index, spare);
+  co_return co_await change(offset_of(spare), 1, 1);
 }
 
 /// The first free clusters in a row from first_free_ on.
@@ -169,7 +169,10 @@ Task<Result<Place>> Refcounts::search(u64 at_least, u64 at_most) {
   u64 start = first_free_, end = start;
   bool first_gap = true;
   while (end - start < at_most) {
-    Status status = co_await provide_block(end);
+    // A new block would cut the run in two: it takes the run's first cluster.
+    const bool cuts = end > start && end / per_block() < table_.size() && table_[end / per_block()] == 0;
+    if (cuts && end - start >= at_least) co_return Place{offset_of(start), end - start, false};
+    Status status = co_await provide_block(end, cuts ? start++ : end);
     CO_TRY(std::move(status));
     Result<Cache::Ref> found = co_await slice_of(end);
     Cache::Ref slice = CO_TRY(std::move(found));
@@ -192,6 +195,7 @@ Task<Result<Place>> Refcounts::search(u64 at_least, u64 at_most) {
 }
 
 Task<Result<Place>> Refcounts::allocate(u64 at_least, u64 at_most) {
+  step("cluster_alloc");
   Status status = co_await load();
   CO_TRY(std::move(status));
   Result<Place> found = co_await search(std::max<u64>(at_least, 1), std::max<u64>(at_most, 1));
@@ -213,6 +217,7 @@ Task<Result<Place>> Refcounts::allocate(u64 at_least, u64 at_most) {
 }
 
 Task<Result<u64>> Refcounts::allocate_bytes(u64 bytes) {
+  step("cluster_alloc_bytes");
   Status status = co_await load();
   CO_TRY(std::move(status));
   u64 offset = tail_;
@@ -237,7 +242,7 @@ Task<Result<bool>> Refcounts::extend(u64 offset, u64 bytes) {
   for (u64 i = 0; i < clusters; ++i) {
     const u64 cluster = (first >> header_.geometry.cluster_bits) + i;
     if (i) {
-      Status status = co_await provide_block(cluster);
+      Status status = co_await provide_block(cluster, cluster);
       CO_TRY(std::move(status));
     }
     Result<u64> before = co_await get(cluster);
@@ -251,27 +256,32 @@ Task<Result<bool>> Refcounts::extend(u64 offset, u64 bytes) {
   co_return true;
 }
 
-/// Moves the table to the first clusters that it cannot count yet: a block for them, then the larger table.
+/// Moves the table to the first clusters that it cannot count yet: the blocks that count them, then the larger table.
 Task<Status> Refcounts::grow_table() {
   const u64 old_clusters = header_.refcount_table_clusters, old_offset = header_.refcount_table_offset;
   const u64 clusters = old_clusters + old_clusters / 2 + 1;
-  const u64 first = table_.size() * per_block();
-  if (clusters << header_.geometry.cluster_bits > kMaxRefcountTableBytes || clusters + 1 > per_block())
+  const u64 first = table_.size() * per_block(), index = table_.size();
+  const u64 blocks = (clusters + per_block() - 2) / (per_block() - 1);  // each counts one of them, too
+  if (clusters << header_.geometry.cluster_bits > kMaxRefcountTableBytes)
     co_return Error(ErrorKind::NoSpace, "the refcount table of the qcow2 image cannot grow further", ENOSPC);
+  step("reftable_grow");
   Status status = co_await write_back();
   CO_TRY(std::move(status));
+  step("refblock_alloc_write_blocks");
   table_.resize((clusters << header_.geometry.cluster_bits) / 8);
-  add_block_at(first);
-  status = co_await change(offset_of(first + 1), clusters, 1);
+  for (u64 i = 0; i < blocks; ++i) add_block(index + i, first + i);
+  status = co_await change(offset_of(first), blocks + clusters, 1);
   CO_TRY(std::move(status));
-  header_.refcount_table_offset = offset_of(first + 1);
+  header_.refcount_table_offset = offset_of(first + blocks);
   header_.refcount_table_clusters = static_cast<u32>(clusters);
   guard(header_.refcount_table_offset, clusters);
   for (u64 piece = 0; piece < 8 * table_.size() / kTablePiece; ++piece) dirty_table_.insert(piece);
+  step("refblock_alloc_write_table");
   status = co_await write_back();
   CO_TRY(std::move(status));
   status = co_await file_.flush();
   CO_TRY(std::move(status));
+  step("refblock_alloc_switch_table");
   u8 fields[12];
   store_be(&fields[0], header_.refcount_table_offset);
   store_be(&fields[8], header_.refcount_table_clusters);
@@ -337,6 +347,7 @@ Task<Status> Refcounts::release_list(std::vector<Freed> list) {
   Status status = co_await load();
   CO_TRY(std::move(status));
   for (const Freed& freed : list) {
+    step("cluster_free");
     status = co_await change(freed.offset, freed.clusters, -1);
     CO_TRY(std::move(status));
     if (!policy_.passes(freed.by)) continue;

@@ -102,14 +102,15 @@ class Refcounts {
   u64 per_block() const { return header_.geometry.refcounts_per_block(); }
   u64 per_slice() const { return blocks_.slice_bytes() * 8 >> header_.geometry.refcount_order; }
   Task<Result<Cache::Ref>> slice_of(u64 cluster);
-  Task<Status> provide_block(u64 cluster);
+  Task<Status> provide_block(u64 cluster, u64 spare);
   Task<Result<Place>> search(u64 at_least, u64 at_most);
   Task<Result<bool>> extend(u64 offset, u64 bytes);
   Task<Status> grow_table();
   Task<Status> write_table();
-  void add_block_at(u64 cluster);
+  void add_block(u64 index, u64 at);
   Task<Status> release_list(std::vector<Freed> list);
   Error corrupt(std::string text) const;
+  void step(std::string_view event) const { debug_step(file_.debug_points(), event); }
 
   Node& file_;
   Header& header_;

@@ -34,12 +34,14 @@ Task<Status> grow_l1(Core& core, u64 entries) {
   if (entries <= core.header.l1_entries) co_return Status{};
   if (entries > kMaxL1Bytes / 8) co_return Error(ErrorKind::Invalid, "The image size is too large for its cluster size", EFBIG);
   const u64 clusters = g.clusters(8 * entries), old_clusters = g.clusters(8 * u64{core.header.l1_entries});
+  core.step("l1_grow_alloc_table");
   Result<Place> got = co_await core.refcounts.allocate(clusters, clusters);
   const Place place = CO_TRY(std::move(got));
   std::vector<u8> bytes(clusters << g.cluster_bits);
   for (size_t i = 0; i < core.l1.size(); ++i) store_be(&bytes[8 * i], core.l1[i]);
   Status status = co_await core.sync(true);  // what the copy leads to must be there
   CO_TRY(std::move(status));
+  core.step("l1_grow_write_table");
   status = co_await write_growing(*core.file, place.offset, std::span<const u8>(bytes));
   CO_TRY(std::move(status));
   status = co_await core.file->flush();
@@ -47,6 +49,7 @@ Task<Status> grow_l1(Core& core, u64 entries) {
   u8 fields[12];
   store_be(&fields[0], static_cast<u32>(entries));
   store_be(&fields[4], place.offset);
+  core.step("l1_grow_activate_table");
   status = co_await write_growing(*core.file, kL1SizeAt, std::span<const u8>(fields));
   CO_TRY(std::move(status));
   for (u64 i = 0; i < old_clusters; ++i) core.refcounts.unguard(core.header.l1_offset + (i << g.cluster_bits));
@@ -168,8 +171,6 @@ Task<Status> resize_disk(Core& core, u64 size_bytes, Preallocation how) {
     co_return Error(ErrorKind::Invalid, "Preallocation can't be used for shrinking an image", EINVAL);
   if (core.header.version < 3 && core.header.snapshots)
     co_return Error(ErrorKind::Unsupported, "Can't resize a v2 image which has snapshots", ENOTSUP);
-  if (how != Preallocation::Off && core.has_backing() && !core.geometry().extended_l2)
-    co_return Error(ErrorKind::Unsupported, "Preallocation of an image with a backing file needs extended L2 entries", ENOTSUP);
   co_await core.tables.exclusive();
   Status status = co_await core.prepare_for_writing();
   if (status && core.bitmaps) status = co_await core.bitmaps->resize(size_bytes);

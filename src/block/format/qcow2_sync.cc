@@ -56,6 +56,7 @@ Task<Status> Core::write_l1() {
     while (dirty_l1.contains(end)) ++end;
     std::vector<u8> bytes(8 * (end - first));
     for (u64 i = first; i < end; ++i) store_be(&bytes[8 * (i - first)], l1[i]);
+    step("l1_update");
     Status status = co_await write_growing(*file, header.l1_offset + 8 * first, std::span<const u8>(bytes));
     CO_TRY(std::move(status));
     dirty_l1.erase(dirty_l1.begin(), dirty_l1.lower_bound(end));

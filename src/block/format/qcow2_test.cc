@@ -16,6 +16,14 @@ TEST_F(Qcow2Test, NewImageReadsAsZeroesAndKnowsItsSize) {
   EXPECT_EQ(check_refcounts(), "");
 }
 
+/// An L1 table of more clusters than a refcount block counts, and a refcount table that has to grow for it.
+TEST_F(Qcow2Test, TablesMayBeLongerThanARefcountBlockReaches) {
+  create({.size_bytes = kGiB, .cluster_bits = 9, .refcount_order = 6});
+  EXPECT_EQ(check_refcounts(), "");
+  create({.size_bytes = 6 * kMiB, .cluster_bits = 9, .refcount_order = 6, .preallocation = Preallocation::Metadata});
+  EXPECT_EQ(check_refcounts(), "");
+}
+
 TEST_F(Qcow2Test, DataSurvivesReopening) {
   create({.size_bytes = 10 * kMiB});
   {
@@ -182,7 +190,7 @@ TEST_F(Qcow2Test, ImageMarkedCorruptIsNotWritten) {
 TEST_F(Qcow2Test, UnknownFeaturesAreRefusedByTheNameThatTheHeaderGives) {
   create({.size_bytes = kMiB});
   file.bytes[79] = static_cast<char>(0x80);
-  EXPECT_NE(open(readonly()).error().text().find("unknown incompatible feature: bit 7"), std::string::npos);
+  EXPECT_NE(open(readonly()).error().text().find("Unknown incompatible feature: 80"), std::string::npos);
 }
 
 TEST_F(Qcow2Test, HeadersThatClaimAbsurdSizesAreRefused) {

@@ -12,11 +12,13 @@ namespace atl::block::qcow2 {
 /// A new L2 table for the entry of the L1 table, with the content of the one that a snapshot shares.
 static Task<Status> new_table(Core& core, u64 index) {
   const u64 old = core.l1[index] & kOffsetMask, cluster = core.geometry().cluster_bytes();
+  core.step("l2_alloc_write");
   Result<Place> got = co_await core.refcounts.allocate(1, 1);
   const Place place = CO_TRY(std::move(got));
   for (u64 at = 0; at < cluster; at += core.l2.slice_bytes()) {
     Cache::Ref before;
     if (old) {
+      core.step("l2_alloc_cow_read");
       Result<Cache::Ref> shared = co_await core.l2.get(old + at);
       if (!shared) {
         core.l2.drop(place.offset, cluster);

@@ -67,6 +67,7 @@ Task<Status> allocate(Core& core, Plan& plan) {
 /// Bytes of the disk as they were, or the zeroes that a unit is filled up with.
 Task<Status> surroundings(Core& core, u64 start, Bytes& bytes, bool zero) {
   if (bytes.size() == 0 || zero) co_return Status{};
+  core.step("cow_read");
   iovec whole = bytes.vec();
   // Past the end of the disk there is nothing to read.
   const u64 end = align_up(core.header.size_bytes, kSectorBytes);
@@ -84,6 +85,7 @@ Task<Status> write_planned(Core& core, const Plan& plan, std::span<const iovec> 
   status = co_await surroundings(core, data_end, tail, plan.tail_zero);
   CO_TRY(std::move(status));
   std::vector<iovec> all;
+  if (head.size() || tail.size()) core.step("cow_write");
   if (head.size()) all.push_back(head.vec());
   for (const iovec& part : data) all.push_back(part);
   if (tail.size()) all.push_back(tail.vec());
@@ -169,6 +171,7 @@ Task<Status> write_encrypted(Core& core, u64 host, u64 guest, std::span<const io
     Status status = co_await core.cipher->encrypt(core, where, buffer.span());
     CO_TRY(std::move(status));
     iovec whole = buffer.vec();
+    core.step("write_aio");
     status = co_await core.data->write(where.host, {&whole, 1}, kNoFlags);
     CO_TRY(std::move(status));
     done += bytes;
@@ -188,6 +191,7 @@ Task<Status> write_stored(Core& core, u64 host, u64 guest, std::span<const iovec
     core.tables.release();
     CO_TRY(std::move(status));
   }
+  core.step("write_aio");
   co_return co_await core.data->write(host, data, kNoFlags);
 }
 

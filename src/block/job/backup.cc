@@ -34,8 +34,8 @@ class BackupJob final : public Job, private WriteObserver {
   Task<Status> settle() override;
   Task<Status> undo() override;
   Task<Status> find_allocated();
-  Task<Status> copy_clusters(u64 offset, u64 bytes);
-  Task<Status> copy_marked(u64 offset, u64 bytes);
+  Task<Status> copy_clusters(u64 offset, u64 bytes, bool for_write);
+  Task<Status> copy_marked(u64 offset, u64 bytes, bool for_write);
   bool is_busy(u64 offset, u64 bytes) const;
   void release_bitmap();
   void restore_bitmap();
@@ -92,7 +92,7 @@ Task<Status> BackupJob::before_write(u64 offset, u64 bytes) {
     }
     u64 clusters = cluster_bytes_;
     while (clusters < run->bytes && !is_busy(at + clusters, cluster_bytes_)) clusters += cluster_bytes_;
-    Status status = co_await copy_clusters(at, std::min(clusters, run->bytes));
+    Status status = co_await copy_clusters(at, std::min(clusters, run->bytes), true);
     // The guest's write goes on: it is the backup that has failed.
     if (!status && failure_) failure_ = std::move(status);
     at += clusters;
@@ -101,17 +101,18 @@ Task<Status> BackupJob::before_write(u64 offset, u64 bytes) {
 }
 
 /// Nobody else may be at these clusters, and all of them are still to be copied.
-Task<Status> BackupJob::copy_clusters(u64 offset, u64 bytes) {
+Task<Status> BackupJob::copy_clusters(u64 offset, u64 bytes, bool for_write) {
   todo_.clear(offset, bytes);
   for (u64 at = offset; at < offset + bytes; at += cluster_bytes_) busy_.insert(at);
-  Status status = co_await copy_marked(offset, bytes);
+  Status status = co_await copy_marked(offset, bytes, for_write);
   for (u64 at = offset; at < offset + bytes; at += cluster_bytes_) busy_.erase(at);
   advance(bytes);
   for (auto waiter : std::exchange(waiting_, {})) graph_.loop().post([self = shared_from_this(), waiter] { waiter.resume(); });
   co_return status;
 }
 
-Task<Status> BackupJob::copy_marked(u64 offset, u64 bytes) {
+/// `for_write`: on behalf of a guest, who cannot wait for a user to decide about errors.
+Task<Status> BackupJob::copy_marked(u64 offset, u64 bytes, bool for_write) {
   CopyOptions copy;
   copy.source = o_.source.get();
   copy.target = o_.target.get();
@@ -119,6 +120,7 @@ Task<Status> BackupJob::copy_marked(u64 offset, u64 bytes) {
   copy.bytes = std::min(bytes, o_.source->size_bytes() - offset);
   copy.workers = 1;
   copy.chunk_bytes = kRunBytes;
+  if (!for_write) copy.on_error = [this](bool is_read, const Error& error) { return wants_retry(is_read, error); };
   copy.target_is_zero = o_.target_is_zero;
   copy.compressed = o_.compressed;
   copy.cluster_bytes = o_.compressed ? o_.target->image()->cluster_bytes() : 0;
@@ -164,7 +166,7 @@ Task<Status> BackupJob::work() {
     run = todo_.next_dirty(run->offset, kRunBytes);  // a write may have been faster
     if (!run) break;
     at = run->offset;
-    Status status = co_await copy_clusters(run->offset, run->bytes);
+    Status status = co_await copy_clusters(run->offset, run->bytes, false);
     CO_TRY(std::move(status));
   }
   while (!busy_.empty()) {

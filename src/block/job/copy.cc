@@ -59,6 +59,11 @@ class Copy {
   Task<Status> copy_with(Piece piece, std::span<u8> buffer);
   Task<Status> read_piece(u64 offset, std::span<u8> out);
   Task<Status> salvage(u64 offset, std::span<u8> out);
+  Task<Status> read_trying(u64 offset, std::span<u8> out);
+  Task<Status> write_trying(u64 offset, std::span<const u8> data);
+  Task<Status> zero_trying(u64 offset, u64 bytes);
+  Task<bool> is_retried(bool is_read, const Status& status);
+  Task<Status> write_zeroes(u64 offset, u64 bytes);
   Task<Status> write_piece(u64 offset, std::span<const u8> data);
   Task<Status> write_part(u64 offset, std::span<const u8> data, bool zero);
   u64 zero_unit() const { return o_.compressed ? o_.cluster_bytes : o_.detect_zero_bytes; }
@@ -145,7 +150,7 @@ Task<Result<CopyResult>> Copy::run() {
     if (!run.allocated) {
       result_.skipped_bytes += run.bytes;
       advance(run.bytes);
-    } else if (run.zero) {
+    } else if (run.zero && !o_.fill) {
       status = co_await zero_run(offset, run.bytes);
     } else {
       status = co_await add_data(offset, run.bytes);
@@ -165,15 +170,41 @@ Task<Status> Copy::zero_run(u64 offset, u64 bytes) {
   // A bounded piece at a time: targets that have to write zeroes as data take long over a large one.
   while (!o_.target_is_zero && status && bytes > 0 && !stopping_) {
     u64 n = std::min(bytes, kGiB);
-    if (o_.fill)
-      status = co_await write_zeroes_as_data(*o_.target, o_.target_offset + offset, n);
-    else
-      status = co_await o_.target->write_zeroes(o_.target_offset + offset, n, o_.unmap ? kMayUnmap : kNoFlags);
+    status = co_await zero_trying(o_.target_offset + offset, n);
     advance(n);
     offset += n;
     bytes -= n;
   }
   if (o_.target_is_zero) advance(bytes);
+  co_return status;
+}
+
+Task<Status> Copy::write_zeroes(u64 offset, u64 bytes) {
+  return o_.target->write_zeroes(offset, bytes, o_.unmap ? kMayUnmap : kNoFlags);
+}
+
+// As long as they fail and the owner of the copy wants it, requests are made again.
+
+Task<bool> Copy::is_retried(bool is_read, const Status& status) {
+  if (status || !o_.on_error || stopping_) co_return false;
+  co_return co_await o_.on_error(is_read, status.error());
+}
+
+Task<Status> Copy::zero_trying(u64 offset, u64 bytes) {
+  Status status = co_await write_zeroes(offset, bytes);
+  while (co_await is_retried(false, status)) status = co_await write_zeroes(offset, bytes);
+  co_return status;
+}
+
+Task<Status> Copy::read_trying(u64 offset, std::span<u8> out) {
+  Status status = co_await read_piece(offset, out);
+  while (co_await is_retried(true, status)) status = co_await read_piece(offset, out);
+  co_return status;
+}
+
+Task<Status> Copy::write_trying(u64 offset, std::span<const u8> data) {
+  Status status = co_await write_piece(offset, data);
+  while (co_await is_retried(false, status)) status = co_await write_piece(offset, data);
   co_return status;
 }
 
@@ -210,14 +241,14 @@ Task<Status> Copy::copy_piece(Piece piece) {
 }
 
 Task<Status> Copy::copy_with(Piece piece, std::span<u8> buffer) {
-  Status status = co_await read_piece(o_.source_offset + piece.offset, buffer);
+  Status status = co_await read_trying(o_.source_offset + piece.offset, buffer);
   if (!o_.in_order) {
-    if (status) status = co_await write_piece(o_.target_offset + piece.offset, buffer);
+    if (status) status = co_await write_trying(o_.target_offset + piece.offset, buffer);
     co_return status;
   }
   Turns::Wait turn{turns_, piece.number};
   co_await turn;
-  auto writing = write_piece(o_.target_offset + piece.offset, buffer);
+  auto writing = write_trying(o_.target_offset + piece.offset, buffer);
   // The next one is woken at the end of this turn of the loop, when our write has been issued.
   if (auto next = turns_.pass()) loop_.post([next] { next.resume(); });
   if (status) status = co_await std::move(writing);

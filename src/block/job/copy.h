@@ -51,6 +51,9 @@ struct CopyOptions {
   bool salvage = false;
   std::function<void(u64 offset, u64 bytes, const Error& error)> on_salvaged;
 
+  /// Awaited when a piece could not be read or written, if set: may take its time; true: it is tried again.
+  std::function<Task<bool>(bool is_read, const Error& error)> on_error;
+
   RateLimit* rate = nullptr;
   /// Awaited before each piece, in order, if set: may take its time (pauses); false asks to stop.
   std::function<Task<bool>(u64 bytes)> before_piece;

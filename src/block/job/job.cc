@@ -3,17 +3,29 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "base/log.h"
 
 namespace atl::block {
 namespace {
 
 constexpr const char* kStateNames[] = {"created", "running", "paused",   "ready",     "standby",
                                        "waiting", "pending", "aborting", "concluded", "null"};
+constexpr u64 kRetryNs = 10'000'000;          // between attempts at a request whose error is ignored
 constexpr u64 kLongestNap = 100'000'000;  // of speed limits, so that requests are heard soon
 
 Error refused(const std::string& id, JobState state, std::string_view verb) {
   return Error(ErrorKind::Invalid,
                fmt::format("Job '{}' in state '{}' cannot accept command verb '{}'", id, job_state_name(state), verb));
+}
+
+/// What monitors tell of an error: of a failed request its errno alone, as QEMU does; the log has the rest.
+std::string told(const Error& error, const std::string& job) {
+  if (!error.os_errno() || error.kind() == ErrorKind::Invalid || error.kind() == ErrorKind::Unsupported) return error.text();
+  log_warning("job '{}': {}", job, error.text());
+  return std::strerror(error.os_errno());
 }
 
 }  // namespace
@@ -34,7 +46,8 @@ JobInfo Job::info() const {
   info.done = done_;
   info.total = total_;
   info.speed = rate_.rate();
-  info.busy = state_ == JobState::Running && !sleeper_;
+  info.busy = state_ == JobState::Running && sleepers_.empty();
+  info.io_status = io_status_;
   info.paused = paused_;
   info.ready = ready_;
   info.cancelled = cancelled_;
@@ -68,7 +81,8 @@ void Job::start(Listener listener) {
 
 void Job::poke() {
   timer_->cancel();
-  if (auto sleeper = std::exchange(sleeper_, nullptr)) graph_.loop().post([self = shared_from_this(), sleeper] { sleeper.resume(); });
+  for (auto sleeper : std::exchange(sleepers_, {}))
+    graph_.loop().post([self = shared_from_this(), sleeper] { sleeper.resume(); });
 }
 
 Status Job::pause() {
@@ -82,6 +96,7 @@ Status Job::pause() {
 Status Job::resume() {
   if (!paused_) return Error(ErrorKind::Invalid, "Can't resume a job that was not paused");
   paused_ = false;
+  io_status_ = JobInfo::IoStatus::Ok;
   poke();
   return {};
 }
@@ -138,7 +153,7 @@ struct Job::Sleep {
   u64 ns;
   bool await_ready() const { return false; }
   void await_suspend(std::coroutine_handle<> waiter) {
-    job.sleeper_ = waiter;
+    job.sleepers_.push_back(waiter);
     if (ns) job.timer_->arm_in(ns);
   }
   void await_resume() const {}
@@ -152,7 +167,7 @@ Task<bool> Job::nap(u64 ns) {
   co_return !cancelled_;
 }
 
-Task<bool> Job::checkpoint(u64 bytes) {
+Task<Status> Job::wait_while_paused() {
   while (paused_ && !cancelled_) {
     set_state(ready_ ? JobState::Standby : JobState::Paused);
     Sleep sleep{*this, 0};
@@ -160,6 +175,30 @@ Task<bool> Job::checkpoint(u64 bytes) {
   }
   if (state_ == JobState::Paused) set_state(JobState::Running);
   if (state_ == JobState::Standby) set_state(JobState::Ready);
+  co_return Status{};
+}
+
+Task<ErrorPolicy> Job::on_error(bool is_read, Error error) {
+  const bool no_space = error.os_errno() == ENOSPC;
+  ErrorPolicy action = is_read ? options_.on_source_error : options_.on_target_error;
+  if (action == ErrorPolicy::StopOnNoSpace) action = no_space ? ErrorPolicy::Stop : ErrorPolicy::Report;
+  JobEvent event{.kind = JobEvent::IoError, .job = info(), .is_read = is_read, .action = action};
+  if (listener_) listener_(event);
+  if (action != ErrorPolicy::Stop) co_return action;
+  paused_ = true;
+  io_status_ = no_space ? JobInfo::IoStatus::NoSpace : JobInfo::IoStatus::Failed;
+  static_cast<void>(co_await wait_while_paused());
+  co_return action;
+}
+
+Task<bool> Job::wants_retry(bool is_read, Error error) {
+  const ErrorPolicy action = co_await on_error(is_read, std::move(error));
+  if (action == ErrorPolicy::Ignore) co_await graph_.loop().sleep(kRetryNs);
+  co_return action != ErrorPolicy::Report && !cancelled_;
+}
+
+Task<bool> Job::checkpoint(u64 bytes) {
+  static_cast<void>(co_await wait_while_paused());
   u64 wait_ns = rate_.delay_ns(bytes, monotonic_ns());
   while (wait_ns && !cancelled_ && rate_.rate()) {
     u64 ns = std::min(wait_ns, kLongestNap);
@@ -187,6 +226,7 @@ CopyOptions Job::copy_options(Node& source, Node& target) {
   options.source = &source;
   options.target = &target;
   options.before_piece = [this](u64 bytes) { return checkpoint(bytes); };
+  options.on_error = [this](bool is_read, const Error& error) { return wants_retry(is_read, error); };
   options.progress = [this](u64, u64) { return !cancelled_; };
   return options;
 }
@@ -221,7 +261,7 @@ Task<Status> Job::run() {
 
 Task<Status> Job::end(Status result) {
   if (!result) {
-    if (result.error().kind() != ErrorKind::Cancelled) error_ = result.error().text();
+    if (result.error().kind() != ErrorKind::Cancelled) error_ = told(result.error(), id());
     set_state(JobState::Aborting);
     Status undone = co_await undo();
     if (!undone && error_.empty()) error_ = undone.error().text();

@@ -22,6 +22,8 @@ struct JobOptions {
   u64 speed = 0;               // bytes a second; 0: no limit
   bool auto_finalize = true;   // false: waits for finalize() before the graph changes
   bool auto_dismiss = true;    // false: stays concluded until dismiss()
+  /// What a failed read of the source and a failed write of the target lead to.
+  ErrorPolicy on_source_error = ErrorPolicy::Report, on_target_error = ErrorPolicy::Report;
 };
 
 struct JobInfo {
@@ -31,12 +33,16 @@ struct JobInfo {
   u64 done = 0, total = 0, speed = 0;
   bool busy = false, paused = false, ready = false, cancelled = false;
   bool auto_finalize = true, auto_dismiss = true;
+  enum class IoStatus : u8 { Ok, Failed, NoSpace } io_status = IoStatus::Ok;   // since it was started or resumed last
   std::string error;           // "" while all is well
 };
 
 struct JobEvent {
-  enum Kind : u8 { StatusChange, Ready, Pending, Completed, Cancelled } kind;
+  enum Kind : u8 { StatusChange, Ready, Pending, Completed, Cancelled, IoError } kind;
   JobInfo job;
+  // IoError: what failed, and what is done about it (Report, Ignore or Stop).
+  bool is_read = false;
+  ErrorPolicy action = ErrorPolicy::Report;
 };
 
 class Job : public std::enable_shared_from_this<Job> {
@@ -87,6 +93,11 @@ class Job : public std::enable_shared_from_this<Job> {
   bool wants_completion() const { return completing_; }
   /// Whether the target is to take the source's place then: not if a ready job was cancelled.
   bool wants_switch() const { return switches_; }
+  /// A read of the source or a write of the target has failed: does as the user chose, and tells. Comes back when the job may
+  /// go on, with what was done. After Stop and Ignore most jobs try again.
+  Task<ErrorPolicy> on_error(bool is_read, Error error);
+  /// The same for copies: whether to try again.
+  Task<bool> wants_retry(bool is_read, Error error);
   /// Sleeps at most `ns`, shorter if somebody asks for something.
   Task<bool> nap(u64 ns);
   /// Copies with this job's pausing, speed and progress.
@@ -98,6 +109,7 @@ class Job : public std::enable_shared_from_this<Job> {
   Task<Status> run();
   Task<Status> end(Status result);
   Task<Status> settle_drained();
+  Task<Status> wait_while_paused();
   void set_state(JobState state);
   void tell(JobEvent::Kind kind);
   void poke();
@@ -112,7 +124,8 @@ class Job : public std::enable_shared_from_this<Job> {
   std::string error_;
   RateLimit rate_;
   std::unique_ptr<Loop::Timer> timer_;
-  std::coroutine_handle<> sleeper_;
+  std::vector<std::coroutine_handle<>> sleepers_;
+  JobInfo::IoStatus io_status_ = JobInfo::IoStatus::Ok;
 };
 
 /// The jobs of one graph.

@@ -31,6 +31,7 @@ struct MirrorOptions {
   NodePtr base;                // with Top: what lies above it is copied; nullptr: all but the source itself
   u32 granularity = 0;         // of what is copied at once; 0: chosen
   bool target_is_zero = false; // a new image
+  bool write_blocking = false; // a write to the source completes only when the target has it, too
   bool switch_over = true;     // complete() puts the target into the source's place
   NodePtr replaces;            // what it replaces instead of the source
   bool commit = false;         // an active commit: the target is a backing file of the source

@@ -55,11 +55,22 @@ class JobsTest : public testing::Test {
     o.id = id;
     return o;
   }
+  static std::string error_text(const JobEvent& event) {
+    static constexpr const char* kActions[] = {"report", "ignore", "stop"};
+    return std::string(event.is_read ? "read " : "write ") + kActions[static_cast<size_t>(event.action)];
+  }
+  /// A raw image whose requests fail by a rule.
+  NodePtr failing(const TempFile& file, Json rule) {
+    Json debug = {{"driver", "blkdebug"}, {"inject-error", Json::array({std::move(rule)})},
+                  {"image", {{"driver", "file"}, {"filename", file.path()}}}};
+    return MUST(finish(*loop, graph.open({{"driver", "raw"}, {"file", debug}}, OpenMode{})));
+  }
   void begin(std::shared_ptr<Job> job) {
     Job::Listener listener = [this](const JobEvent& event) {
       if (event.kind == JobEvent::StatusChange) states.push_back(job_state_name(event.job.state));
       else if (event.kind == JobEvent::Completed) outcome = event.job.error.empty() ? "completed" : event.job.error;
       else if (event.kind == JobEvent::Cancelled) outcome = "cancelled";
+      else if (event.kind == JobEvent::IoError) errors.push_back(error_text(event));
     };
     Status added = finish(*loop, jobs.add(graph, std::move(job), std::move(listener)));
     ASSERT_TRUE(added) << added.error().text();
@@ -81,6 +92,7 @@ class JobsTest : public testing::Test {
   std::mt19937_64 random{7};
   std::string model = std::string(kDiskBytes, '\0');
   std::vector<std::string> states;
+  std::vector<std::string> errors;   // "write stop"
   std::string outcome;
 };
 
@@ -292,6 +304,75 @@ TEST_F(JobsTest, PausedJobWaitsAndCancelledJobGoes) {
   wait_for_end();
   EXPECT_EQ(outcome, "cancelled");
   EXPECT_EQ(jobs.find("b"), nullptr);
+}
+
+TEST_F(JobsTest, AJobThatStopsOnAnErrorTriesAgainWhenResumed) {
+  TempFile a, b(kDiskBytes);
+  NodePtr source = make_qcow2(a);
+  scribble(*source, 20);
+  BackupOptions backup;
+  backup.source = source;
+  backup.target = failing(b, {{"event", "write_aio"}, {"errno", ENOSPC}, {"once", true}});
+  JobOptions stops = options("b");
+  stops.on_target_error = ErrorPolicy::StopOnNoSpace;
+  begin(MUST(make_backup_job(graph, "d", stops, backup)));
+  wait_for(JobState::Paused, "b");
+  EXPECT_EQ(jobs.find("b")->info().io_status, JobInfo::IoStatus::NoSpace);
+  ASSERT_TRUE(jobs.find("b")->resume());
+  wait_for_end();
+  EXPECT_EQ(outcome, "completed");
+  EXPECT_THAT(errors, testing::ElementsAre("write stop"));
+  EXPECT_EQ(content(*backup.target), model);
+}
+
+TEST_F(JobsTest, AJobThatReportsEndsWithTheError) {
+  TempFile a, b(kDiskBytes);
+  NodePtr source = make_qcow2(a);
+  scribble(*source, 20);
+  MirrorOptions mirror;
+  mirror.source = source;
+  mirror.target = failing(b, {{"event", "write_aio"}, {"errno", EIO}});
+  begin(MUST(make_mirror_job(graph, "d", options("m"), mirror)));
+  wait_for_end();
+  EXPECT_EQ(outcome, "Input/output error");
+  EXPECT_EQ(errors.at(0), "write report");
+}
+
+TEST_F(JobsTest, AStreamThatIgnoresErrorsGoesOnButFails) {
+  TempFile a, b;
+  put(*make_qcow2(a), 0, 2 * kMiB, 'a');
+  Json rule = {{"event", "read_aio"}, {"errno", EIO}, {"once", true}};
+  Json debug = {{"driver", "blkdebug"}, {"inject-error", Json::array({rule})}, {"image", {{"driver", "file"}, {"filename", a.path()}}}};
+  make_qcow2(b, a.path());
+  Json tree = {{"driver", "qcow2"}, {"file", {{"driver", "file"}, {"filename", b.path()}}}, {"backing", {{"driver", "qcow2"}, {"file", debug}}}};
+  StreamOptions stream;
+  stream.top = MUST(finish(*loop, graph.open(tree, OpenMode{})));
+  JobOptions ignores = options("s");
+  ignores.on_source_error = ErrorPolicy::Ignore;
+  begin(MUST(make_stream_job(graph, "d", ignores, stream)));
+  wait_for_end();
+  EXPECT_EQ(outcome, "Input/output error");
+  EXPECT_THAT(errors, testing::ElementsAre("read ignore"));
+  EXPECT_NE(backing_of(*stream.top), nullptr);
+}
+
+TEST_F(JobsTest, AWriteBlockingMirrorHasEachWriteBeforeItCompletes) {
+  TempFile a, b;
+  NodePtr source = make_qcow2(a), target = make_qcow2(b);
+  Root root(graph, source);
+  scribble(root, 10);
+  MirrorOptions mirror;
+  mirror.source = source;
+  mirror.target = target;
+  mirror.write_blocking = true;
+  begin(MUST(make_mirror_job(graph, "d", options("m"), mirror)));
+  wait_for(JobState::Ready, "m");
+  scribble(root, 10);
+  EXPECT_EQ(content(*target), model);
+  ASSERT_TRUE(jobs.find("m")->complete());
+  wait_for_end();
+  EXPECT_EQ(root.node(), target);
+  EXPECT_EQ(content(root), model);
 }
 
 TEST_F(JobsTest, NodesWorkForOneJobAtATime) {

@@ -1,8 +1,10 @@
 // blockdev-mirror, and block-commit of an image in use: the target is made alike and kept so while the source is written, until
-// the user completes and the target takes the source's place.
+// the user completes and the target takes the source's place. With copy-mode=write-blocking a guest's write completes only
+// when the target has it, too.
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 
 #include "base/task_group.h"
 #include "block/job/jobs.h"
@@ -14,7 +16,7 @@ constexpr u64 kNapNs = 100'000'000;
 constexpr u64 kRunBytes = 1 * kMiB;
 constexpr unsigned kRunsAtOnce = 8;
 
-class MirrorJob final : public Job {
+class MirrorJob final : public Job, private WriteObserver {
  public:
   MirrorJob(Graph& graph, std::string device, JobOptions job, MirrorOptions options, u32 granularity)
       : Job(graph, options.commit ? "commit" : "mirror", std::move(device), std::move(job)),
@@ -32,11 +34,25 @@ class MirrorJob final : public Job {
   Task<Status> copy_all();
   Task<Status> copy_dirty(bool last);
   Task<Status> copy_run(DirtyBitmap::Run run);
+  Task<Status> copy_marked(DirtyBitmap::Run run);
+
+  void written(u64 offset, u64 bytes) override { dirty_.set(offset, bytes); }
+  Task<Status> settled(u64 offset, u64 bytes) override;
+  bool is_busy(u64 offset, u64 bytes) const;
+  struct Change {
+    MirrorJob& job;
+    bool await_ready() const { return false; }
+    void await_suspend(std::coroutine_handle<> waiter) { job.waiting_.push_back(waiter); }
+    void await_resume() const {}
+  };
 
   const MirrorOptions o_;
   DirtyBitmap dirty_;
   Observation watch_;
-  bool was_readonly_ = false;
+  bool was_readonly_ = false, copied_all_ = false;
+  // write_blocking: what is being copied, so that an older copy never overtakes a newer one.
+  std::multimap<u64, u64> busy_;   // offset to end
+  std::vector<std::coroutine_handle<>> waiting_;
 };
 
 Task<Status> MirrorJob::attach() {
@@ -45,7 +61,7 @@ Task<Status> MirrorJob::attach() {
     Status status = co_await o_.target->set_readonly(false);
     CO_TRY(std::move(status));
   }
-  watch_ = Observation(graph_, *o_.source, dirty_);
+  watch_ = Observation(graph_, *o_.source, *this);
   co_return Status{};
 }
 
@@ -58,6 +74,7 @@ Task<Status> MirrorJob::work() {
   }
   Status status;
   if (o_.sync != SyncMode::None) status = co_await copy_all();
+  copied_all_ = true;
   while (status && !is_cancelled()) {
     status = co_await copy_dirty(false);
     if (!status || is_cancelled()) break;
@@ -89,6 +106,30 @@ Task<Status> MirrorJob::copy_all() {
   co_return Status{};
 }
 
+bool MirrorJob::is_busy(u64 offset, u64 bytes) const {
+  return std::ranges::any_of(busy_, [&](const auto& range) { return range.first < offset + bytes && offset < range.second; });
+}
+
+/// A guest's write: with write_blocking what it made dirty is copied before it completes. While all is being copied the first
+/// time, what lies ahead is left to that. Errors are the job's, which meets them again: the range is dirty then.
+Task<Status> MirrorJob::settled(u64 offset, u64 bytes) {
+  const u64 end = std::min(offset + bytes, dirty_.size_bytes());
+  while (o_.write_blocking && copied_all_ && !is_cancelled() && offset < end) {
+    auto run = dirty_.next_dirty(offset, std::min(kRunBytes, end - offset));
+    if (!run || run->offset >= end) break;
+    if (is_busy(run->offset, run->bytes)) {
+      Change change{*this};
+      co_await change;
+      continue;
+    }
+    dirty_.clear(run->offset, run->bytes);
+    Status status = co_await copy_run(*run);
+    if (!status) break;
+    offset = run->offset + run->bytes;
+  }
+  co_return Status{};
+}
+
 /// Once over all that was written meanwhile. `last`: the graph is drained, so neither pauses nor limits count.
 Task<Status> MirrorJob::copy_dirty(bool last) {
   TaskGroup group(kRunsAtOnce);
@@ -103,6 +144,10 @@ Task<Status> MirrorJob::copy_dirty(bool last) {
     }
     status = co_await group.room();
     if (!status) break;
+    while (is_busy(run->offset, run->bytes)) {
+      Change change{*this};
+      co_await change;
+    }
     dirty_.clear(run->offset, run->bytes);
     group.add(copy_run(*run));
     advance(run->bytes);
@@ -114,7 +159,17 @@ Task<Status> MirrorJob::copy_dirty(bool last) {
   co_return status;
 }
 
+/// What could not be copied is dirty again.
 Task<Status> MirrorJob::copy_run(DirtyBitmap::Run run) {
+  auto busy = busy_.emplace(run.offset, run.offset + run.bytes);
+  Status status = co_await copy_marked(run);
+  busy_.erase(busy);
+  if (!status) dirty_.set(run.offset, run.bytes);
+  for (auto waiter : std::exchange(waiting_, {})) graph_.loop().post([self = shared_from_this(), waiter] { waiter.resume(); });
+  co_return status;
+}
+
+Task<Status> MirrorJob::copy_marked(DirtyBitmap::Run run) {
   CopyOptions copy;
   copy.source = o_.source.get();
   copy.target = o_.target.get();
@@ -122,6 +177,7 @@ Task<Status> MirrorJob::copy_run(DirtyBitmap::Run run) {
   copy.bytes = run.bytes;
   copy.workers = 1;
   copy.chunk_bytes = kRunBytes;
+  copy.on_error = [this](bool is_read, const Error& error) { return wants_retry(is_read, error); };
   Result<CopyResult> copied = co_await copy_range(graph_.loop(), std::move(copy));
   CO_TRY(std::move(copied));
   co_return Status{};

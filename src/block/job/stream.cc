@@ -29,6 +29,7 @@ class StreamJob final : public Job {
     co_return Status{};
   }
   Task<Result<BlockStatus>> look(u64 offset, u64 bytes);
+  Task<Result<u64>> step(u64 offset, u64 most);
   Task<Result<u64>> copy_up(u64 offset, u64 bytes);
   Task<Result<u64>> copy_locked(u64 offset, u64 bytes);
 
@@ -60,21 +61,34 @@ Task<Status> StreamJob::work() {
   buffer_ = CO_TRY(Mapping::anonymous(kChunkBytes));
   const u64 size = o_.top->size_bytes();
   set_progress(0, size);
+  Status failure;
   for (u64 offset = 0; offset < size;) {
-    Result<BlockStatus> found = co_await look(offset, size - offset);
-    BlockStatus status = CO_TRY(std::move(found));
-    u64 bytes = std::min(status.bytes, size - offset);
-    if (status.allocated) bytes = std::min(bytes, kChunkBytes);
-    bool go_on = co_await checkpoint(status.allocated ? bytes : 0);
-    if (!go_on) co_return Status{};
-    if (status.allocated) {
-      Result<u64> copied = co_await copy_up(offset, bytes);
-      bytes = CO_TRY(std::move(copied));
+    Result<u64> stepped = co_await step(offset, size - offset);
+    if (is_cancelled()) co_return Status{};
+    if (!stepped) {
+      const ErrorPolicy action = co_await on_error(true, stepped.error());
+      if (is_cancelled()) co_return Status{};
+      if (action == ErrorPolicy::Stop) continue;
+      if (failure) failure = Error(stepped.error());
+      if (action == ErrorPolicy::Report) co_return failure;
+      stepped = std::min(kChunkBytes, size - offset);   // ignored for now, but the job has failed
     }
-    offset += bytes;
+    offset += *stepped;
     set_progress(offset, size);
   }
+  CO_TRY(std::move(failure));
   co_return co_await o_.top->flush();
+}
+
+/// Deals with what begins at `offset`; gives the bytes gone through.
+Task<Result<u64>> StreamJob::step(u64 offset, u64 most) {
+  Result<BlockStatus> found = co_await look(offset, most);
+  BlockStatus status = CO_TRY(std::move(found));
+  u64 bytes = std::min(status.bytes, most);
+  if (status.allocated) bytes = std::min(bytes, kChunkBytes);
+  bool go_on = co_await checkpoint(status.allocated ? bytes : 0);
+  if (!go_on || !status.allocated) co_return bytes;
+  co_return co_await copy_up(offset, bytes);
 }
 
 Task<Result<u64>> StreamJob::copy_up(u64 offset, u64 bytes) {

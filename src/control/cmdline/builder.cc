@@ -228,6 +228,7 @@ Status Builder::finish_monitors() {
   for (size_t i = 0; i < serials.size(); ++i) TRY(add_port_chardev(serials[i], fmt::format("serial{}", i)));
   if (debugcon) TRY(add_port_chardev(*debugcon, "debugcon"));
   if (gdb) TRY(add_port_chardev(*gdb, "gdb"));
+  if (qtest) TRY(add_port_chardev(*qtest, "qtest"));
   for (auto& monitor : program().monitors)
     monitor.chardev = TRY(use_chardev(monitor.chardev).context(monitor.qmp ? "-qmp" : "-monitor"));
   return {};
@@ -247,6 +248,7 @@ Status Builder::finish_serials() {
     config().serial.push_back(TRY(resolve_port(serials[i], fmt::format("serial{}", i))));
   if (debugcon) config().debugcon = TRY(resolve_port(*debugcon, "debugcon"));
   if (gdb) program().gdb = TRY(resolve_port(*gdb, "gdb"));
+  if (qtest) program().qtest = TRY(resolve_port(*qtest, "qtest"));
   return {};
 }
 

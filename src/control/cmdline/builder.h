@@ -67,7 +67,7 @@ struct HubPort {
   u64 vlan = 0;
 };
 
-/// A -serial, -debugcon or -gdb.
+/// A -serial, -debugcon, -gdb or -qtest.
 struct PortRequest {
   OptionUse origin;
   std::string spec;
@@ -90,7 +90,7 @@ class Builder {
   std::vector<HubPort> hub_ports;
   std::vector<GlobalProperty> globals;
   std::vector<PortRequest> serials;
-  std::optional<PortRequest> debugcon, gdb;
+  std::optional<PortRequest> debugcon, gdb, qtest;
   std::optional<machine::VgaKind> vga;
   std::vector<std::string> firmware_dirs;
   std::map<std::string, std::string> tpms;  // the character back end of each -tpmdev

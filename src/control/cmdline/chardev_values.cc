@@ -109,7 +109,7 @@ Result<KeyValues> socket_values(std::string_view spec) {
   KeyValues values = TRY(list_after_address(spec.substr(spec.find(':') + 1), address));
   if (is_telnet) values.set("telnet", "on");
   if (is_unix) {
-    values.set("path", address);
+    values.set("path", address.starts_with("path=") ? address.substr(5) : address);
     return values;
   }
   auto [host, port] = TRY(split_host_port(address));

@@ -8,6 +8,7 @@
 #include "control/cmdline/handlers.h"
 #include "control/cmdline/help.h"
 #include "control/cmdline/translate.h"
+#include "control/qmp/json_text.h"
 
 namespace atl::control {
 namespace {
@@ -61,7 +62,14 @@ Status add_drive(Builder& b, const OptionUse& use, KeyValues values) {
 
 }  // namespace
 
-Status option_drive(Builder& b, const OptionUse& use) { return add_drive(b, use, TRY(KeyValues::parse(use.value))); }
+Status option_drive(Builder& b, const OptionUse& use) {
+  KeyValues values = TRY(KeyValues::parse(use.value));
+  if (values.get("format") == "help" || values.get("format") == "?") {
+    b.line.text = format_help();
+    return {};
+  }
+  return add_drive(b, use, std::move(values));
+}
 
 Status option_pflash(Builder& b, const OptionUse& use) {
   KeyValues values;
@@ -90,7 +98,7 @@ Status option_snapshot(Builder& b, const OptionUse&) {
 
 Status option_blockdev(Builder& b, const OptionUse& use) {
   if (use.value.starts_with('{')) {
-    auto tree = nlohmann::json::parse(use.value, nullptr, false);
+    auto tree = TRY(parse_json(use.value));
     if (!tree.is_object()) return invalid_option("invalid JSON");
     b.drives.push_back({.origin = use, .drive = TRY(drive_from_tree(std::move(tree), b.program().fd_sets)), .interface = "none"});
     return {};

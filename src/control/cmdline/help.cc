@@ -1,8 +1,11 @@
 #include "control/cmdline/help.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "base/machine_types.h"
+#include "block/driver.h"
 #include "control/version.h"
 #include "cpu/cpuid.h"
 #include "machine/device_table.h"
@@ -85,6 +88,13 @@ std::string cpu_help() {
 
 std::string object_help() {
   return fmt::format("List of user creatable objects:\n  {}\n", fmt::join(kObjects, "\n  "));
+}
+
+std::string format_help() {
+  std::vector<std::string_view> names;
+  for (const block::Driver* driver : block::drivers()) names.push_back(driver->name);
+  std::ranges::sort(names);
+  return fmt::format("Supported formats: {}\n", fmt::join(names, " "));
 }
 
 Result<std::string> device_help(const std::string& type) {

@@ -25,6 +25,8 @@ std::vector<std::string_view> option_names();
 std::string machine_help();
 std::string cpu_help();
 std::string object_help();
+/// The drivers of -drive format= and -blockdev.
+std::string format_help();
 /// `type` "help" lists every device; otherwise the properties of one. An unknown type is an error that names it.
 Result<std::string> device_help(const std::string& type);
 

@@ -41,7 +41,13 @@ namespace {
 Result<AcceleratorKind> accelerator_kind(std::string_view name) {
   if (name == "kvm") return AcceleratorKind::Kvm;
   if (name == "soft" || name == "tcg") return AcceleratorKind::Soft;
+  if (name == "qtest") return AcceleratorKind::Idle;
   return invalid_option(fmt::format("invalid accelerator {}", name));
+}
+
+std::string_view name_of(AcceleratorKind kind) {
+  static constexpr std::string_view kNames[] = {"kvm", "soft", "qtest"};
+  return kNames[static_cast<size_t>(kind)];
 }
 
 /// `tb-size` is in MiB, as QEMU's.
@@ -78,7 +84,7 @@ Result<std::vector<AcceleratorChoice>> accelerators_from_list(std::string_view l
 Status option_accel(Builder& b, const OptionUse& use) {
   KeyValues values = TRY(KeyValues::parse(use.value, "accel"));
   if (values.asks_help()) {
-    b.line.text = "Accelerators supported:\nkvm\nsoft\ntcg (another name for soft)\n";
+    b.line.text = "Accelerators supported:\nkvm\nsoft\ntcg (another name for soft)\nqtest (vCPUs that run nothing)\n";
     return {};
   }
   b.accel_option_seen = true;
@@ -86,10 +92,11 @@ Status option_accel(Builder& b, const OptionUse& use) {
   auto choices = TRY(accelerators_from_list(list));
   for (auto& choice : choices) {
     KeyValues rest = values;
-    TRY(choice.kind == AcceleratorKind::Kvm ? read_kvm(rest) : read_soft(rest, choice.translate));
+    if (choice.kind == AcceleratorKind::Kvm) TRY(read_kvm(rest));
+    if (choice.kind == AcceleratorKind::Soft) TRY(read_soft(rest, choice.translate));
     if (!rest.empty())
       return invalid_option(fmt::format("Property '{}-accel.{}' not found",
-                                        choice.kind == AcceleratorKind::Kvm ? "kvm" : "soft", rest.entries()[0].key));
+                                        name_of(choice.kind), rest.entries()[0].key));
     b.accelerators.push_back(choice);
   }
   for (auto& choice : b.accelerators)

@@ -43,6 +43,11 @@ Status option_gdb(Builder& b, const OptionUse& use) {
   return {};
 }
 
+Status option_qtest(Builder& b, const OptionUse& use) {
+  b.qtest = PortRequest{use, use.value};
+  return {};
+}
+
 Status option_gdb_default(Builder& b, const OptionUse& use) {
   return option_gdb(b, {.name = use.name, .value = "tcp::1234"});
 }

@@ -72,6 +72,9 @@ Status hmp_info_blockstats(HmpContext& context, const HmpArguments& arguments);
 Status hmp_info_memory_size(HmpContext& context, const HmpArguments& arguments);
 Status hmp_info_tpm(HmpContext& context, const HmpArguments& arguments);
 
+// disk_io.cc
+Status hmp_qemu_io(HmpContext& context, const HmpArguments& arguments);
+
 // screen.cc
 Status hmp_set_password(HmpContext& context, const HmpArguments& arguments);
 Status hmp_expire_password(HmpContext& context, const HmpArguments& arguments);

@@ -167,6 +167,7 @@ constexpr HmpCommand kCommands[] = {
     {"object_add", "type,id=str[,prop=value][,...]", "create a random source", object_add},
     {"object_del", "id", "destroy an object", object_del},
     {"print|p", "/fmt expr", "print expression value (use $reg for CPU register access)", hmp_print},
+    {"qemu-io", "[-d] [device] \"[command]\"", "run a qemu-io command on a block device", hmp_qemu_io},
     {"qom-get", "path property", "print a property of an object", hmp_qom_get},
     {"qom-list", "[path]", "list an object's properties and children", hmp_qom_list},
     {"qom-set", "path property value", "change a property of an object", hmp_qom_set},

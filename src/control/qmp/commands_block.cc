@@ -88,14 +88,16 @@ Json node_json(BlockStore::Place& place, block::Node& node, const BlockStore::Dr
 
 /// BlockInfo of a drive or device, without what is in it.
 Json drive_json(const std::string& id, const std::string& user, const std::vector<machine::DriveState>& states) {
-  Json entry = {{"device", id}, {"locked", false}, {"removable", false}, {"type", "unknown"}, {"io-status", "ok"}};
+  Json entry = {{"device", id}, {"locked", false}, {"removable", false}, {"type", "unknown"}};
   for (const machine::DriveState& state : states) {
     if (!state.removable || state.qdev != user) continue;
     entry["removable"] = true;
     entry["locked"] = state.locked;
     entry["tray_open"] = state.tray_open;
   }
-  if (!user.empty()) entry["qdev"] = user;
+  if (user.empty()) return entry;
+  entry["qdev"] = user;
+  entry["io-status"] = "ok";
   return entry;
 }
 
@@ -122,7 +124,7 @@ Reply query_block(QmpContext& c, const Json&) {
     if (is_inside_drive(store(c), drive)) continue;
     const std::string id = drive.config.from_drive_option ? drive.config.id : "";
     Json entry = drive_json(id, drive.user, states);
-    if (drive.io_error) entry["io-status"] = "failed";
+    if (drive.io_error) entry["io-status"] = drive.no_space ? "nospace" : "failed";
     shown.insert(drive.user);
     if (BlockStore::Drive* medium = medium_of(store(c), drive))
       entry["inserted"] = medium->place->thread.run_on([&] { return node_json(*medium->place, *medium->root->node(), medium, false); });
@@ -144,6 +146,10 @@ Reply query_named_block_nodes(QmpContext& c, const Json& arguments) {
   return list;
 }
 
+void put_histogram(Json& json, const char* name, const block::OperationStats& s) {
+  if (s.latency) json[name] = {{"boundaries", s.latency->boundaries_ns}, {"bins", s.latency->bins}};
+}
+
 Json stats_json(const block::RootStats& s) {
   Json json = {{"rd_bytes", s.read.bytes}, {"rd_operations", s.read.operations}, {"rd_total_time_ns", s.read.time_ns},
                {"failed_rd_operations", s.read.failed}, {"invalid_rd_operations", s.read.invalid}, {"rd_merged", 0},
@@ -153,6 +159,9 @@ Json stats_json(const block::RootStats& s) {
                {"unmap_bytes", s.unmap.bytes}, {"unmap_operations", s.unmap.operations}, {"unmap_total_time_ns", s.unmap.time_ns},
                {"failed_unmap_operations", s.unmap.failed}, {"invalid_unmap_operations", s.unmap.invalid}, {"unmap_merged", 0},
                {"wr_highest_offset", s.highest_write}, {"account_invalid", true}, {"account_failed", true}, {"timed_stats", Json::array()}};
+  put_histogram(json, "rd_latency_histogram", s.read);
+  put_histogram(json, "wr_latency_histogram", s.write);
+  put_histogram(json, "flush_latency_histogram", s.flush);
   if (s.last_access_ns) json["idle_time_ns"] = monotonic_ns() - s.last_access_ns;
   return json;
 }
@@ -241,6 +250,35 @@ Reply blockdev_reopen(QmpContext& c, const Json& arguments) {
   return Json::object();
 }
 
+/// Only quorums have children that come and go.
+Task<Status> change_children(BlockStore::Place& place, NodePtr parent, std::string role, NodePtr node) {
+  static_cast<void>(co_await place.graph.drain());
+  Status status = parent->replace_child(role, std::move(node));
+  place.graph.resume();
+  co_return status;
+}
+
+Reply x_blockdev_change(QmpContext& c, const Json& arguments) {
+  const std::string child = text_argument(arguments, "child"), name = text_argument(arguments, "node");
+  auto parent = TRY(find_node(c, text_argument(arguments, "parent")));
+  if (!child.empty() && !name.empty()) return Error(ErrorKind::Invalid, "The parameters child and node are in conflict");
+  if (child.empty() && name.empty()) return Error(ErrorKind::Invalid, "Either child or node must be specified");
+  const block::NodeInfo info = parent.place->thread.run_on([&] { return parent.node->info(); });
+  const auto children = parent.place->thread.run_on([&] { return parent.node->children(); });
+  if (!child.empty() && std::ranges::find(children, child, &block::Child::role) == children.end())
+    return Error(ErrorKind::NotFound, fmt::format("Node '{}' does not have child '{}'", info.node_name, child));
+  if (info.driver != "quorum")
+    return Error(ErrorKind::Unsupported, fmt::format("The node {} does not support {} a child", info.node_name, child.empty() ? "adding" : "removing"));
+  NodePtr node;
+  if (!name.empty()) {
+    auto located = find_node(c, name);
+    if (!located) return Error(ErrorKind::NotFound, fmt::format("Node '{}' not found", name));
+    if (located->place != parent.place) return Error(ErrorKind::Unsupported, fmt::format("Node '{}' lives on another I/O thread", name));
+    node = located->node;
+  }
+  return done(finish_on(parent.place->thread, [&] { return change_children(*parent.place, parent.node, child, node); }));
+}
+
 Task<Status> resize(BlockStore::Place& place, NodePtr node, u64 size) {
   if (node->info().readonly) co_return Error(ErrorKind::Permission, "Device is read only");
   static_cast<void>(co_await place.graph.drain());
@@ -265,13 +303,18 @@ Reply block_resize(QmpContext& c, const Json& arguments) {
   return done(finish_on(located.place->thread, [&] { return resize(*located.place, located.node, size); }));
 }
 
+/// By its own id or that of the device that uses it; nullptr if there is none with a medium.
+BlockStore::Drive* drive_of_device(QmpContext& c, const std::string& name) {
+  for (BlockStore::Drive& drive : store(c).drives())
+    if (drive.root && !name.empty() && (drive.config.id == name || drive.user == name)) return &drive;
+  return nullptr;
+}
+
 /// The arguments of block_set_io_throttle are -drive's old names.
 Reply block_set_io_throttle(QmpContext& c, const Json& arguments) {
   std::string name = text_argument(arguments, "id", text_argument(arguments, "device"));
-  BlockStore::Drive* drive = nullptr;
-  for (BlockStore::Drive& d : store(c).drives())
-    if (d.config.id == name || (!name.empty() && d.user == name)) drive = &d;
-  if (!drive || !drive->root) return Error(ErrorKind::NotFound, fmt::format("Device '{}' not found", name));
+  BlockStore::Drive* drive = drive_of_device(c, name);
+  if (!drive) return Error(ErrorKind::NotFound, fmt::format("Device '{}' not found", name));
   constexpr std::string_view kNames[] = {"iops", "iops_rd", "iops_wr", "bps", "bps_rd", "bps_wr"};
   block::ThrottleLimits limits;
   for (size_t i = 0; i < std::size(kNames); ++i) {
@@ -282,6 +325,38 @@ Reply block_set_io_throttle(QmpContext& c, const Json& arguments) {
   }
   limits.iops_size = number_argument(arguments, "iops_size").value_or(0);
   return done(store(c).set_throttle(*drive, limits, text_argument(arguments, "group")));
+}
+
+/// Rising numbers above 0, of nanoseconds.
+Result<std::vector<u64>> boundaries_from(const Json& list, const char* key) {
+  std::vector<u64> boundaries;
+  for (const Json& item : list) {
+    const u64 ns = item.is_number_unsigned() ? item.get<u64>() : 0;
+    if (ns == 0 || (!boundaries.empty() && ns <= boundaries.back()))
+      return Error(ErrorKind::Invalid, fmt::format("{}: rising numbers above 0 are expected", key));
+    boundaries.push_back(ns);
+  }
+  return boundaries;
+}
+
+/// What is not named keeps its histogram, unless nothing is named at all.
+Reply block_latency_histogram_set(QmpContext& c, const Json& arguments) {
+  static constexpr struct {
+    const char* key;
+    block::OperationStats block::RootStats::*operation;
+  } kOperations[] = {{"boundaries-read", &block::RootStats::read}, {"boundaries-write", &block::RootStats::write},
+                     {"boundaries-flush", &block::RootStats::flush}};
+  BlockStore::Drive* drive = drive_of_device(c, text_argument(arguments, "id"));
+  if (!drive) return Error(ErrorKind::NotFound, fmt::format("Device '{}' not found", text_argument(arguments, "id")));
+  const bool clears = arguments.size() == 1;
+  for (const auto& [key, operation] : kOperations) {
+    auto at = arguments.find(key);
+    if (at == arguments.end()) at = arguments.find("boundaries");
+    if (at == arguments.end() && !clears) continue;
+    auto boundaries = at == arguments.end() ? std::vector<u64>() : TRY(boundaries_from(*at, key));
+    drive->place->thread.run_on([&] { drive->root->set_histogram(operation, std::move(boundaries)); });
+  }
+  return Json::object();
 }
 
 Reply block_set_write_threshold(QmpContext& c, const Json& arguments) {
@@ -306,12 +381,15 @@ constexpr QmpCommand kCommands[] = {
     {"blockdev-add", "*", blockdev_add},
     {"blockdev-del", "node-name:s", blockdev_del},
     {"blockdev-reopen", "options:a", blockdev_reopen},
+    {"x-blockdev-change", "parent:s child?:s node?:s", x_blockdev_change},
     {"block_resize", "device?:s node-name?:s size:i", block_resize, "DeviceNotFound"},
     {"block_set_io_throttle",
      "device?:s id?:s bps:i bps_rd:i bps_wr:i iops:i iops_rd:i iops_wr:i bps_max?:i bps_rd_max?:i bps_wr_max?:i iops_max?:i "
      "iops_rd_max?:i iops_wr_max?:i bps_max_length?:i bps_rd_max_length?:i bps_wr_max_length?:i iops_max_length?:i "
      "iops_rd_max_length?:i iops_wr_max_length?:i iops_size?:i group?:s",
      block_set_io_throttle, "DeviceNotFound"},
+    {"block-latency-histogram-set", "id:s boundaries?:a boundaries-read?:a boundaries-write?:a boundaries-flush?:a",
+     block_latency_histogram_set},
     {"block-set-write-threshold", "node-name:s write-threshold:i", block_set_write_threshold},
 };
 

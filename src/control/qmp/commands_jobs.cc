@@ -1,6 +1,9 @@
 // Block jobs: starting, watching and steering them.
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "block/job/create_job.h"
 #include "control/cmdline/translate.h"
 #include "control/qmp/block_support.h"
 
@@ -15,13 +18,19 @@ namespace {
 
 using JobPtr = std::shared_ptr<Job>;
 
-/// What decides on errors supports only its default.
-Status refuse_policies(const Json& arguments) {
-  for (const char* key : {"on-error", "on-source-error", "on-target-error"}) {
-    std::string policy = text_argument(arguments, key, "report");
-    if (policy != "report") return Error(ErrorKind::Unsupported, fmt::format("'{}' supports 'report' only, not '{}'", key, policy));
-  }
-  return {};
+/// What failed requests lead to; unchanged if nothing is said.
+Status take_policy(const Json& arguments, const char* key, block::ErrorPolicy& policy) {
+  static constexpr std::pair<std::string_view, block::ErrorPolicy> kNames[] = {
+      {"report", block::ErrorPolicy::Report},          {"ignore", block::ErrorPolicy::Ignore}, {"stop", block::ErrorPolicy::Stop},
+      {"enospc", block::ErrorPolicy::StopOnNoSpace}, {"auto", block::ErrorPolicy::StopOnNoSpace}};
+  const std::string name = text_argument(arguments, key);
+  if (name.empty()) return {};
+  for (const auto& [known, value] : kNames)
+    if (known == name) {
+      policy = value;
+      return {};
+    }
+  return Error(ErrorKind::Invalid, fmt::format("Parameter '{}' does not accept value '{}'", key, name));
 }
 
 bool is_id_taken(QmpContext& c, const std::string& id) {
@@ -31,8 +40,11 @@ bool is_id_taken(QmpContext& c, const std::string& id) {
 }
 
 Result<block::JobOptions> job_options(QmpContext& c, const Json& arguments, const std::string& device) {
-  TRY(refuse_policies(arguments));
   block::JobOptions options;
+  TRY(take_policy(arguments, "on-error", options.on_source_error));
+  TRY(take_policy(arguments, "on-source-error", options.on_source_error));
+  options.on_target_error = arguments.contains("on-error") ? options.on_source_error : options.on_target_error;
+  TRY(take_policy(arguments, "on-target-error", options.on_target_error));
   options.id = text_argument(arguments, "job-id");
   if (options.id.empty()) {
     auto located = find_node(c, device);
@@ -150,7 +162,9 @@ Result<block::MirrorOptions> mirror_options(QmpContext& c, const BlockStore::Loc
   if (mirror.sync == block::SyncMode::Incremental) return Error(ErrorKind::Invalid, "Sync mode 'incremental' not supported");
   mirror.granularity = static_cast<u32>(std::min<u64>(number_argument(arguments, "granularity").value_or(0), ~u32{0}));
   std::string copy_mode = text_argument(arguments, "copy-mode", "background");
-  if (copy_mode != "background") return Error(ErrorKind::Unsupported, fmt::format("copy-mode '{}' is not supported", copy_mode));
+  if (copy_mode != "background" && copy_mode != "write-blocking")
+    return Error(ErrorKind::Invalid, fmt::format("Parameter 'copy-mode' does not accept value '{}'", copy_mode));
+  mirror.write_blocking = copy_mode == "write-blocking";
   std::string replaces = text_argument(arguments, "replaces");
   if (!replaces.empty()) mirror.replaces = TRY(find_node(c, replaces)).node;
   return mirror;
@@ -197,6 +211,57 @@ Reply drive_mirror(QmpContext& c, const Json& arguments) {
   mirror.target = TRY(new_target(located, arguments, mirror.sync));
   mirror.target_is_zero = text_argument(arguments, "mode", "absolute-paths") == "absolute-paths" && mirror.sync == block::SyncMode::Full;
   TRY(start_job(c, *located.place, [&] { return block::make_mirror_job(located.place->graph, device, options, mirror); }));
+  return Json::object();
+}
+
+/// QMP's names of options are those of the command line with other dashes; "version" is "compat" there.
+Json create_options_of(const Json& options) {
+  Json named = Json::object();
+  for (const auto& [key, value] : options.items()) {
+    if (key == "driver" || key == "file" || key == "filename" || key == "location") continue;
+    if (value.is_object()) {
+      for (const auto& [inner, text] : value.items()) named[fmt::format("{}.{}", key, inner)] = text;
+      continue;
+    }
+    std::string name = key == "version" ? "compat" : key;
+    std::ranges::replace(name, '-', '_');
+    named[name] = value;
+  }
+  return named;
+}
+
+Task<Result<NodePtr>> open_file_of_image(block::Graph& graph, Json file) {
+  block::OpenMode mode;
+  mode.no_probe = true;
+  mode.discard = true;
+  co_return co_await graph.open(std::move(file), std::move(mode));
+}
+
+/// A format is made on a node that is there already, or is opened for it; a protocol makes what "filename" says.
+Reply blockdev_create(QmpContext& c, const Json& arguments) {
+  const Json& options = arguments["options"];
+  const std::string driver = text_argument(options, "driver");
+  block::JobOptions job = TRY(job_options(c, arguments, ""));
+  job.auto_dismiss = false;
+  block::CreateOptions create;
+  create.driver = block::find_driver(driver);
+  if (!create.driver) return Error(ErrorKind::Invalid, fmt::format("Parameter 'driver' does not accept value '{}'", driver));
+  create.options = create_options_of(options);
+  create.filename = text_argument(options, "filename");
+  BlockStore::Place* place = store(c).places().front();
+  auto file = options.find("file");
+  if (create.driver->protocol && create.filename.empty()) return Error(ErrorKind::Invalid, "Parameter 'filename' is missing");
+  if (!create.driver->protocol && file == options.end()) return Error(ErrorKind::Invalid, "Parameter 'file' is missing");
+  if (file != options.end() && file->is_string()) {
+    auto located = TRY(find_node(c, file->get<std::string>()));
+    TRY(check_idle(located));
+    place = located.place;
+    create.file = located.node;
+  } else if (file != options.end()) {
+    Json tree = *file;
+    create.file = TRY(finish_on(place->thread, [&] { return open_file_of_image(place->graph, tree); }));
+  }
+  TRY(start_job(c, *place, [&] { return block::make_create_job(place->graph, job, std::move(create)); }));
   return Json::object();
 }
 
@@ -263,8 +328,9 @@ Reply drive_backup(QmpContext& c, const Json& arguments) {
 // --- watching and steering ---
 
 Json block_job_json(const JobInfo& job) {
+  static constexpr const char* kIoStatus[] = {"ok", "failed", "nospace"};
   Json json = {{"type", job.type}, {"device", job.id}, {"len", job.total}, {"offset", job.done}, {"busy", job.busy},
-               {"paused", job.paused}, {"speed", job.speed}, {"io-status", "ok"}, {"ready", job.ready},
+               {"paused", job.paused}, {"speed", job.speed}, {"io-status", kIoStatus[static_cast<size_t>(job.io_status)]}, {"ready", job.ready},
                {"status", block::job_state_name(job.state)}, {"auto-finalize", job.auto_finalize}, {"auto-dismiss", job.auto_dismiss}};
   if (!job.error.empty()) json["error"] = job.error;
   return json;
@@ -277,18 +343,24 @@ Json job_json(const JobInfo& job) {
   return json;
 }
 
-Json list_jobs(QmpContext& c, Json (*form)(const JobInfo&)) {
+/// Making an image is a job, but no block job: nothing is copied.
+bool is_block_job(const JobInfo& job) { return job.type != "create"; }
+bool is_any_job(const JobInfo&) { return true; }
+
+Json list_jobs(QmpContext& c, bool (*wanted)(const JobInfo&), Json (*form)(const JobInfo&)) {
   Json list = Json::array();
   for (BlockStore::Place* place : store(c).places())
     place->thread.run_on([&] {
-      for (const JobPtr& job : place->jobs.list())
-        if (job->info().state != JobState::Null) list.push_back(form(job->info()));
+      for (const JobPtr& job : place->jobs.list()) {
+        const JobInfo info = job->info();
+        if (info.state != JobState::Null && wanted(info)) list.push_back(form(info));
+      }
     });
   return list;
 }
 
-Reply query_block_jobs(QmpContext& c, const Json&) { return list_jobs(c, block_job_json); }
-Reply query_jobs(QmpContext& c, const Json&) { return list_jobs(c, job_json); }
+Reply query_block_jobs(QmpContext& c, const Json&) { return list_jobs(c, is_block_job, block_job_json); }
+Reply query_jobs(QmpContext& c, const Json&) { return list_jobs(c, is_any_job, job_json); }
 
 template <class F>
 Reply steer(QmpContext& c, const std::string& id, F ask) {
@@ -348,6 +420,7 @@ constexpr QmpCommand kCommands[] = {
      drive_mirror, "DeviceNotFound"},
     {"blockdev-backup", "*", blockdev_backup},
     {"drive-backup", "*", drive_backup, "DeviceNotFound"},
+    {"blockdev-create", "job-id:s options:o", blockdev_create},
     {"query-block-jobs", "", query_block_jobs},
     {"query-jobs", "", query_jobs},
     {"block-job-set-speed", "device:s speed:i", block_job_set_speed, "DeviceNotActive"},

@@ -14,7 +14,7 @@ using machine::Event;
 // By ViewerChange's and JobEvent's kinds.
 constexpr const char* kViewerEvents[] = {"VNC_CONNECTED", "VNC_INITIALIZED", "VNC_DISCONNECTED"};
 constexpr const char* kJobEvents[] = {"JOB_STATUS_CHANGE", "BLOCK_JOB_READY", "BLOCK_JOB_PENDING", "BLOCK_JOB_COMPLETED",
-                                      "BLOCK_JOB_CANCELLED"};
+                                      "BLOCK_JOB_CANCELLED", "BLOCK_JOB_ERROR"};
 
 Json device_data(const Event& event) {
   Json data = {{"path", event.path.empty() ? "/machine/peripheral/" + event.device : event.path}};
@@ -41,6 +41,7 @@ Json filter_data(const Event& event) { return {{"name", event.device}, {"path", 
 Json tray_data(const Event& event) { return {{"device", event.device}, {"id", event.path}, {"tray-open", event.value != 0}}; }
 
 Json port_data(const Event& event) { return {{"id", event.device}, {"open", event.value != 0}}; }
+Json export_data(const Event& event) { return {{"id", event.device}}; }
 
 Json threshold_data(const Event& event) {
   return {{"node-name", event.node}, {"amount-exceeded", event.value}, {"write-threshold", event.threshold}};
@@ -61,13 +62,19 @@ Json job_status_data(const block::JobInfo& job) { return {{"id", job.id}, {"stat
 /// BLOCK_JOB_*: what they have in common; `device` is the job's id, for history's sake.
 Json block_job_data(const block::JobEvent& event) {
   const block::JobInfo& job = event.job;
+  if (event.kind == block::JobEvent::IoError) {
+    static constexpr const char* kActions[] = {"report", "ignore", "stop"};
+    return {{"device", job.id}, {"operation", event.is_read ? "read" : "write"}, {"action", kActions[static_cast<size_t>(event.action)]}};
+  }
   if (event.kind == block::JobEvent::Pending) return {{"type", job.type}, {"id", job.id}};
   Json data = {{"type", job.type}, {"device", job.id}, {"len", job.total}, {"offset", job.done}, {"speed", job.speed}};
   if (!job.error.empty()) data["error"] = job.error;
   return data;
 }
 
+/// Jobs that are no block jobs have JOB_STATUS_CHANGE alone.
 void put_job_event(const block::JobEvent& event, Json& message) {
+  if (event.job.type == "create" && event.kind != block::JobEvent::StatusChange) return;
   message["event"] = kJobEvents[event.kind];
   message["data"] = event.kind == block::JobEvent::StatusChange ? job_status_data(event.job) : block_job_data(event);
 }
@@ -89,6 +96,7 @@ constexpr Form kForms[] = {
     {Event::Kind::NicRxFilterChanged, "NIC_RX_FILTER_CHANGED", filter_data},
     {Event::Kind::RtcChange, "RTC_CHANGE", rtc_data},
     {Event::Kind::BlockWriteThreshold, "BLOCK_WRITE_THRESHOLD", threshold_data},
+    {Event::Kind::BlockExportDeleted, "BLOCK_EXPORT_DELETED", export_data},
     {Event::Kind::TrayMoved, "DEVICE_TRAY_MOVED", tray_data},
     {Event::Kind::SerialPortChange, "VSERPORT_CHANGE", port_data},
     {Event::Kind::GuestPanicked, "GUEST_PANICKED", action_data},

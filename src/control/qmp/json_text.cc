@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "base/json_quotes.h"
+
 namespace atl::control {
 namespace {
 
@@ -129,8 +131,9 @@ void append_value(std::string& out, const Json& value, Layout layout) {
 
 }  // namespace
 
-Result<Json> parse_json(std::string_view text) {
-  if (text.size() > kJsonLimitBytes) return Error(ErrorKind::Invalid, "JSON token size limit exceeded");
+Result<Json> parse_json(std::string_view as_typed) {
+  if (as_typed.size() > kJsonLimitBytes) return Error(ErrorKind::Invalid, "JSON token size limit exceeded");
+  const std::string text = with_double_quotes(as_typed);
   if (nests_too_deep(text)) return Error(ErrorKind::Invalid, "JSON nesting depth limit exceeded");
   Json value = Json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
   if (value.is_discarded()) return Error(ErrorKind::Invalid, "JSON parse error, invalid syntax");
@@ -156,7 +159,7 @@ std::optional<JsonFramer::Frame> JsonFramer::start_value(char byte) {
   if (is_space(byte)) return std::nullopt;
   text_ += byte;
   if (byte == '{' || byte == '[') depth_ = 1;
-  else if (byte == '"') in_string_ = true;
+  else if (byte == '"' || byte == '\'') quote_ = byte;
   else if (byte == '}' || byte == ']' || byte == ',' || byte == ':' || static_cast<u8>(byte) < 0x20) return finish(true);
   else scalar_ = true;
   return std::nullopt;
@@ -172,13 +175,13 @@ std::optional<JsonFramer::Frame> JsonFramer::feed(char byte) {
   text_ += byte;
   if (text_.size() > kJsonLimitBytes) return finish(true);
   if (scalar_) return std::nullopt;
-  if (in_string_) {
+  if (quote_) {
     if (escaped_) escaped_ = false;
     else if (byte == '\\') escaped_ = true;
-    else if (byte == '"') in_string_ = false;
-    if (!in_string_ && depth_ == 0) return finish(false);
-  } else if (byte == '"') {
-    in_string_ = true;
+    else if (byte == quote_) quote_ = 0;
+    if (!quote_ && depth_ == 0) return finish(false);
+  } else if (byte == '"' || byte == '\'') {
+    quote_ = byte;
   } else if (byte == '{' || byte == '[') {
     if (++depth_ > kJsonLimitDepth) return finish(true);
   } else if (byte == '}' || byte == ']') {

@@ -15,7 +15,7 @@ namespace atl::control {
 inline constexpr size_t kJsonLimitBytes = 1 * kMiB;
 inline constexpr int kJsonLimitDepth = 256;
 
-/// One value with nothing after it. Refuses texts past the limits of size and nesting.
+/// One value with nothing after it; strings may stand between single quotes. Refuses texts past the limits of size and nesting.
 Result<nlohmann::json> parse_json(std::string_view text);
 /// On one line, a space after ':' and ',', everything outside ASCII escaped. `pretty`: indented by four spaces.
 std::string json_text(const nlohmann::json& value, bool pretty = false);
@@ -38,7 +38,8 @@ class JsonFramer {
 
   std::string text_;
   int depth_ = 0;
-  bool in_string_ = false, escaped_ = false;
+  char quote_ = 0;          // of the string that we are in; 0: none
+  bool escaped_ = false;
   bool scalar_ = false;     // a bare word or number outside any bracket
   bool skipping_ = false;   // after an error: until the next line
 };

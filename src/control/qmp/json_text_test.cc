@@ -50,6 +50,12 @@ TEST(JsonFramer, CutsAStreamIntoValues) {
   EXPECT_EQ(frames[3].text, R"({"b":{}})");
 }
 
+TEST(JsonFramer, SingleQuotesHoldStringsToo) {
+  auto frames = frames_of(R"({'a': '}"{'} '}')");
+  ASSERT_EQ(frames.size(), 2u);
+  EXPECT_EQ(parse_json(frames[0].text).value(), Json({{"a", "}\"{"}}));
+}
+
 TEST(JsonFramer, ResumesAtTheNextLineAfterAnError) {
   auto frames = frames_of("}{\"lost\":1}\n{\"a\":1}");
   ASSERT_EQ(frames.size(), 2u);

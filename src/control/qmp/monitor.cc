@@ -123,7 +123,8 @@ Json QmpMonitor::run_command(std::string_view name, const Json& arguments) {
 }
 
 void QmpMonitor::send_event(const machine::Event& event) {
-  if (negotiated_ && output_.size() < kEventBacklogBytes) send(event_json(event, realtime_ns()));
+  if (!negotiated_ || output_.size() >= kEventBacklogBytes) return;
+  if (Json message = event_json(event, realtime_ns()); message.contains("event")) send(message);
 }
 
 void QmpMonitor::send(const Json& message) {

@@ -1,4 +1,6 @@
 // commit: writes what an image holds into its backing file, or with -b into one further down.
+#include <filesystem>
+
 #include "block/job/copy.h"
 #include "img/command.h"
 #include "img/nodes.h"
@@ -9,12 +11,19 @@ namespace {
 
 Error invalid(std::string text) { return Error(ErrorKind::Invalid, std::move(text)); }
 
-/// The image of that name (as recorded, or in full) below `top`; nullptr if there is none.
+bool is_same_file(const std::string& a, const std::string& b) {
+  std::error_code failed;
+  return a == b || std::filesystem::equivalent(a, b, failed);
+}
+
+/// The image of that name below `top`: as the image above records it, or by any path to it. A relative one is relative to
+/// the folder of the image above. nullptr if there is none.
 NodePtr find_base(const NodePtr& top, const std::string& name) {
-  std::string wanted = full_backing_name(top->info().filename, name).value_or(name);
-  for (NodePtr node = block::backing_of(*top); node; node = block::backing_of(*node)) {
-    std::string filename = node->info().filename;
-    if (filename == name || filename == wanted) return node;
+  for (NodePtr above = top, node; (node = block::backing_of(*above)); above = node) {
+    const std::string recorded = above->image() ? above->image()->backing_file() : "";
+    if (name == recorded) return node;
+    const std::string wanted = full_backing_name(above->info().filename, name).value_or(name);
+    if (is_same_file(node->info().filename, wanted)) return node;
   }
   return nullptr;
 }

@@ -67,7 +67,7 @@ Result<CreateOptions> parse_options(const block::Driver& driver, const Arguments
   CreateOptions options = TRY(CreateOptions::of(driver, ""));
   for (const std::string& text : arguments.values("o")) {
     if (Status parsed = options.parse(text); !parsed)
-      return Error(ErrorKind::Invalid, fmt::format("{}\natoll-img: Invalid options for file format '{}'",
+      return Error(ErrorKind::Invalid, fmt::format("{}\fInvalid options for file format '{}'",
                                                    parsed.error().text(), driver.name));
   }
   options.complete();
@@ -131,6 +131,8 @@ Task<int> run_measure(Tool& tool, Arguments arguments) {
     auto opened = co_await open_input(tool, arguments, cluster);
     if (!opened) co_return tool.fail("{}", opened.error().text());
     input = *std::move(opened);
+    // How much of it the backing file shares is not known.
+    if (!options->get("backing_file").empty()) input.data_bytes = input.size_bytes;
   }
   auto measurement = (*driver)->measure(input.size_bytes, input.data_bytes, options->values());
   if (!measurement) co_return tool.fail("{}", measurement.error().text());

@@ -99,7 +99,7 @@ Result<NbdPlan> read_plan(const Arguments& arguments) {
 
 Task<int> run_nbd(Tool& tool, Arguments arguments) {
   if (arguments.has("version")) {
-    fmt::print("atoll-img nbd 7.2.0 (Atoll 0.1.0)\n");
+    fmt::print("{} 7.2.0 (Atoll 0.1.0)\n", tool.program() == "qemu-nbd" ? "qemu-nbd" : tool.program() + " nbd");
     co_return 0;
   }
   if (Status usable = refuse_missing(arguments); !usable) co_return tool.fail("{}", usable.error().text());

@@ -56,7 +56,7 @@ Task<Status> resize_image(Tool& tool, Node& node, SizeChange change, const Argum
     co_return Error(ErrorKind::Invalid, "Preallocation can only be used for growing images");
   if (size < current && !arguments.has("shrink"))
     co_return Error(ErrorKind::Invalid,
-                    "Use the --shrink option to perform a shrink operation.\natoll-img: warning: Shrinking an image will delete "
+                    "Use the --shrink option to perform a shrink operation.\fwarning: Shrinking an image will delete "
                     "all data beyond the shrunken image's end. Before performing such an operation, make sure there is no "
                     "important data there.");
   Status status = co_await node.resize(size, *how);

@@ -29,6 +29,8 @@ Task<Status> create_snapshot(block::Image* image, std::string name) {
   info.icount = 0;
   auto created = co_await image->create_snapshot(std::move(info));
   if (!created && created.error().kind() == ErrorKind::Unsupported) co_return without_snapshots();
+  if (!created && created.error().os_errno())
+    co_return Error(created.error().kind(), fmt::format("-{} ({})", created.error().os_errno(), short_reason(created.error())));
   co_return created;
 }
 
