@@ -33,6 +33,8 @@ class CharBackend {
   virtual size_t write(std::span<const u8> data) = 0;
   /// The user can take input again (after can_receive gave 0). Any thread.
   virtual void accept_input() = 0;
+  /// The user says whether anybody in the guest listens; until then somebody does. Any thread.
+  virtual void set_frontend_open(bool open) { (void)open; }
   /// Hands the connected socket over to a user that speaks a protocol of its own on it, with descriptors among the bytes. A
   /// server waits for its client first. The error says why the back end cannot. Control thread.
   virtual Result<Fd> take_connection() { return Error(ErrorKind::Unsupported, "chardev '" + id() + "' is not a socket"); }

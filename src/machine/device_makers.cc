@@ -160,6 +160,10 @@ Result<VirtioConsolePort> console_port(const DeviceConfig& device, u32 next_free
     return Error(ErrorKind::NotFound, fmt::format("Property '{}.chardev' can't find value '{}'", device.type, chardev));
   }
   port.backend = found->second;
+  if (!port.console) port.backend->set_frontend_open(false);
+  port.on_guest_open = [tell = context.on_port_change, id = device.id](bool open) {
+    if (tell) tell(id, open);
+  };
   return port;
 }
 

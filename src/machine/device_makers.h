@@ -40,6 +40,7 @@ struct MakerContext {
   const std::map<CharId, CharBackend*>& chars;
   std::function<void(const std::string& drive, const std::string& device, const devices::BlockError&)> on_block_error;  // any thread
   std::function<void(u64 guest_bytes)> on_balloon_change;                            // any thread
+  std::function<void(const std::string& port, bool open)> on_port_change;            // any thread
 };
 
 /// A device that is built and not yet plugged in: one of the two.

@@ -46,6 +46,7 @@ struct Event {
   enum class Kind : u8 {
     Stop, Resume, Reset, Shutdown, Powerdown, BlockIoError, BalloonChange, DeviceDeleted, NicRxFilterChanged, RtcChange,
     DeviceUnplugError, BlockJob, BlockWriteThreshold, DumpCompleted, GuestPanicked, GuestCrashLoaded, Watchdog, TrayMoved, RemoteViewer,
+    PortChange,
   };
   Kind kind;
   bool guest = false;               // Reset, Shutdown: the guest asked for it
@@ -53,7 +54,7 @@ struct Event {
   std::string device, node, path;   // DeviceDeleted, BlockIoError
   std::string operation, action;    // BlockIoError: "read"/"write", "report"/"stop"/"ignore"
   bool nospace = false;
-  i64 value = 0;                    // BalloonChange: bytes; BlockWriteThreshold: bytes above it; DumpCompleted: bytes; TrayMoved: 1 if open now
+  i64 value = 0;                    // BalloonChange: bytes; BlockWriteThreshold: bytes above it; DumpCompleted: bytes; TrayMoved, PortChange: 1 if open now
   u64 threshold = 0;
   std::shared_ptr<const block::JobEvent> job;  // BlockJob
   std::shared_ptr<const display::vnc::ViewerChange> viewer;  // RemoteViewer

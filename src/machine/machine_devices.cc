@@ -32,6 +32,9 @@ MakerContext MachineImpl::maker_context() {
                                    const devices::BlockError& error) { on_block_error(drive, device, error); },
           .on_balloon_change = [this](u64 bytes) {
             post([this, bytes] { emit({.kind = Event::Kind::BalloonChange, .value = static_cast<i64>(bytes)}); });
+          },
+          .on_port_change = [this](const std::string& port, bool open) {
+            post([this, port, open] { emit({.kind = Event::Kind::PortChange, .device = port, .value = open}); });
           }};
 }
 

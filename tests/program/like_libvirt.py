@@ -45,7 +45,7 @@ for pair in etc:/etc/libvirt lib:/var/lib/libvirt run:/run/libvirt cache:/var/ca
 cp /etc/passwd /etc/group {root}; echo 'libvirt-qemu:x:64055:64055::/:/usr/sbin/nologin' >>{root}/passwd
 printf 'libvirt-qemu:x:64055:\\nkvm:x:64056:\\n' >>{root}/group
 mount --bind {root}/passwd /etc/passwd; mount --bind {root}/group /etc/group
-exec /usr/sbin/libvirtd -f {root}/libvirtd.conf"""
+exec /usr/sbin/libvirtd -f {root}/libvirtd.conf -p {root}/libvirtd.pid"""
 
 
 class Libvirtd:

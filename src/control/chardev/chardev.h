@@ -1,6 +1,7 @@
 // The character back ends of a VM: what -chardev creates.
 #pragma once
 
+#include <atomic>
 #include <memory>
 
 #include "base/char_backend.h"
@@ -16,6 +17,9 @@ class Chardev : public CharBackend {
  public:
   /// Whether someone has attached a front end (query-chardev).
   virtual bool frontend_open() const = 0;
+  void set_frontend_open(bool open) final { guest_listens_ = open; }
+  /// False while the guest has the port closed that this back end is behind.
+  bool guest_listens() const { return guest_listens_; }
   /// Whether the VM shall not start before this server's first client has come.
   virtual bool is_waiting() const { return false; }
   /// Waits a moment for queued output to leave; for the end of the program.
@@ -27,6 +31,9 @@ class Chardev : public CharBackend {
     (void)limit_bytes;
     return Error(ErrorKind::Unsupported, id() + " is not a ringbuf device");
   }
+
+ private:
+  std::atomic<bool> guest_listens_ = true;
 };
 
 /// Opens files, connects or listens. The error names the path or address. On an error nothing is left behind; a Unix server's socket file vanishes with the object.

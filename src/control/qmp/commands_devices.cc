@@ -22,7 +22,7 @@ Reply done(Status status) {
 Reply query_chardev(QmpContext& c, const Json&) {
   Json list = Json::array();
   for (const Chardev* chardev : c.vm.chars().all())
-    list.push_back({{"label", chardev->id()}, {"filename", chardev->describe()}, {"frontend-open", chardev->frontend_open()}});
+    list.push_back({{"label", chardev->id()}, {"filename", chardev->describe()}, {"frontend-open", chardev->frontend_open() && chardev->guest_listens()}});
   return list;
 }
 

@@ -31,6 +31,7 @@ Json ending_data(const Event& event) { return {{"guest", event.guest}, {"reason"
 Json action_data(const Event& event) { return {{"action", event.action}}; }
 Json no_data(const Event&) { return Json(); }
 Json balloon_data(const Event& event) { return {{"actual", event.value}}; }
+Json port_data(const Event& event) { return {{"id", event.device}, {"open", event.value != 0}}; }
 Json dump_data(const Event& event) {
   return {{"result", {{"status", "completed"}, {"completed", event.value}, {"total", event.value}}}};
 }
@@ -88,6 +89,7 @@ constexpr Form kForms[] = {
     {Event::Kind::RtcChange, "RTC_CHANGE", rtc_data},
     {Event::Kind::BlockWriteThreshold, "BLOCK_WRITE_THRESHOLD", threshold_data},
     {Event::Kind::TrayMoved, "DEVICE_TRAY_MOVED", tray_data},
+    {Event::Kind::PortChange, "VSERPORT_CHANGE", port_data},
     {Event::Kind::GuestPanicked, "GUEST_PANICKED", action_data},
     {Event::Kind::GuestCrashLoaded, "GUEST_CRASHLOADED", action_data},
     {Event::Kind::Watchdog, "WATCHDOG", action_data},

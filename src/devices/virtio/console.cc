@@ -212,6 +212,7 @@ void VirtioConsole::stopping() {}
 void VirtioConsole::reset_state() {
   control_out_.clear();
   for (auto& port : ports_) {
+    if (port->guest_open) tell_guest_open(*port, false);
     port->guest_open = false;
     port->sent = 0;
     Lock lock(port->input->mutex);
@@ -220,7 +221,15 @@ void VirtioConsole::reset_state() {
   }
 }
 
+/// Who waits for a serial port of the guest hears of it; a console always listens.
+void VirtioConsole::tell_guest_open(const Port& port, bool open) {
+  if (port.options.console) return;
+  if (port.options.backend) port.options.backend->set_frontend_open(open);
+  if (port.options.on_guest_open) port.options.on_guest_open(open);
+}
+
 void VirtioConsole::set_guest_open(Port& port, bool open) {
+  if (port.guest_open != open) tell_guest_open(port, open);
   port.guest_open = open;
   {
     Lock lock(port.input->mutex);

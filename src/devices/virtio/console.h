@@ -21,6 +21,7 @@ struct VirtioConsolePort {
   bool console = true;      // virtconsole, not virtserialport
   std::string name;         // "org.qemu.guest_agent.0"; "" = none
   CharBackend* backend = nullptr;  // outlives the device; null: output is thrown away
+  std::function<void(bool open)> on_guest_open;  // of a serial port, on the device's loop: somebody in the guest opened it, or all closed it
 };
 
 struct VirtioConsoleOptions {
@@ -52,6 +53,7 @@ class VirtioConsole final : public VirtioDevice {
   bool multiport() const;
   Port* find(u32 number);
   void set_guest_open(Port& port, bool open);
+  static void tell_guest_open(const Port& port, bool open);
   void transmit(Port& port);
   bool transmit_chain(Port& port, const Chain& chain);
   void deliver_input(Port& port);
