@@ -49,6 +49,7 @@ Status Domains::undefine(Domain& domain, const Kept& kept) {
     if (const std::string nvram = text_at(tree, "os/nvram"); !nvram.empty()) ::unlink(nvram.c_str());
   }
   if (!domain.active()) SnapshotStore(config_.paths.state, facts.name).remove_all();
+  if (!domain.active()) SnapshotStore::of_checkpoints(config_.paths.state, facts.name).remove_all();
   if (!domain.active() && !kept.tpm) forget_tpm(config_, facts.uuid);
   TRY(definitions_->remove(facts.name));
   domain.set_config({});

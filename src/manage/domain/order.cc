@@ -112,6 +112,7 @@ void drop_runtime(Element& domain) {
         if (target->attributes().empty()) device.remove("target");
       }
     if (is_own_socket(device)) device.remove("source");
+    if (device.name() == "channel" && device.child("target")) device.child("target")->remove_attribute("state");
     if (device.attribute("type") == "pty") {
       device.remove("source");
       device.remove_attribute("tty");

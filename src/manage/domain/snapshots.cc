@@ -4,6 +4,8 @@
 
 #include <filesystem>
 
+#include <fmt/format.h>
+
 #include "base/log.h"
 #include "manage/store/state_folder.h"
 #include "manage/xml/parse.h"
@@ -15,14 +17,21 @@ namespace {
 // Which one is current is in its own record, as with libvirt: the element never leaves the daemon.
 constexpr std::string_view kActive = "active";
 
-Result<Snapshot> parse(std::string_view text) {
-  Snapshot snapshot{.tree = TRY(xml::parse(text, "(domain_snapshot)", "domainsnapshot"))};
+Result<Snapshot> parse(std::string_view text, const std::string& root) {
+  Snapshot snapshot{.tree = TRY(xml::parse(text, "(domain_snapshot)", root))};
   snapshot.current = text_at(snapshot.tree, kActive) == "1";
   snapshot.tree.remove(kActive);
   return snapshot;
 }
 
 }  // namespace
+
+bool Snapshot::is_internal() const {
+  const Element* disks = tree.child("disks");
+  for (const Element* disk : disks ? disks->children("disk") : std::vector<const Element*>())
+    if (disk->attribute("snapshot") == "internal") return true;
+  return false;
+}
 
 std::vector<Snapshot> SnapshotStore::all() const {
   std::vector<Snapshot> list;
@@ -32,7 +41,7 @@ std::vector<Snapshot> SnapshotStore::all() const {
   if (!names) return list;
   for (const auto& name : *names) {
     auto text = folder->read(name);
-    auto snapshot = text ? parse(*text) : Result<Snapshot>(std::move(text).error());
+    auto snapshot = text ? parse(*text, root_) : Result<Snapshot>(std::move(text).error());
     if (snapshot) list.push_back(std::move(*snapshot));
     else log_error("snapshot '{}' in {}: {}", name, folder_, snapshot.error().message());
   }
@@ -42,6 +51,7 @@ std::vector<Snapshot> SnapshotStore::all() const {
 Result<Snapshot> SnapshotStore::find(const std::string& name) const {
   for (auto& snapshot : all())
     if (snapshot.name() == name) return std::move(snapshot);
+  if (root_ == "domaincheckpoint") return Error(Code::NoDomainCheckpoint, fmt::format("no domain checkpoint with matching name '{}'", name));
   return no_snapshot(name);
 }
 

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/sockets.h"
 #include "manage/domain/aliases.h"
+#include "manage/domain/channel_state.h"
 #include "manage/domain/command_line.h"
 #include "manage/domain/disk_chain.h"
 #include "manage/domain/domains.h"
@@ -278,6 +279,7 @@ Status Domains::come_up(Domain& domain, RunningVm& vm, const StartOptions& optio
   const auto tree = domain.live();
   if (!tree) return internal_error("the VM ended while it came up");
   TRY(run_hook(config_.paths.config, *tree, "started", "begin"));
+  tell_of_agent_at_start(events_, domain, *tree);
   TRY(apply_thread_tuning(*tree, vm));
   TRY(apply_thread_quotas(*tree, vm));
   TRY(apply_monitor_tuning(*tree, *vm.monitor));
@@ -317,7 +319,9 @@ Status Domains::learn_details(Domain& domain, RunningVm& vm) {
   const auto before = domain.live();
   if (!before) return internal_error("the VM ended while it came up");
   Element tree = *before;
-  fill_terminals(tree, TRY(vm.monitor->execute("query-chardev", Json::object(), kAnswer_ns)));
+  const Json chardevs = TRY(vm.monitor->execute("query-chardev", Json::object(), kAnswer_ns));
+  fill_terminals(tree, chardevs);
+  set_channel_states(tree, chardevs);
   const Json cpus = TRY(vm.monitor->execute("query-cpus-fast", Json::object(), kAnswer_ns));
   for (const Json& cpu : cpus) vm.vcpu_threads.push_back(cpu.value("thread-id", 0));
   vm.io_threads = TRY(running_iothreads(*vm.monitor));

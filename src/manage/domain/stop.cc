@@ -16,6 +16,7 @@
 namespace atl::manage {
 namespace {
 
+constexpr i32 kStoppedFromSnapshot = 6;       // VIR_DOMAIN_EVENT_STOPPED_FROM_SNAPSHOT
 constexpr u64 kQuiet_ns = 10'000'000'000;  // for a VM to end when it is asked to
 constexpr u64 kHelper_ns = 2'000'000'000;  // for a helper whose VM has gone
 constexpr u64 kGone_ns = 20'000'000'000;   // for one that was killed
@@ -25,6 +26,7 @@ i32 stopped_detail(ShutoffReason reason) {
     case ShutoffReason::Shutdown: return lifecycle_detail::kStoppedShutdown;
     case ShutoffReason::Destroyed: return lifecycle_detail::kStoppedDestroyed;
     case ShutoffReason::Failed: return lifecycle_detail::kStoppedFailed;
+    case ShutoffReason::FromSnapshot: return kStoppedFromSnapshot;
     default: return lifecycle_detail::kStoppedCrashed;
   }
 }
@@ -89,6 +91,7 @@ void Domains::finish(Domain& domain, ShutoffReason reason) {
   DomainRef ref = before.ref();
   ref.id = -1;
   if (!before.persistent) SnapshotStore(config_.paths.state, before.name).remove_all();
+  if (!before.persistent) SnapshotStore::of_checkpoints(config_.paths.state, before.name).remove_all();
   if (!before.persistent && (!tree || at(*tree, "devices/tpm/backend", "persistent_state") != "yes")) forget_tpm(config_, before.uuid);
   if (!before.persistent) forget(domain);
   events_.domain_lifecycle(ref, static_cast<i32>(LifecycleEvent::Stopped), stopped_detail(reason));

@@ -9,11 +9,13 @@
 #include "base/log.h"
 #include "manage/domain/aliases.h"
 #include "manage/domain/block_jobs.h"
+#include "manage/domain/channel_state.h"
 #include "manage/domain/core_dump.h"
 #include "manage/domain/disk_chain.h"
 #include "manage/domain/domains.h"
 #include "manage/domain/hooks.h"
 #include "manage/domain/hotplug.h"
+#include "manage/domain/viewer_events.h"
 
 namespace atl::manage {
 namespace {
@@ -191,6 +193,22 @@ void on_tray(const Told& t) {
   t.events.domain(DomainEvent::TrayChange, t.domain->ref(), id.substr(id.rfind('/') + 1), reason);
 }
 
+/// A channel that somebody in the guest has opened, or nobody has open any more.
+void on_port(const Told& t) {
+  if (!t.data.is_object()) return;
+  const std::string alias = text_of(t.data, "id");
+  const bool open = t.data.value("open", false);
+  std::string name;
+  t.domain->change_live([&](Element& tree) { name = set_channel_state(tree, alias, open); });
+  tell_of_agent(t.events, *t.domain, name, open, AgentReason::Channel);
+}
+
+void on_viewer_connected(const Told& t) { tell_of_viewer(t.events, *t.domain, t.data, ViewerPhase::Connected); }
+void on_viewer_initialized(const Told& t) { tell_of_viewer(t.events, *t.domain, t.data, ViewerPhase::Initialized); }
+void on_viewer_disconnected(const Told& t) { tell_of_viewer(t.events, *t.domain, t.data, ViewerPhase::Disconnected); }
+
+void on_unplug_refused(const Told& t) { t.events.domain(DomainEvent::DeviceRemovalFailed, t.domain->ref(), text_of(t.data, "device")); }
+
 void on_watchdog(const Told& t) {
   constexpr std::array<std::string_view, 7> kActions = {"none", "pause", "reset", "poweroff", "shutdown", "debug", "inject-nmi"};
   const std::string action = text_of(t.data, "action");
@@ -211,6 +229,11 @@ constexpr Handler kHandlers[] = {{"STOP", on_stop},
                                  {"BLOCK_JOB_READY", on_job_ready},
                                  {"BLOCK_WRITE_THRESHOLD", on_threshold},
                                  {"DEVICE_TRAY_MOVED", on_tray},
+                                 {"DEVICE_UNPLUG_GUEST_ERROR", on_unplug_refused},
+                                 {"VSERPORT_CHANGE", on_port},
+                                 {"VNC_CONNECTED", on_viewer_connected},
+                                 {"VNC_INITIALIZED", on_viewer_initialized},
+                                 {"VNC_DISCONNECTED", on_viewer_disconnected},
                                  {"WATCHDOG", on_watchdog}};
 
 }  // namespace

@@ -39,6 +39,9 @@ Status undefine_with(Call& call, Domain& domain, u32 flags) {
   const SnapshotStore snapshots(call.daemon().config().paths.state, domain.name());
   if (const size_t count = snapshots.all().size(); count && !domain.active() && !(flags & kUndefineSnapshots))
     return operation_invalid(fmt::format("cannot delete inactive domain with {} snapshots", count));
+  const auto checkpoints = SnapshotStore::of_checkpoints(call.daemon().config().paths.state, domain.name());
+  if (const size_t count = checkpoints.all().size(); count && !domain.active() && !(flags & kUndefineCheckpoints))
+    return operation_invalid(fmt::format("cannot delete inactive domain with {} checkpoints", count));
   if (!(flags & (kUndefineNvram | kUndefineKeepNvram))) {
     const Element tree = TRY(domain.current());
     if (tree.find("os/nvram")) return operation_invalid("cannot undefine domain with nvram");

@@ -79,6 +79,44 @@ struct MemoryStat {
   static constexpr auto kFields = std::tuple{&MemoryStat::tag, &MemoryStat::value};
 };
 
+/// What the guest's balloon driver says: libvirt's names and tags (VIR_DOMAIN_MEMORY_STAT_*), QEMU's name, and how many make libvirt's one.
+struct GuestMemoryStat {
+  i32 tag;
+  const char* name;
+  const char* key;
+  u64 unit;
+};
+constexpr GuestMemoryStat kGuestMemoryStats[] = {
+    {0, "swap_in", "stat-swap-in", kKiB},          {1, "swap_out", "stat-swap-out", kKiB},
+    {2, "major_fault", "stat-major-faults", 1},    {3, "minor_fault", "stat-minor-faults", 1},
+    {4, "unused", "stat-free-memory", kKiB},       {5, "available", "stat-total-memory", kKiB},
+    {8, "usable", "stat-available-memory", kKiB},  {9, "last-update", "last-update", 1},
+    {10, "disk_caches", "stat-disk-caches", kKiB}, {11, "hugetlb_pgalloc", "stat-htlb-pgalloc", 1},
+    {12, "hugetlb_pgfail", "stat-htlb-pgfail", 1}};
+
+struct GuestMemory {
+  const GuestMemoryStat* stat;
+  u64 value;
+};
+
+/// Nothing where no statistics are asked for, or the guest has said nothing yet.
+std::vector<GuestMemory> guest_memory(const Domain& domain, const Element& tree, u64 patience_ns) {
+  std::vector<GuestMemory> list;
+  const Element* balloon = devices_of(tree).child("memballoon");
+  auto monitor = domain.monitor();
+  if (!balloon || at(*balloon, "stats", "period").empty() || !monitor) return list;
+  auto answer = (*monitor)->execute("qom-get", {{"path", "/machine/peripheral/" + alias_of(*balloon)}, {"property", "guest-stats"}}, patience_ns);
+  if (!answer || !answer->is_object() || answer->value("last-update", u64{0}) == 0) return list;
+  Json numbers = answer->value("stats", Json::object());
+  numbers["last-update"] = (*answer)["last-update"];
+  for (const auto& stat : kGuestMemoryStats) {
+    auto found = numbers.find(stat.key);
+    if (found == numbers.end() || !found->is_number_unsigned() || found->get<u64>() == ~u64{0}) continue;
+    list.push_back({&stat, found->get<u64>() / stat.unit});
+  }
+  return list;
+}
+
 Status get_memory_stats(Call& call) {
   u32 most = 0, flags = 0;
   auto domain = TRY(read_domain(call, most, flags));
@@ -87,6 +125,7 @@ Status get_memory_stats(Call& call) {
   if (!tree) return operation_invalid("domain is not running");
   constexpr i32 kActual = 6, kRss = 7;  // VIR_DOMAIN_MEMORY_STAT_*
   std::vector<MemoryStat> list = {{kActual, kib_at(*tree, "currentMemory")}};
+  for (const auto& told : guest_memory(*domain, *tree, kAnswer_ns)) list.push_back({told.stat->tag, told.value});
   if (auto rss = resident_kib(*domain)) list.push_back({kRss, *rss});
   if (list.size() > most) list.resize(most);
   call.write(list);
@@ -178,8 +217,9 @@ void put_cpu(const StatsWriter& w) {
 }
 
 void put_balloon(const StatsWriter& w) {
-  if (w.facts.active()) w.add("balloon.current", kib_at(w.tree, "currentMemory"));
+  w.add("balloon.current", kib_at(w.tree, "currentMemory"));
   w.add("balloon.maximum", kib_at(w.tree, "memory"));
+  for (const auto& told : guest_memory(w.domain, w.tree, kBulk_ns)) w.add(fmt::format("balloon.{}", told.stat->name), u64{told.value});
   if (auto rss = resident_kib(w.domain)) w.add("balloon.rss", *rss);
 }
 
@@ -230,7 +270,7 @@ void put_blocks(const StatsWriter& w) {
       for (const auto& [key, value] : kNumbers) w.add(prefix + key, u64{value});
     }
     if (auto size = path.empty() ? Result<ImageSize>(invalid_arg("")) : image_size(w.domain, *disks[i], kBulk_ns)) {
-      w.add(prefix + "allocation", u64{size->allocation});
+      if (size->allocation || w.facts.active()) w.add(prefix + "allocation", u64{size->allocation});
       w.add(prefix + "capacity", u64{size->capacity});
       w.add(prefix + "physical", u64{size->physical});
     }

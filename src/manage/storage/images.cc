@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "block/driver.h"
 #include "block/image.h"
@@ -116,6 +117,34 @@ Task<atl::Status> copy_all(Loop& loop, block::Node& source, block::Node& target)
   co_return co_await target.flush();
 }
 
+Task<atl::Status> do_snapshot(block::Image& image, SnapshotAction action, std::string name) {
+  if (action == SnapshotAction::Apply) co_return co_await image.apply_snapshot(std::move(name));
+  if (action == SnapshotAction::Delete) co_return co_await image.delete_snapshot(std::move(name));
+  const u64 now = realtime_ns();
+  block::SnapshotInfo info;
+  info.name = std::move(name);
+  info.date_seconds = now / 1'000'000'000;
+  info.date_nanoseconds = static_cast<u32>(now % 1'000'000'000);
+  info.icount = 0;
+  co_return co_await image.create_snapshot(std::move(info));
+}
+
+Task<atl::Status> merge_down(Loop& loop, NodePtr top, NodePtr base) {
+  atl::Status status = co_await base->set_readonly(false);
+  if (!status) co_return status;
+  if (base->size_bytes() < top->size_bytes()) status = co_await base->resize(top->size_bytes(), block::Preallocation::Off);
+  if (!status) co_return status;
+  block::CopyOptions options;
+  options.source = top.get();
+  options.target = base.get();
+  options.base = base.get();
+  options.bytes = top->size_bytes();
+  options.detect_zero_bytes = 0;
+  auto copied = co_await block::copy_range(loop, std::move(options));
+  if (!copied) co_return std::move(copied).error();
+  co_return co_await base->flush();
+}
+
 }  // namespace
 
 Result<std::string> guess_format(const std::string& path) {
@@ -214,6 +243,38 @@ Status copy_image(const std::string& from, const std::string& from_format, const
   Status closed = workshop.close(std::move(target));
   TRY(workshop.close(std::move(source)));
   if (!copied) return storage_error(std::move(copied).error());
+  return closed;
+}
+
+Status snapshot_image(const std::string& path, const std::string& format, SnapshotAction action, const std::string& name) {
+  Workshop workshop = TRY(Workshop::open());
+  NodePtr node = TRY(workshop.open_image(path, format, {}));
+  block::Image* image = node->image();
+  atl::Status done = image ? workshop.wait(do_snapshot(*image, action, name)) : atl::Error(ErrorKind::Unsupported, "no snapshots in this format");
+  Status closed = workshop.close(std::move(node));
+  if (!done) return storage_error(std::move(done).error());
+  return closed;
+}
+
+Status merge_into_backing(const std::string& path, const std::string& format) {
+  Workshop workshop = TRY(Workshop::open());
+  NodePtr top = TRY(workshop.open_image(path, format, {}));
+  NodePtr base = block::backing_of(*top);
+  atl::Status merged = base ? workshop.wait(merge_down(workshop.loop(), top, base)) : atl::Error(ErrorKind::Invalid, path + " has no backing file");
+  base.reset();
+  Status closed = workshop.close(std::move(top));
+  if (!merged) return storage_error(std::move(merged).error());
+  return closed;
+}
+
+Status record_backing(const std::string& path, const std::string& format, const std::string& backing, const std::string& backing_format) {
+  Workshop workshop = TRY(Workshop::open());
+  OpenMode mode;
+  mode.no_backing = true;
+  NodePtr node = TRY(workshop.open_image(path, format, mode));
+  atl::Status changed = workshop.wait(node->image()->change_backing(backing, backing_format));
+  Status closed = workshop.close(std::move(node));
+  if (!changed) return storage_error(std::move(changed).error());
   return closed;
 }
 

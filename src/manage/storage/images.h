@@ -46,4 +46,12 @@ Status share_blocks(const std::string& from, const std::string& to);
 Status copy_image(const std::string& from, const std::string& from_format, const std::string& to,
                   const std::string& to_format);
 
+/// A snapshot inside of an image that nobody else has open. NotFound if there is none of that name.
+enum class SnapshotAction : u8 { Create, Apply, Delete };
+Status snapshot_image(const std::string& path, const std::string& format, SnapshotAction action, const std::string& name);
+/// What an overlay holds goes into its backing file, which grows if it must; the overlay stays as it is.
+Status merge_into_backing(const std::string& path, const std::string& format);
+/// The overlay names another backing file, whose content it takes for the same.
+Status record_backing(const std::string& path, const std::string& format, const std::string& backing, const std::string& backing_format);
+
 }  // namespace atl::manage
