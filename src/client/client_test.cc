@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "client/doctor.h"
-#include "client/stat.h"
+#include "client/stat_sample.h"
 #include "client/text_table.h"
 #include "client/verb.h"
 

@@ -1,5 +1,6 @@
 """atolld as libvirt's clients see it: the host, the protocol, and clients that misbehave."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import unittest
 
 from daemon_fixture import ATOLLD, KEEPALIVE, MESSAGE, REPLY, STREAM, Daemon, DaemonCase, Wire
 from guest import ROOT
+from managed import wait_until
 
 SCHEMAS = "/usr/share/libvirt/schemas"
 
@@ -361,6 +363,21 @@ class Limits(unittest.TestCase):
         self.waits(late)
         strangers[0].close()
         self.assertEqual(late.receive()[1], struct.pack(">II", 1, 1))
+
+    def test_a_flood_of_connections_does_no_harm(self):
+        daemon = self.start("max_clients = 10\n")
+        descriptors = f"/proc/{daemon.process.pid}/fd"
+        before = len(os.listdir(descriptors))
+        for _ in range(3):
+            flood = [socket.socket(socket.AF_UNIX) for _ in range(200)]
+            for client in flood:
+                client.setblocking(False)
+                with contextlib.suppress(BlockingIOError):  # the backlog is full
+                    client.connect(daemon.socket)
+            for client in flood:
+                client.close()
+            self.assertIn("x86_64", daemon.virsh("nodeinfo"))
+        wait_until(lambda: len(os.listdir(descriptors)) <= before, "the flood's descriptors are gone")
 
     def test_calls_of_one_client_one_at_a_time(self):
         daemon = self.start("max_client_requests = 1\n")

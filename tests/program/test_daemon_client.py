@@ -9,6 +9,7 @@ import unittest
 from daemon_fixture import ATOLLD, DaemonCase
 from guest import BUILD, GUESTS
 from managed import Managed
+from terminal import Terminal
 
 ATOLL = BUILD + "/bin/atoll"
 
@@ -102,6 +103,19 @@ class Alone(unittest.TestCase):
     def test_stat_ends_after_once(self):
         subprocess.run([ATOLL, "stat", "-1", "-f", "exits"], capture_output=True, check=True, timeout=60)
         self.assertEqual(subprocess.run([ATOLL, "stat", "-f", "("], capture_output=True, timeout=60).returncode, 1)
+
+    def test_stat_stays_in_place_on_a_terminal_until_q(self):
+        terminal = Terminal([ATOLL, "stat"])
+        self.addCleanup(terminal.close)
+        terminal.wait_for("\x1b[?1049h")
+        terminal.wait_for("q ends")
+        terminal.wait_until(terminal.is_raw)
+        terminal.type("v")
+        terminal.wait_for("q ends")
+        terminal.type("q")
+        terminal.wait_for("\x1b[?1049l")
+        self.assertEqual(terminal.end(), 0)
+        self.assertTrue(terminal.is_restored())
 
 
 class Installs(unittest.TestCase):

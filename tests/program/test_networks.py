@@ -247,6 +247,57 @@ class Dhcp(NetworkCase):
         self.assertNotIn("192.168.122.77", self.virsh("net-dumpxml", "default"))
 
 
+class Ports(NetworkCase):
+    PORT = """<networkport><uuid>71111111-2222-3333-4444-555555555551</uuid><owner><name>x</name>
+    <uuid>71111111-2222-3333-4444-555555555552</uuid></owner><mac address='52:54:00:7b:35:94'/></networkport>"""
+
+    def test_a_client_makes_a_port_that_counts_until_it_deletes_it(self):
+        self.define(NAT)
+        with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
+            file.write(self.PORT)
+            file.flush()
+            self.virsh("net-port-create", "default", file.name)
+            self.assertIn("exists already", self.virsh("net-port-create", "default", file.name, status=1))
+        uuid = "71111111-2222-3333-4444-555555555551"
+        self.daemon.stop(signal.SIGKILL)
+        self.daemon.start()
+        self.assertEqual(self.virsh("net-port-list", "default").split(), [uuid])
+        self.assertIn("connections='1'", self.virsh("net-dumpxml", "default"))
+        with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
+            file.write(self.virsh("net-port-dumpxml", "default", uuid))
+            file.flush()
+            run("virt-xml-validate", file.name, "networkport")
+        self.virsh("net-port-delete", "default", uuid)
+        self.assertEqual(self.virsh("net-port-list", "default").split(), [])
+
+    def test_a_bridge_may_come_after_its_network(self):
+        self.define(LAN)
+        self.assertRegex(self.virsh("net-info", "lan"), r"Active:\s+yes")
+
+
+class Updates(NetworkCase):
+    def test_dhcp_of_both_families_runs_on_one_network(self):
+        self.define(NAT.replace("</network>", "<ip family='ipv6' address='fd00:55::1' prefix='64'/></network>"))
+        self.virsh("net-update", "default", "add", "ip-dhcp-range", "<range start='fd00:55::100' end='fd00:55::1ff'/>", "--live", "--config",
+                   "--parent-index", "1")
+        self.assertIn("fd00:55::1ff", self.virsh("net-dumpxml", "default"))
+        self.virsh("net-destroy", "default")
+        self.virsh("net-start", "default")
+        self.assertIn("fd00:55::1/64", run("ip", "address", "show", "virbr0").stdout)
+
+    def test_records_are_found_by_what_the_client_says_of_them(self):
+        self.define(NAT)
+        self.virsh("net-update", "default", "add", "dns-host", "<host ip='192.168.122.7'><hostname>a</hostname><hostname>b</hostname></host>")
+        self.assertIn("matching field", self.virsh("net-update", "default", "add", "dns-host",
+                                                   "<host ip='192.168.122.8'><hostname>b</hostname></host>", status=1))
+        self.virsh("net-update", "default", "delete", "dns-host", "<host><hostname>b</hostname></host>")
+        self.assertNotIn("192.168.122.7", self.virsh("net-dumpxml", "default"))
+        for port in (1, 2):
+            self.virsh("net-update", "default", "add", "dns-srv", f"<srv service='s' protocol='tcp' domain='d' target='t' port='{port}'/>")
+        self.assertIn("multiple DNS SRV", self.virsh("net-update", "default", "delete", "dns-srv", "<srv service='s'/>", status=1))
+        self.assertIn("cannot be modified", self.virsh("net-update", "default", "modify", "dns-txt", "<txt name='t' value='v'/>", status=1))
+
+
 class Host(NetworkCase):
     def test_interfaces_are_listed_and_described(self):
         self.machine("one", "", "203.0.113.2/24")

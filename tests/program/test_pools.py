@@ -102,6 +102,29 @@ class Volumes(PoolCase):
         self.assertEqual(stat.S_IMODE(os.stat(self.path("b.qcow2")).st_mode), 0o600)
         self.assertIn("exists already", self.virsh("vol-create-as", self.pool, "a.img", "1M", status=1))
 
+    def test_blocks_are_there_as_asked(self):
+        for name, allocation, least, most in (("none", "0", 0, 0), ("some", "4M", 4, 5), ("all", "16M", 16, 17)):
+            self.create(name, "16M", "--allocation", allocation)
+            self.assertEqual(os.path.getsize(self.path(name)), 16 * MIB)
+            self.assertGreaterEqual(os.stat(self.path(name)).st_blocks * 512, least * MIB)
+            self.assertLessEqual(os.stat(self.path(name)).st_blocks * 512, most * MIB)
+
+    def test_a_folder_is_a_volume_too(self):
+        self.create("folder", "0", "--format", "dir")
+        self.assertTrue(os.path.isdir(self.path("folder")))
+        self.validate(self.vol("dumpxml", "folder"), "storagevol")
+        self.vol("delete", "folder")
+        self.assertFalse(os.path.exists(self.path("folder")))
+
+    def test_a_header_is_told_as_it_is(self):
+        self.create("old.qcow2", "1M", "--format", "qcow2")
+        subprocess.run(["qemu-img", "amend", "-f", "qcow2", "-o", "compat=0.10", self.path("old.qcow2")], check=True, timeout=60)
+        self.assertIn("<compat>0.10</compat>", self.vol("dumpxml", "old.qcow2"))
+        subprocess.run(["qemu-img", "amend", "-f", "qcow2", "-o", "compat=1.1,lazy_refcounts=on", self.path("old.qcow2")], check=True, timeout=60)
+        text = self.vol("dumpxml", "old.qcow2")
+        self.validate(text, "storagevol")
+        self.assertIn("<lazy_refcounts/>", text)
+
     def test_a_volume_over_a_backing_file(self):
         self.create("base.qcow2", "64M", "--format", "qcow2")
         self.create("top.qcow2", "64M", "--format", "qcow2", "--backing-vol", "base.qcow2", "--backing-vol-format", "qcow2")

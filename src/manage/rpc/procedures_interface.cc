@@ -2,12 +2,11 @@
 // not served, as with libvirt where netcf is not built in.
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "base/strings.h"
 #include "manage/interface/interfaces.h"
 #include "manage/rpc/call.h"
 #include "manage/rpc/list_filter.h"
+#include "manage/rpc/name_list.h"
 #include "manage/rpc/procedure.h"
 
 namespace atl::manage {
@@ -49,11 +48,7 @@ template <u32 kFlags>
 Status list_names(Call& call) {
   i32 most = 0;
   TRY(call.read(most));
-  if (most < 0 || most > kMostInterfaces) return rpc_error("maxnames > REMOTE_INTERFACE_LIST_MAX");
-  std::vector<std::string> found = names(kFlags);
-  found.resize(std::min(found.size(), static_cast<size_t>(most)));
-  call.write(found);
-  return {};
+  return write_names(call, names(kFlags), most, kMostInterfaces, "INTERFACE");
 }
 
 Status lookup_by_name(Call& call) {

@@ -2,26 +2,15 @@
 #include "manage/daemon.h"
 #include "manage/network/networks.h"
 #include "manage/rpc/call.h"
-#include "manage/rpc/list_filter.h"
+#include "manage/rpc/managed_objects.h"
 #include "manage/rpc/procedure.h"
 
 namespace atl::manage {
 namespace {
 
-// virConnectListAllNetworksFlags.
-enum ListFlags : u32 {
-  kInactive = 1,
-  kActive = 2,
-  kPersistent = 4,
-  kTransient = 8,
-  kAutostart = 16,
-  kNoAutostart = 32
-};
-enum XmlFlags : u32 { kXmlInactive = 1 };
 enum UpdateFlags : u32 { kUpdateLive = 1, kUpdateConfig = 2 };
 constexpr u32 kDefineValidate = 1;
 constexpr u32 kPortValidate = 2;
-constexpr i32 kMostNames = 16384;
 
 /// remote_network_dhcp_lease.
 struct LeaseReply {
@@ -39,61 +28,17 @@ struct LeaseReply {
 
 Networks& networks(Call& call) { return call.daemon().networks(); }
 
-bool passes(const Networks::State& state, u32 flags) {
-  return passes_filter(flags, {{kInactive | kActive, state.active ? kActive : kInactive},
-                               {kPersistent | kTransient, state.persistent ? kPersistent : kTransient},
-                               {kAutostart | kNoAutostart, state.autostart ? kAutostart : kNoAutostart}});
-}
-
-Status list_all(Call& call) {
-  bool wanted = false;
-  u32 flags = 0;
-  TRY(call.read(wanted, flags));
-  TRY(check_flags(flags, 0x3f, "virConnectListAllNetworks"));
-  std::vector<NetworkRef> list;
-  for (const Networks::State& state : networks(call).list())
-    if (passes(state, flags)) list.push_back(state.ref);
-  call.write_list(list, wanted);
-  return {};
-}
-
-std::vector<std::string> names(Call& call, u32 flags) {
-  std::vector<std::string> found;
-  for (const Networks::State& state : networks(call).list())
-    if (passes(state, flags)) found.push_back(state.ref.name);
-  return found;
-}
-
-template <u32 kFlags>
-Status number_of(Call& call) {
-  call.write(static_cast<i32>(names(call, kFlags).size()));
-  return {};
-}
-
-template <u32 kFlags>
-Status list_names(Call& call) {
-  i32 most = 0;
-  TRY(call.read(most));
-  if (most < 0 || most > kMostNames) return rpc_error("maxnames > REMOTE_NETWORK_LIST_MAX");
-  std::vector<std::string> found = names(call, kFlags);
-  if (found.size() > static_cast<size_t>(most)) found.resize(static_cast<size_t>(most));
-  call.write(found);
-  return {};
-}
-
-Status lookup_by_name(Call& call) {
-  std::string name;
-  TRY(call.read(name));
-  call.write(TRY(networks(call).find(name)));
-  return {};
-}
-
-Status lookup_by_uuid(Call& call) {
-  Uuid uuid{};
-  TRY(call.read(uuid));
-  call.write(TRY(networks(call).find(uuid)));
-  return {};
-}
+struct NetworkKind {
+  using Manager = Networks;
+  using Ref = NetworkRef;
+  static constexpr u32 kTypeFlags = 0;
+  static constexpr i32 kMostNames = 16384;
+  static constexpr std::string_view kListLimit = "NETWORK", kListAllFunction = "virConnectListAllNetworks",
+                                    kXmlFunction = "virNetworkGetXMLDesc", kActFunction = "virNetwork";
+  static Networks& manager(Call& call) { return networks(call); }
+  static u32 type_flag(const Networks::State&) { return 0; }
+};
+using Objects = Managed<NetworkKind>;
 
 Status create_xml(Call& call) {
   std::string xml;
@@ -127,44 +72,11 @@ Status define_xml_flags(Call& call) {
   return {};
 }
 
-/// Calls that take a network and nothing else.
-template <Status (Networks::*kMethod)(const Uuid&)>
-Status act(Call& call) {
-  NetworkRef network;
-  TRY(call.read(network));
-  return (networks(call).*kMethod)(network.uuid);
-}
-
-Status get_xml(Call& call) {
-  NetworkRef network;
-  u32 flags = 0;
-  TRY(call.read(network, flags));
-  TRY(check_flags(flags, kXmlInactive, "virNetworkGetXMLDesc"));
-  call.write(TRY(networks(call).xml(network.uuid, flags & kXmlInactive)));
-  return {};
-}
-
 Status get_bridge_name(Call& call) {
   NetworkRef network;
   TRY(call.read(network));
   call.write(TRY(networks(call).bridge_name(network.uuid)));
   return {};
-}
-
-template <bool Networks::State::* kField>
-Status get_state(Call& call) {
-  NetworkRef network;
-  TRY(call.read(network));
-  Networks::State state = TRY(networks(call).state(network.uuid));
-  call.write(i32{state.*kField});
-  return {};
-}
-
-Status set_autostart(Call& call) {
-  NetworkRef network;
-  bool on = false;
-  TRY(call.read(network, on));
-  return networks(call).set_autostart(network.uuid, on);
 }
 
 Status update(Call& call) {
@@ -268,26 +180,26 @@ Status get_port_xml(Call& call) {
 }
 
 constexpr Procedure kProcedures[] = {
-    {Proc::CONNECT_LIST_ALL_NETWORKS, Access::Read, list_all, Where::Quick},
-    {Proc::CONNECT_NUM_OF_NETWORKS, Access::Read, number_of<kActive>, Where::Quick},
-    {Proc::CONNECT_LIST_NETWORKS, Access::Read, list_names<kActive>, Where::Quick},
-    {Proc::CONNECT_NUM_OF_DEFINED_NETWORKS, Access::Read, number_of<kInactive>, Where::Quick},
-    {Proc::CONNECT_LIST_DEFINED_NETWORKS, Access::Read, list_names<kInactive>, Where::Quick},
-    {Proc::NETWORK_LOOKUP_BY_NAME, Access::Read, lookup_by_name, Where::Quick},
-    {Proc::NETWORK_LOOKUP_BY_UUID, Access::Read, lookup_by_uuid, Where::Quick},
+    {Proc::CONNECT_LIST_ALL_NETWORKS, Access::Read, Objects::list_all, Where::Quick},
+    {Proc::CONNECT_NUM_OF_NETWORKS, Access::Read, Objects::number_of<kListActive>, Where::Quick},
+    {Proc::CONNECT_LIST_NETWORKS, Access::Read, Objects::list_names<kListActive>, Where::Quick},
+    {Proc::CONNECT_NUM_OF_DEFINED_NETWORKS, Access::Read, Objects::number_of<kListInactive>, Where::Quick},
+    {Proc::CONNECT_LIST_DEFINED_NETWORKS, Access::Read, Objects::list_names<kListInactive>, Where::Quick},
+    {Proc::NETWORK_LOOKUP_BY_NAME, Access::Read, Objects::lookup_by_name, Where::Quick},
+    {Proc::NETWORK_LOOKUP_BY_UUID, Access::Read, Objects::lookup_by_uuid, Where::Quick},
     {Proc::NETWORK_CREATE_XML, Access::Write, create_xml},
     {Proc::NETWORK_CREATE_XML_FLAGS, Access::Write, create_xml_flags},
     {Proc::NETWORK_DEFINE_XML, Access::Write, define_xml},
     {Proc::NETWORK_DEFINE_XML_FLAGS, Access::Write, define_xml_flags},
-    {Proc::NETWORK_UNDEFINE, Access::Write, act<&Networks::undefine>},
-    {Proc::NETWORK_CREATE, Access::Write, act<&Networks::start>},
-    {Proc::NETWORK_DESTROY, Access::Write, act<&Networks::destroy>},
-    {Proc::NETWORK_GET_XML_DESC, Access::Read, get_xml, Where::Quick},
+    {Proc::NETWORK_UNDEFINE, Access::Write, Objects::act<&Networks::undefine>},
+    {Proc::NETWORK_CREATE, Access::Write, Objects::act<&Networks::start>},
+    {Proc::NETWORK_DESTROY, Access::Write, Objects::act<&Networks::destroy>},
+    {Proc::NETWORK_GET_XML_DESC, Access::Read, Objects::get_xml, Where::Quick},
     {Proc::NETWORK_GET_BRIDGE_NAME, Access::Read, get_bridge_name, Where::Quick},
-    {Proc::NETWORK_GET_AUTOSTART, Access::Read, get_state<&Networks::State::autostart>, Where::Quick},
-    {Proc::NETWORK_SET_AUTOSTART, Access::Write, set_autostart},
-    {Proc::NETWORK_IS_ACTIVE, Access::Read, get_state<&Networks::State::active>, Where::Quick},
-    {Proc::NETWORK_IS_PERSISTENT, Access::Read, get_state<&Networks::State::persistent>, Where::Quick},
+    {Proc::NETWORK_GET_AUTOSTART, Access::Read, Objects::get_state<&Networks::State::autostart>, Where::Quick},
+    {Proc::NETWORK_SET_AUTOSTART, Access::Write, Objects::set_autostart},
+    {Proc::NETWORK_IS_ACTIVE, Access::Read, Objects::get_state<&Networks::State::active>, Where::Quick},
+    {Proc::NETWORK_IS_PERSISTENT, Access::Read, Objects::get_state<&Networks::State::persistent>, Where::Quick},
     {Proc::NETWORK_UPDATE, Access::Write, update},
     {Proc::NETWORK_GET_DHCP_LEASES, Access::Read, get_dhcp_leases, Where::Quick},
     {Proc::NETWORK_LIST_ALL_PORTS, Access::Read, list_ports, Where::Quick},

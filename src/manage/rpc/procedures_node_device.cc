@@ -3,10 +3,9 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <algorithm>
-
 #include "manage/nodedev/node_devices.h"
 #include "manage/rpc/call.h"
+#include "manage/rpc/name_list.h"
 #include "manage/rpc/procedure.h"
 #include "manage/xml/parse.h"
 
@@ -56,11 +55,7 @@ Status list_names(Call& call) {
   u32 flags = 0;
   TRY(call.read(capability, most, flags));
   TRY(check_flags(flags, 0, "virNodeListDevices"));
-  if (most < 0 || most > kMostDevices) return rpc_error("maxnames > REMOTE_NODE_DEVICE_NAME_LIST_MAX");
-  std::vector<std::string> found = names(capability);
-  found.resize(std::min(found.size(), static_cast<size_t>(most)));
-  call.write(found);
-  return {};
+  return write_names(call, names(capability), most, kMostDevices, "NODE_DEVICE_NAME");
 }
 
 Result<NodeDevice> read_device(Call& call) {

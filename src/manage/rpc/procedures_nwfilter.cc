@@ -1,8 +1,7 @@
 // Procedures on network filters and on their bindings: which card each guards.
-#include <algorithm>
-
 #include "manage/daemon.h"
 #include "manage/rpc/call.h"
+#include "manage/rpc/name_list.h"
 #include "manage/rpc/procedure.h"
 
 namespace atl::manage {
@@ -30,12 +29,9 @@ Status number_of(Call& call) {
 Status list_names(Call& call) {
   i32 most = 0;
   TRY(call.read(most));
-  if (most < 0 || most > kMostFilters) return rpc_error("maxnames > REMOTE_NWFILTER_LIST_MAX");
   std::vector<std::string> names;
   for (NwfilterRef& filter : filters(call).list()) names.push_back(std::move(filter.name));
-  names.resize(std::min(names.size(), static_cast<size_t>(most)));
-  call.write(names);
-  return {};
+  return write_names(call, std::move(names), most, kMostFilters, "NWFILTER");
 }
 
 /// By name or by uuid.

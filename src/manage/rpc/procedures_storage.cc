@@ -1,9 +1,7 @@
 // Procedures on storage pools and volumes.
-#include <fmt/format.h>
-
 #include "manage/daemon.h"
 #include "manage/rpc/call.h"
-#include "manage/rpc/list_filter.h"
+#include "manage/rpc/managed_objects.h"
 #include "manage/rpc/procedure.h"
 #include "manage/storage/pools.h"
 #include "manage/storage/sources.h"
@@ -11,87 +9,30 @@
 namespace atl::manage {
 namespace {
 
-// virConnectListAllStoragePoolsFlags; from bit 6 on the types, in the order of PoolType as far as we have them.
-enum ListFlags : u32 {
-  kInactive = 1,
-  kActive = 2,
-  kPersistent = 4,
-  kTransient = 8,
-  kAutostart = 16,
-  kNoAutostart = 32
-};
-constexpr u32 kFirstType = 6, kAllTypes = 0xfffc0, kAllListFlags = 0xfffff;
 enum PoolCreateFlags : u32 { kWithBuild = 1, kWithOverwrite = 2, kWithNoOverwrite = 4 };
 enum BuildFlags : u32 { kBuildNew = 0, kBuildNoOverwrite = 4, kBuildOverwrite = 8 };
 enum VolumeCreateFlags : u32 { kPreallocate = 1, kReflink = 2, kValidate = 4 };
 enum ResizeFlags : u32 { kResizeAllocate = 1, kResizeDelta = 2, kResizeShrink = 4 };
 enum PoolState : u32 { kPoolInactive = 0, kPoolRunning = 2 };
-constexpr u32 kXmlInactive = 1, kStreamSparse = 1, kInfoPhysical = 1, kWipeZero = 0;
-constexpr i32 kMostPools = 4096, kMostVolumes = 16384;
+constexpr u32 kStreamSparse = 1, kInfoPhysical = 1, kWipeZero = 0;
+constexpr i32 kMostVolumes = 16384;
 
 Pools& pools(Call& call) { return call.daemon().pools(); }
 
 // --- pools
 
-bool passes(const Pools::State& state, u32 flags) {
-  return passes_filter(flags, {{kInactive | kActive, state.active ? kActive : kInactive},
-                               {kPersistent | kTransient, state.persistent ? kPersistent : kTransient},
-                               {kAutostart | kNoAutostart, state.autostart ? kAutostart : kNoAutostart},
-                               {kAllTypes, 1u << (kFirstType + static_cast<u32>(state.type))}});
-}
-
-Status list_all(Call& call) {
-  bool wanted = false;
-  u32 flags = 0;
-  TRY(call.read(wanted, flags));
-  TRY(check_flags(flags, kAllListFlags, "virConnectListAllStoragePools"));
-  std::vector<PoolRef> list;
-  for (const Pools::State& state : pools(call).list())
-    if (passes(state, flags)) list.push_back(state.ref);
-  call.write_list(list, wanted);
-  return {};
-}
-
-std::vector<std::string> names(Call& call, u32 flags) {
-  std::vector<std::string> found;
-  for (const Pools::State& state : pools(call).list())
-    if (passes(state, flags)) found.push_back(state.ref.name);
-  return found;
-}
-
-template <u32 kFlags>
-Status number_of(Call& call) {
-  call.write(static_cast<i32>(names(call, kFlags).size()));
-  return {};
-}
-
-Status write_names(Call& call, std::vector<std::string> found, i32 most, i32 limit, std::string_view what) {
-  if (most < 0 || most > limit) return rpc_error(fmt::format("maxnames > REMOTE_{}_LIST_MAX", what));
-  if (found.size() > static_cast<size_t>(most)) found.resize(static_cast<size_t>(most));
-  call.write(found);
-  return {};
-}
-
-template <u32 kFlags>
-Status list_names(Call& call) {
-  i32 most = 0;
-  TRY(call.read(most));
-  return write_names(call, names(call, kFlags), most, kMostPools, "STORAGE_POOL");
-}
-
-Status lookup_by_name(Call& call) {
-  std::string name;
-  TRY(call.read(name));
-  call.write(TRY(pools(call).find(name)));
-  return {};
-}
-
-Status lookup_by_uuid(Call& call) {
-  Uuid uuid{};
-  TRY(call.read(uuid));
-  call.write(TRY(pools(call).state(uuid)).ref);
-  return {};
-}
+struct PoolKind {
+  using Manager = Pools;
+  using Ref = PoolRef;
+  // From bit 6 on the types, in the order of PoolType as far as we have them.
+  static constexpr u32 kFirstType = 6, kTypeFlags = 0xfffc0;
+  static constexpr i32 kMostNames = 4096;
+  static constexpr std::string_view kListLimit = "STORAGE_POOL", kListAllFunction = "virConnectListAllStoragePools",
+                                    kXmlFunction = "virStoragePoolGetXMLDesc", kActFunction = "virStoragePool";
+  static Pools& manager(Call& call) { return pools(call); }
+  static u32 type_flag(const Pools::State& state) { return 1u << (kFirstType + static_cast<u32>(state.type)); }
+};
+using Objects = Managed<PoolKind>;
 
 Status lookup_by_volume(Call& call) {
   VolumeRef volume;
@@ -146,17 +87,6 @@ Status build(Call& call) {
   return pools(call).build(pool.uuid, {true, (flags & kBuildOverwrite) != 0, (flags & kBuildNoOverwrite) != 0});
 }
 
-/// Calls that take a pool, and flags of which none is allowed where there are any.
-template <Status (Pools::*kMethod)(const Uuid&), bool kHasFlags>
-Status act(Call& call) {
-  PoolRef pool;
-  u32 flags = 0;
-  TRY(call.read(pool));
-  if (kHasFlags) TRY(call.read(flags));
-  TRY(check_flags(flags, 0, "virStoragePool"));
-  return (pools(call).*kMethod)(pool.uuid);
-}
-
 Status get_info(Call& call) {
   PoolRef pool;
   TRY(call.read(pool));
@@ -164,31 +94,6 @@ Status get_info(Call& call) {
   call.write(state.active ? kPoolRunning : kPoolInactive, state.capacity_bytes, state.allocation_bytes,
              state.available_bytes);
   return {};
-}
-
-Status get_xml(Call& call) {
-  PoolRef pool;
-  u32 flags = 0;
-  TRY(call.read(pool, flags));
-  TRY(check_flags(flags, kXmlInactive, "virStoragePoolGetXMLDesc"));
-  call.write(TRY(pools(call).xml(pool.uuid, flags & kXmlInactive)));
-  return {};
-}
-
-template <bool Pools::State::* kField>
-Status get_state(Call& call) {
-  PoolRef pool;
-  TRY(call.read(pool));
-  Pools::State state = TRY(pools(call).state(pool.uuid));
-  call.write(i32{state.*kField});
-  return {};
-}
-
-Status set_autostart(Call& call) {
-  PoolRef pool;
-  bool on = false;
-  TRY(call.read(pool, on));
-  return pools(call).set_autostart(pool.uuid, on);
 }
 
 Status get_capabilities(Call& call) {
@@ -371,31 +276,31 @@ Status download_volume(Call& call) {
 }
 
 constexpr Procedure kProcedures[] = {
-    {Proc::CONNECT_LIST_ALL_STORAGE_POOLS, Access::Read, list_all, Where::Quick},
-    {Proc::CONNECT_NUM_OF_STORAGE_POOLS, Access::Read, number_of<kActive>, Where::Quick},
-    {Proc::CONNECT_LIST_STORAGE_POOLS, Access::Read, list_names<kActive>, Where::Quick},
-    {Proc::CONNECT_NUM_OF_DEFINED_STORAGE_POOLS, Access::Read, number_of<kInactive>, Where::Quick},
-    {Proc::CONNECT_LIST_DEFINED_STORAGE_POOLS, Access::Read, list_names<kInactive>, Where::Quick},
+    {Proc::CONNECT_LIST_ALL_STORAGE_POOLS, Access::Read, Objects::list_all, Where::Quick},
+    {Proc::CONNECT_NUM_OF_STORAGE_POOLS, Access::Read, Objects::number_of<kListActive>, Where::Quick},
+    {Proc::CONNECT_LIST_STORAGE_POOLS, Access::Read, Objects::list_names<kListActive>, Where::Quick},
+    {Proc::CONNECT_NUM_OF_DEFINED_STORAGE_POOLS, Access::Read, Objects::number_of<kListInactive>, Where::Quick},
+    {Proc::CONNECT_LIST_DEFINED_STORAGE_POOLS, Access::Read, Objects::list_names<kListInactive>, Where::Quick},
     {Proc::CONNECT_GET_STORAGE_POOL_CAPABILITIES, Access::Read, get_capabilities, Where::Quick},
     {Proc::CONNECT_FIND_STORAGE_POOL_SOURCES, Access::Write, find_sources},
-    {Proc::STORAGE_POOL_LOOKUP_BY_NAME, Access::Read, lookup_by_name, Where::Quick},
-    {Proc::STORAGE_POOL_LOOKUP_BY_UUID, Access::Read, lookup_by_uuid, Where::Quick},
+    {Proc::STORAGE_POOL_LOOKUP_BY_NAME, Access::Read, Objects::lookup_by_name, Where::Quick},
+    {Proc::STORAGE_POOL_LOOKUP_BY_UUID, Access::Read, Objects::lookup_by_uuid, Where::Quick},
     {Proc::STORAGE_POOL_LOOKUP_BY_VOLUME, Access::Read, lookup_by_volume, Where::Quick},
     {Proc::STORAGE_POOL_LOOKUP_BY_TARGET_PATH, Access::Read, lookup_by_target_path, Where::Quick},
     {Proc::STORAGE_POOL_DEFINE_XML, Access::Write, define},
     {Proc::STORAGE_POOL_CREATE_XML, Access::Write, create_xml},
     {Proc::STORAGE_POOL_CREATE, Access::Write, start},
     {Proc::STORAGE_POOL_BUILD, Access::Write, build},
-    {Proc::STORAGE_POOL_DESTROY, Access::Write, act<&Pools::destroy, false>},
-    {Proc::STORAGE_POOL_DELETE, Access::Write, act<&Pools::erase, true>},
-    {Proc::STORAGE_POOL_UNDEFINE, Access::Write, act<&Pools::undefine, false>},
-    {Proc::STORAGE_POOL_REFRESH, Access::Write, act<&Pools::refresh, true>},
+    {Proc::STORAGE_POOL_DESTROY, Access::Write, Objects::act<&Pools::destroy, false>},
+    {Proc::STORAGE_POOL_DELETE, Access::Write, Objects::act<&Pools::erase, true>},
+    {Proc::STORAGE_POOL_UNDEFINE, Access::Write, Objects::act<&Pools::undefine, false>},
+    {Proc::STORAGE_POOL_REFRESH, Access::Write, Objects::act<&Pools::refresh, true>},
     {Proc::STORAGE_POOL_GET_INFO, Access::Read, get_info, Where::Quick},
-    {Proc::STORAGE_POOL_GET_XML_DESC, Access::Read, get_xml, Where::Quick},
-    {Proc::STORAGE_POOL_GET_AUTOSTART, Access::Read, get_state<&Pools::State::autostart>, Where::Quick},
-    {Proc::STORAGE_POOL_SET_AUTOSTART, Access::Write, set_autostart},
-    {Proc::STORAGE_POOL_IS_ACTIVE, Access::Read, get_state<&Pools::State::active>, Where::Quick},
-    {Proc::STORAGE_POOL_IS_PERSISTENT, Access::Read, get_state<&Pools::State::persistent>, Where::Quick},
+    {Proc::STORAGE_POOL_GET_XML_DESC, Access::Read, Objects::get_xml, Where::Quick},
+    {Proc::STORAGE_POOL_GET_AUTOSTART, Access::Read, Objects::get_state<&Pools::State::autostart>, Where::Quick},
+    {Proc::STORAGE_POOL_SET_AUTOSTART, Access::Write, Objects::set_autostart},
+    {Proc::STORAGE_POOL_IS_ACTIVE, Access::Read, Objects::get_state<&Pools::State::active>, Where::Quick},
+    {Proc::STORAGE_POOL_IS_PERSISTENT, Access::Read, Objects::get_state<&Pools::State::persistent>, Where::Quick},
     {Proc::STORAGE_POOL_NUM_OF_VOLUMES, Access::Read, number_of_volumes, Where::Quick},
     {Proc::STORAGE_POOL_LIST_VOLUMES, Access::Read, list_volumes, Where::Quick},
     {Proc::STORAGE_POOL_LIST_ALL_VOLUMES, Access::Read, list_all_volumes, Where::Quick},
