@@ -229,8 +229,8 @@ CodeCache::Outcome CodeCache::translate(GuestAddr gpa, Mode mode, u32 version, c
   std::memcpy(copy.data(), memory, kPageSize);
   if (next) std::memcpy(copy.data() + kPageSize, next, kTail);
   if (vm_.code.version(gpa) != version) return Outcome::Busy;
-  std::bitset<kPageSize> seen;
-  for (unsigned i = 0; i < kPageSize; ++i) seen[i] = page->seen[i / 64].load(std::memory_order_relaxed) >> i % 64 & 1;
+  OffsetSet seen;
+  for (size_t i = 0; i < seen.words.size(); ++i) seen.words[i] = page->seen[i].load(std::memory_order_relaxed);
   auto draft = translator_->translate({.page = std::span(copy).first(next ? copy.size() : kPageSize), .gpa = gpa & ~(kPageSize - 1), .entry = offset, .mode = mode, .seen = &seen});
   if (draft) return add_locked(*page, gpa, mode, version, *draft);
   stats_.refused.fetch_add(1, std::memory_order_relaxed);

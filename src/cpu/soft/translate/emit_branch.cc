@@ -131,7 +131,7 @@ void Emitter::fall_through(const Block& block) {
 
 /// Whether the branch can go straight to a version of its target: nothing to do on the way.
 bool Emitter::branch_directly(const Insn& insn) {
-  if (!in_page(insn.target) || poll_due_) return false;
+  if (!in_page(insn.target) || (poll_due_ && insn.loops())) return false;
   u16 block = region_.block_at(static_cast<u16>(insn.target));
   if (block == kNoBlock) return false;
   size_t version = find_version(block, s_);

@@ -93,7 +93,7 @@ void Emitter::open_window(const MemoryOperand& m, const Access& access) {
   lowest.disp += window.low - access.offset;
   look_up(lowest, window.high - window.low, window.write,
           {.kind = Aside::Kind::Plain, .state = s_, .insn = insn_, .block = block, .index = static_cast<u16>(index_)});
-  a_.store(8, core(layout::window(access.window)), kScratch0);
+  a_.store(8, core(layout::window(window.slot)), kScratch0);
   in_scratch_ = access.window;
 }
 
@@ -111,7 +111,7 @@ HostMemory Emitter::reach(const MemoryOperand& m, bool write, const Access& acce
     before_clobber();
     open_window(m, access);
   } else if (in_scratch_ != access.window) {
-    a_.load(8, kScratch0, core(layout::window(access.window)));
+    a_.load(8, kScratch0, core(layout::window(windows_[versions_[version_].block]->windows[access.window].slot)));
     in_scratch_ = access.window;
   }
   const Window& window = windows_[versions_[version_].block]->windows[access.window];

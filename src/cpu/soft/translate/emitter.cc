@@ -18,7 +18,7 @@ constexpr HostOffset kLargeCode = 48 * 1024;
 Emitter::Emitter(const Request& request, const SourceRegion& region, HostFeatures host)
     : request_(request), region_(region), host_(host),
       long_code_(static_cast<CodeSize>(request.mode & 3) == CodeSize::k64),
-      tlb_set_(request.mode >> kModeSetShift & 3), versions_of_(region.blocks.size()), windows_(region.blocks.size()) {}
+      tlb_set_(request.mode >> kModeSetShift & 3), versions_of_(region.blocks.size()), plain_versions_of_(region.blocks.size()), windows_(region.blocks.size()) {}
 
 Draft Emitter::run() {
   for (u16 b = 0; b < region_.blocks.size(); ++b)
@@ -40,12 +40,15 @@ Draft Emitter::run() {
 
 void Emitter::emit_versions() {
   while (next_version_ != kNoVersion || !pending_.empty()) {
-    if (next_version_ == kNoVersion) {
+    const bool falls_in = next_version_ != kNoVersion;
+    if (!falls_in) {
       next_version_ = pending_.back();
       pending_.pop_back();
     }
     size_t version = std::exchange(next_version_, kNoVersion);
-    if (!versions_[version].emitted) emit_block(version);
+    if (versions_[version].emitted) continue;
+    if (!falls_in || a_.here() == 0) begin_entry(versions_[version]);
+    emit_block(version);
   }
 }
 
@@ -66,15 +69,13 @@ size_t Emitter::new_version(const Version& version) {
   versions_.push_back(version);
   versions_.back().label = a_.new_label();
   pending_.push_back(versions_.size() - 1);
-  if (!version.plain) versions_of_[version.block].push_back(versions_.size() - 1);
+  (version.plain ? plain_versions_of_ : versions_of_)[version.block].push_back(versions_.size() - 1);
   return versions_.size() - 1;
 }
 
 size_t Emitter::plain_version(u16 block, u16 first, const State& state) {
-  for (size_t v = 0; v < versions_.size(); ++v) {
-    const Version& known = versions_[v];
-    if (known.plain && known.block == block && known.first == first && known.state == state) return v;
-  }
+  for (size_t v : plain_versions_of_[block])
+    if (versions_[v].first == first && versions_[v].state == state) return v;
   return new_version({.block = block, .first = first, .plain = true, .state = state});
 }
 
@@ -110,7 +111,8 @@ void Emitter::find_live(const Block& block) {
   live_[block.count] = block.live_out;
   for (unsigned i = block.count; i-- > 0;) {
     const Insn& insn = region_.insn(block, i);
-    live_[i] = observes(insn, i) ? kArithmetic : static_cast<u16>((live_[i + 1] & ~insn.flags_killed) | insn.flags_read);
+    const auto after = static_cast<u16>(live_[i + 1] | live_at_exit(region_, insn));
+    live_[i] = observes(insn, i) ? kArithmetic : static_cast<u16>((after & ~insn.flags_killed) | insn.flags_read);
   }
 }
 
@@ -126,8 +128,26 @@ void Emitter::emit_block(size_t version) {
   find_live(block);
   poll_due_ = region_.insn(block, block.count - 1u).loops();
   stale_ = block.live_in == 0 && versions_[version].first == 0;
-  for (index_ = versions_[version].first; index_ < block.count; ++index_) emit_insn(region_.insn(block, index_), live_[index_ + 1]);
+  for (index_ = versions_[version].first; index_ < block.count; ++index_) {
+    if (versions_[version].plain && index_ > versions_[version].first && join_plain(number)) return;
+    emit_insn(region_.insn(block, index_), live_[index_ + 1]);
+  }
   if (!region_.insn(block, block.count - 1u).terminal()) fall_through(block);
+}
+
+/// In a plain version: goes on in another one that begins here, if there is one for the state. Its first instruction has a check, so
+/// that the host's flags are lost in any case.
+bool Emitter::join_plain(u16 block) {
+  const auto begins_here = [&](size_t v) { return versions_[v].first == index_; };
+  if (std::ranges::none_of(plain_versions_of_[block], begins_here)) return false;
+  before_clobber();
+  for (size_t v : plain_versions_of_[block]) {
+    if (!begins_here(v) || !s_.provides(versions_[v].state)) continue;
+    if (versions_[v].emitted) a_.jump(versions_[v].label);
+    else next_version_ = v;
+    return true;
+  }
+  return false;
 }
 
 void Emitter::emit_insn(const Insn& insn, u16 live_after) {
@@ -240,16 +260,23 @@ void Emitter::add_site(const Site& site, Label resume, bool resumes) {
 void Emitter::call_thunk(Thunk thunk) { draft_.fixups.push_back({a_.call_field(), thunk}); }
 void Emitter::jump_thunk(Thunk thunk) { draft_.fixups.push_back({a_.jump_field(), thunk}); }
 
-/// Versions that take nothing for granted are entries: of each block the first such.
+/// Where control from outside comes in, right before the version's code, into which it falls.
+void Emitter::begin_entry(Version& version) {
+  if (!version.is_entry()) return;
+  version.far = a_.here();
+  a_.alu_imm(AluOp::And, 8, Place::of(kScratch0), -static_cast<i32>(kPageSize));
+  a_.store(8, core(layout::kPageRip), kScratch0);
+}
+
+/// Of versions into which something else falls.
 void Emitter::emit_entries() {
-  for (const Version& v : versions_) {
-    const Block& block = region_.blocks[v.block];
-    if (v.plain || v.state != State{}) continue;
-    HostOffset far = a_.here();
-    a_.alu_imm(AluOp::And, 8, Place::of(kScratch0), -static_cast<i32>(kPageSize));
-    a_.store(8, core(layout::kPageRip), kScratch0);
-    a_.jump(v.label);
-    draft_.entries.push_back({block.start, far, a_.position(v.label)});
+  for (Version& v : versions_) {
+    if (!v.is_entry()) continue;
+    if (!v.far) {
+      begin_entry(v);
+      a_.jump(v.label);
+    }
+    draft_.entries.push_back({region_.blocks[v.block].start, *v.far, a_.position(v.label)});
   }
   std::ranges::sort(draft_.entries, {}, &Entry::offset);
 }

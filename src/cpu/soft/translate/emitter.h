@@ -67,6 +67,10 @@ class Emitter {
     State state;
     Label label = 0;
     bool emitted = false;
+    std::optional<HostOffset> far;   // Entry::far
+
+    /// Versions that take nothing for granted are entries: of each block the first such.
+    bool is_entry() const { return !plain && state == State{}; }
   };
   static constexpr size_t kNoVersion = ~size_t{0};
 
@@ -92,6 +96,7 @@ class Emitter {
   void emit_insn(const Insn& insn, u16 live_after);
   size_t find_version(u16 block, const State& state);
   size_t new_version(const Version& version);
+  bool join_plain(u16 block);
   size_t plain_version(u16 block, u16 first, const State& state);
   void find_live(const Block& block);
   bool observes(const Insn& insn, unsigned index) const;
@@ -102,6 +107,7 @@ class Emitter {
   void emit_trap(const Aside& what);
   void emit_load_vectors(const Aside& what);
   void emit_single(const Insn& insn);
+  void begin_entry(Version& version);
   void emit_entries();
   void add_site(const Site& site, Label resume, bool resumes);
   void finish();
@@ -224,7 +230,7 @@ class Emitter {
   Label resume_ = 0;                 // behind the instruction that is being emitted
   bool resumes_here_ = false;        // somebody may jump to it
   std::vector<Version> versions_;
-  std::vector<std::vector<size_t>> versions_of_;   // by block
+  std::vector<std::vector<size_t>> versions_of_, plain_versions_of_;   // by block
   std::array<u16, kMaxInsns + 1> live_;         // flags, before each instruction of the block
   std::vector<std::optional<Windows>> windows_; // by block
   u8 in_scratch_ = kNoWindow;                   // the window whose host address scratch 0 holds

@@ -102,6 +102,8 @@ struct Insn {
     }
   }
   bool conditional() const { return kind == Kind::Jcc || kind == Kind::Loop || kind == Kind::CountZero; }
+  /// A branch in the middle of a block, which goes on behind it.
+  bool side_exit() const { return kind == Kind::Jcc && target > offset; }
   /// Whether the interpreter may have to run it after all.
   bool needs_op() const {
     switch (kind) {

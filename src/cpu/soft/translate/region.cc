@@ -36,12 +36,17 @@ class Explorer {
  private:
   /// Whether code at `offset` has been run, as far as anybody knows.
   bool likely(u16 offset) const { return !request_.seen || request_.seen->test(offset); }
-  bool room() const { return region_.insns.size() < kMaxInsns && leaders_.count() < kMaxBlocks; }
+  bool room() const { return region_.insns.size() < kMaxInsns && starts_.size() < kMaxBlocks; }
 
   void add_leader(u16 offset) {
     if (leaders_.test(offset) || !room()) return;
-    leaders_.set(offset);
+    start_block(offset);
     pending_.push_back(offset);
+  }
+
+  void start_block(u16 offset) {
+    if (!leaders_.test(offset)) starts_.push_back(offset);
+    leaders_.set(offset);
   }
 
   /// Decodes from `offset` to the next branch or to where somebody was already.
@@ -52,13 +57,17 @@ class Explorer {
       note_branch(insn);
       if (insn.terminal()) return;
       u16 next = insn.end();
+      if (insn.side_exit() && next < kPageSize && likely(next)) {
+        offset = next;
+        continue;
+      }
       if (insn.conditional() || insn.kind == Kind::CallOut) {
         if (next < kPageSize && (insn.kind == Kind::CallOut || likely(next))) add_leader(next);
         return;
       }
       offset = next;
     }
-    if (offset < kPageSize) leaders_.set(offset);
+    if (offset < kPageSize) start_block(offset);
   }
 
   void note_branch(const Insn& insn) {
@@ -109,8 +118,9 @@ class Explorer {
   }
 
   void form_blocks() {
-    for (unsigned offset = 0; offset < kPageSize; ++offset)
-      if (leaders_.test(offset) && insn_at_[offset] != kNoInsn) form_block(static_cast<u16>(offset));
+    std::ranges::sort(starts_);
+    for (u16 offset : starts_)
+      if (insn_at_[offset] != kNoInsn) form_block(offset);
     for (Block& block : region_.blocks) connect(block);
   }
 
@@ -124,7 +134,7 @@ class Explorer {
       const Insn& insn = region_.insns[insn_at_[offset]];
       region_.order.push_back(insn_at_[offset]);
       offset = insn.end();
-      bool ends = insn.terminal() || insn.conditional();
+      bool ends = insn.terminal() || (insn.conditional() && !insn.side_exit());
       if (ends || offset >= kPageSize || leaders_.test(offset) || insn_at_[offset] == kNoInsn) break;
     }
     block.end = offset;
@@ -147,12 +157,19 @@ class Explorer {
   SourceRegion& region_;
   std::array<u16, kPageSize> insn_at_;
   std::bitset<kPageSize> leaders_, enterable_;
-  std::vector<u16> pending_;
+  std::vector<u16> starts_, pending_;   // `leaders_` in a list; those not followed yet
 };
 
 struct Liveness {
   u16 observed = 0, read = 0;
 };
+
+/// Where a side exit leads.
+Liveness at_exit(const SourceRegion& region, const Insn& insn) {
+  const u16 block = in_page(insn.target) ? region.block_at(static_cast<u16>(insn.target)) : kNoBlock;
+  if (block == kNoBlock) return {kArithmetic, kArithmetic};
+  return {region.blocks[block].live_in, region.blocks[block].read_in};
+}
 
 u16 read_before(const Insn& insn, u16 live) { return static_cast<u16>((live & ~insn.flags_killed) | insn.flags_read); }
 
@@ -181,6 +198,8 @@ u16 live_before(const Insn& insn, u16 live) {
   return insn.observes() ? kArithmetic : static_cast<u16>((live & ~insn.flags_killed) | insn.flags_read);
 }
 
+u16 live_at_exit(const SourceRegion& region, const Insn& insn) { return insn.side_exit() ? at_exit(region, insn).observed : u16{0}; }
+
 Result<SourceRegion> explore(const Request& request, const CodeKind& kind) {
   SourceRegion region;
   TRY(Explorer(request, kind, region).run());
@@ -196,6 +215,11 @@ void find_live_flags(SourceRegion& region) {
       block.live_out = live.observed;
       for (unsigned i = block.count; i-- > 0;) {
         const Insn& insn = region.insn(block, i);
+        if (insn.side_exit()) {
+          const Liveness exit = at_exit(region, insn);
+          live.observed |= exit.observed;
+          live.read |= exit.read;
+        }
         live.observed = live_before(insn, live.observed);
         live.read = read_before(insn, live.read);
       }

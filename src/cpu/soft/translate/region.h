@@ -14,6 +14,8 @@ inline constexpr u16 kNoBlock = 0xffff;
 /// Of a region.
 inline constexpr size_t kMaxInsns = 400, kMaxBlocks = 64;
 
+/// Entered at its start only. Forward conditional branches are side exits of a block, not its end, unless something else leads to
+/// what is behind them.
 struct Block {
   u16 start = 0;             // offset in the page
   u16 end = 0;               // of what follows the last instruction
@@ -52,6 +54,9 @@ Result<SourceRegion> explore(const Request& request, const CodeKind& kind);
 
 /// Fills in live_out, live_in and read_in.
 void find_live_flags(SourceRegion& region);
+
+/// Flags live where a side exit leads; none for other instructions.
+u16 live_at_exit(const SourceRegion& region, const Insn& insn);
 
 /// Flags live before `insn` if `live` are live behind it.
 u16 live_before(const Insn& insn, u16 live);

@@ -2,7 +2,7 @@
 // guest memory, no locks. The runtime (code_cache.h) places the result, applies its fixups and runs it.
 #pragma once
 
-#include <bitset>
+#include <array>
 #include <memory>
 #include <span>
 #include <vector>
@@ -24,6 +24,12 @@ struct HostFeatures {
 /// So many bytes of the next page can belong to an instruction.
 inline constexpr size_t kTail = 14;
 
+/// A set of offsets in a page.
+struct OffsetSet {
+  std::array<u64, kPageSize / 64> words{};
+  bool test(u16 offset) const { return words[offset / 64] >> offset % 64 & 1; }
+};
+
 /// A region: code of one guest page, reached from `entry` by direct branches.
 struct Request {
   std::span<const u8> page;          // the page's bytes, a copy that nobody changes: 4,096, or kTail more if the page behind it
@@ -32,7 +38,7 @@ struct Request {
   GuestAddr gpa = 0;                 // of the page
   u16 entry = 0;                     // offset in the page
   Mode mode = 0;
-  std::bitset<kPageSize>* seen = nullptr;  // offsets where the interpreter has started blocks: code outside is probably cold. Or none
+  const OffsetSet* seen = nullptr;  // offsets where the interpreter has started blocks: code outside is probably cold. Or none
 };
 
 /// A place in host code, as offset from the region's start.

@@ -204,6 +204,23 @@ TEST(TranslatorTest, LoopsEnd) {
                     0xe3, 0x02, 0xff, 0xc2});  // jrcxz over an inc
 }
 
+TEST(TranslatorTest, BlocksGoOnBehindForwardBranches) {
+  for (u64 at : {u64{0x100}, u64{0xff0}}) {   // the second: what is checked at once crosses a page
+    Pair pair;
+    pair.set(kRcx, 5);
+    pair.set(kRsi, kData + at);
+    pair.expect_same({0x48, 0x8b, 0x06,              // l: mov rax, [rsi]
+                      0x48, 0x01, 0xc2,              // add rdx, rax
+                      0x78, 0x0b,                    // js m
+                      0x48, 0x03, 0x56, 0x08,        // add rdx, [rsi + 8]
+                      0x70, 0x05,                    // jo m
+                      0x48, 0x11, 0x56, 0x10,        // adc [rsi + 10], rdx
+                      0x9c,                          // pushfq
+                      0x48, 0xd3, 0x46, 0x18,        // m: rol qword [rsi + 18], cl
+                      0xff, 0xc9, 0x75, 0xe5});      // dec ecx; jnz l
+  }
+}
+
 TEST(TranslatorTest, VectorsAreTheGuestsOwn) {
   Pair pair;
   pair.set(kRcx, 3);

@@ -36,6 +36,7 @@ class Finder {
   Windows run() {
     for (unsigned i = 0; i < block_.count; ++i) {
       const Insn& insn = region_.insn(block_, i);
+      if (insn.side_exit()) ++stretch_;
       const bool changes_base = insn.kind == Kind::SwapGs || insn.kind == Kind::WriteBase;
       if (insn.kind == Kind::CallOut || changes_base) open_.clear();  // it may change the mapping or a base
       note_accesses(static_cast<u16>(i), insn);
@@ -49,6 +50,7 @@ class Finder {
   struct Open {
     Root root;
     u8 window;
+    unsigned stretch;   // of its first access
   };
 
   Value fresh() { return {next_unknown_++, 0}; }
@@ -98,29 +100,38 @@ class Finder {
     for (Open& open : open_) {
       if (open.root != root) continue;
       Window& w = found_.windows[open.window];
+      // What is only read where control has come to may not be writable: a store behind an exit does not make the check ask for that.
+      if (write && !w.write && open.stretch != stretch_) continue;
       i64 low = std::min(w.low, offset), high = std::max(w.high, offset + size);
       if (high - low > kMaxSpan) continue;
       w.low = low;
       w.high = high;
       w.write |= write;
+      w.last = index;
       ++w.accesses;
       return {open.window, offset};
     }
     if (found_.windows.size() >= kNoWindow) return {};
     auto window = static_cast<u8>(found_.windows.size());
-    found_.windows.push_back({.low = offset, .high = offset + size, .first = index, .accesses = 1, .write = write});
-    open_.push_back({root, window});
+    found_.windows.push_back({.low = offset, .high = offset + size, .first = index, .last = index, .accesses = 1, .write = write});
+    open_.push_back({root, window, stretch_});
     return {window, offset};
   }
 
-  /// Windows with one access are none. The others share the slots; who comes late goes without.
+  /// Windows with one access are none. The others share the slots: each has one up to its last access; who finds none goes without.
   void keep_useful() {
     std::vector<u8> renamed(found_.windows.size(), kNoWindow);
     std::vector<Window> kept;
+    std::array<i32, layout::kWindowSlots> busy_until;
+    busy_until.fill(-1);
     for (size_t i = 0; i < found_.windows.size(); ++i) {
-      if (found_.windows[i].accesses < 2 || kept.size() == layout::kWindowSlots) continue;
+      Window& w = found_.windows[i];
+      auto slot = std::ranges::find_if(busy_until, [&](i32 last) { return last < w.first; });
+      if (w.accesses < 2 || slot == busy_until.end()) continue;
+      *slot = w.last;
+      w.slot = static_cast<u8>(slot - busy_until.begin());
       renamed[i] = static_cast<u8>(kept.size());
-      kept.push_back(found_.windows[i]);
+      kept.push_back(w);
     }
     for (InsnAccesses& a : found_.accesses)
       for (Access* access : {&a.operand, &a.stack})
@@ -194,6 +205,7 @@ class Finder {
   std::array<Value, 16> registers_;
   u32 next_unknown_ = kPage + 1;
   std::vector<Open> open_;
+  unsigned stretch_ = 0;   // of instructions between exits
   Windows found_;
 };
 

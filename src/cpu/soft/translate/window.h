@@ -15,9 +15,10 @@ inline constexpr u8 kNoWindow = 0xff;
 
 struct Window {
   i64 low = 0, high = 0;   // offsets from the unknowns; `high` behind the last byte
-  u16 first = 0;           // index in the block of the instruction that checks
+  u16 first = 0, last = 0; // indexes in the block of the instruction that checks, and of the last access
   u16 accesses = 0;
   bool write = false;
+  u8 slot = 0;             // of Core, for the host address
 };
 
 /// One memory access of an instruction: the operand in ModR/M, or the stack.
@@ -31,7 +32,7 @@ struct InsnAccesses {
 };
 
 struct Windows {
-  std::vector<Window> windows;          // as many as there are slots for, at most
+  std::vector<Window> windows;          // as many at a time as there are slots for, at most
   std::vector<InsnAccesses> accesses;   // by index in the block
 };
 
