@@ -1,6 +1,7 @@
 // fw_cfg's ports: each 8 bytes of the input are one access. DMA requests lie in guest RAM, which the input fills too.
 #include "base/endian.h"
 #include "devices/legacy/fw_cfg.h"
+#include "devices/legacy/ich9_smi.h"
 
 namespace {
 
@@ -14,10 +15,12 @@ struct Guest {
     region.ram = ram = MUST(memory::RamBlock::create("ram", region.size, {}));  // a small anonymous mapping
     MUST(space.add(region));                                                    // an empty space has room
     config.add_file("etc/table-loader", std::vector<u8>(300, 7));
+    smi.offer_features(config);
   }
   memory::AddressSpace space{"memory", u64{1} << 32};
   std::shared_ptr<memory::RamBlock> ram;
   devices::FwCfg config{space};
+  devices::Ich9Smi smi{[](bool) {}};
 };
 
 }  // namespace
@@ -25,6 +28,7 @@ struct Guest {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static Guest* guest = new Guest();
   guest->config.reset();
+  guest->smi.reset();
   for (; size >= 8; data += 8, size -= 8) {
     const unsigned width = 1u << (data[0] & 3);
     const u64 offset = (data[0] >> 4) % (devices::FwCfg::kPorts - width + 1);

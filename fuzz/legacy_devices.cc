@@ -4,6 +4,7 @@
 
 #include "base/endian.h"
 #include "devices/legacy/acpi_pm.h"
+#include "devices/legacy/ich9_smi.h"
 #include "devices/legacy/hpet.h"
 #include "devices/legacy/i8042.h"
 #include "devices/legacy/manual_clock.h"
@@ -27,6 +28,7 @@ struct Parts {
   Rtc rtc{irq, clock, {.time_source_ns = [this] { return static_cast<i64>(clock.now_ns()); }, .on_change = [](i64) {}}};
   I8042 keyboard{irq, second_irq, system};
   AcpiPm pm{irq, clock, system};
+  Ich9Smi smi{[](bool) {}};
   PciHotplug hotplug{{.changed = [] {}, .eject = [](unsigned) {}}};
   Port92 port92{system};
   Hpet hpet{clock, {irq, second_irq, irq, [](bool) {}}};
@@ -36,7 +38,7 @@ struct Parts {
     Device* device;
     u64 size;
   };
-  std::array<Block, 10> blocks() {
+  std::array<Block, 11> blocks() {
     return {{{&serial, &serial, Serial16550::kPorts},
              {&rtc, &rtc, Rtc::kPorts},
              {&keyboard, &keyboard, 1},
@@ -46,7 +48,8 @@ struct Parts {
              {&pm.smi_ports(), &pm, AcpiPm::kSmiPorts},
              {&hotplug, &hotplug, PciHotplug::kPorts},
              {&port92, &port92, 1},
-             {&hpet, &hpet, 0x180}}};
+             {&hpet, &hpet, 0x180},
+             {&smi, &smi, Ich9Smi::kPorts}}};
   }
 };
 

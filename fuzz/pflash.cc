@@ -16,8 +16,8 @@ constexpr size_t kStepBytes = 4, kMaxSteps = 4096;
 extern "C" int LLVMFuzzerTestOneInput(const u8* data, size_t size) {
   memory::AddressSpace memory("memory", u64{1} << 40);
   auto ram = MUST(memory::RamBlock::create("flash", kBytes, {}));
-  auto flash = MUST(Pflash::create(memory, {.name = "flash", .base = kBase, .ram = ram}));
-  memory::BusView view(memory);
+  auto flash = MUST(Pflash::create(memory, {.name = "flash", .base = kBase, .ram = ram, .secure = (size & 1) != 0}));
+  memory::BusView view(memory, size & 2 ? memory::View::Smm : memory::View::Normal);
   size_t steps = 0;
   for (; size >= kStepBytes && steps < kMaxSteps; data += kStepBytes, size -= kStepBytes, ++steps) {
     const u64 at = kBase + load_le<u16>(data);

@@ -59,6 +59,8 @@ VcpuState state_of(Input& in) {
   s.dr[0] = address(in);
   s.dr7 = in.dword();
   s.events.interrupt_shadow = in.byte() & 1;
+  s.events.in_smm = in.byte() & 1;
+  s.smbase = in.dword() & 0xffff;
   s.msrs = {{0x10, address(in)}, {in.dword(), address(in)}, {0xc0000080 + (in.byte() & 7), address(in)}};
   return s;
 }

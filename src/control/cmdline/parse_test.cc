@@ -138,7 +138,8 @@ TEST_P(Refusals, AreOneLineThatBeginsWithTheOption) {
 INSTANTIATE_TEST_SUITE_P(ByName, Refusals, testing::Values(
     "-hda a -drive file=b,index=0", "-M microvm -hda x", "-drive file=x,index=4", "-drive file=x,bus=0,unit=2", "-drive file=x,index=1,unit=1",
     "-drive file=x,if=sd", "-fda a -drive if=floppy,file=b,index=0", "-drive file=x,media=tape",
-    "-drive file=x,if=virtio,media=cdrom", "-m 128,slots=2,maxmem=1G", "-smp 2,maxcpus=4", "-smp 300", "-M isapc", "-M microvm,smm=on",
+    "-drive file=x,if=virtio,media=cdrom", "-m 128,slots=2,maxmem=1G", "-smp 2,maxcpus=4", "-smp 300", "-M isapc",
+    "-M microvm,smm=on", "-M q35,smm=perhaps", "-accel kvm -M pc,kernel_irqchip=split", "-global driver=cfi.pflash01,property=secure,value=2",
     "-accel kvm,kernel-irqchip=off", "-vga qxl", "-display gtk", "-vnc nowhere", "-vnc :1,sasl=on", "-readconfig x", "-boot splash=x.bmp",
     "-netdev tap,id=n,vhost=on", "-chardev socket,id=s,path=x,telnet=on", "-rtc clock=rt", "-overcommit cpu-pm=on",
     "-object memory-backend-ram,id=m,size=1G", "-global foo.bar=1", "-global virtio-net-pci.foo=1", "-parallel stdio",
@@ -318,6 +319,20 @@ TEST(CommandLine, GlobalsReachDevicesThatDoNotSetThem) {
   EXPECT_THAT(config.devices[0].properties, testing::Contains(std::pair("mac", "52:54:00:00:00:01")));
   EXPECT_THAT(config.devices[1].properties, testing::Contains(std::pair("mac", "52:54:00:00:00:02")));
   EXPECT_THAT(config.devices[1].properties, testing::Not(testing::Contains(std::pair("mac", "52:54:00:00:00:01"))));
+}
+
+TEST(CommandLine, SystemManagementModeAndSecureFlash) {
+  EXPECT_EQ(parsed("-M q35").machine.smm, std::nullopt);
+  EXPECT_EQ(parsed("-M q35,smm=auto").machine.smm, std::nullopt);
+  EXPECT_EQ(parsed("-M q35,smm=on").machine.smm, true);
+  EXPECT_EQ(parsed("-M pc,smm=off").machine.smm, false);
+  EXPECT_FALSE(parsed("-M q35").machine.boot.flash_secure);
+  EXPECT_TRUE(parsed("-global driver=cfi.pflash01,property=secure,value=on").machine.boot.flash_secure);
+}
+
+TEST(CommandLine, WithoutKvmItDoesNotMatterWhereItsInterruptControllersAre) {
+  EXPECT_EQ(parsed("-accel soft -M pc,kernel_irqchip=split").machine.board, machine::BoardKind::Pc);
+  EXPECT_EQ(parsed("-M pc,accel=tcg,kernel-irqchip=off").machine.board, machine::BoardKind::Pc);
 }
 
 TEST(CommandLine, MachineUsesItsMemoryBackend) {

@@ -11,11 +11,12 @@
 
 #include "base/sync.h"
 #include "devices/device.h"
+#include "devices/legacy/byte_ports.h"
 #include "devices/legacy/fw_cfg.h"
 
 namespace atl::devices {
 
-class Ich9Smi final : public Device {
+class Ich9Smi final : public Device, public BytePorts {
  public:
   static constexpr u64 kPorts = 8;
 
@@ -26,8 +27,8 @@ class Ich9Smi final : public Device {
   void reset() override;
   void visit(Archive& archive) override;
 
-  u8 read_byte(u64 offset);
-  void write_byte(u64 offset, u8 value);
+  u8 read_byte(u64 offset) override;
+  void write_byte(u64 offset, u8 value) override;
   /// A write to port 0xb2.
   void command_written();
   /// GEN_PMCON_1.SMI_LOCK: GBL_SMI_EN keeps its value until reset.
