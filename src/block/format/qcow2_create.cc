@@ -278,6 +278,7 @@ Result<Measurement> measure_image(u64 size_bytes, u64 data_bytes, const Json& op
   OptionReader reader(options, "qcow2");
   Qcow2CreateOptions parsed = TRY(parse_create_options(nullptr, reader));
   parsed.size_bytes = size_bytes;
+  TRY(check_shape(parsed));
   if (size_bytes > kMaxHostOffset || Geometry{parsed.cluster_bits, parsed.refcount_order, parsed.extended_l2}.l1_entries(size_bytes) > kMaxL1Bytes / 8)
     return refuse("The image size is too large (try using a larger cluster size)");
   TRY(check(parsed));

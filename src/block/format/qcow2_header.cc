@@ -112,7 +112,10 @@ Status parse_extension(u32 type, std::span<const u8> data, Header& header, std::
       header.backing_format = text;
       return {};
     case kExtensionDataFile: header.data_file = text; return {};
-    case kExtensionFeatureNames: names.assign(data.begin(), data.end()); return {};
+    case kExtensionFeatureNames:
+      names.assign(data.begin(), data.end());
+      names.resize((names.size() + kFeatureBytes - 1) / kFeatureBytes * kFeatureBytes);   // the last name may be cut short
+      return {};
     case kExtensionBitmaps: return parse_bitmaps(data, header);
     case kExtensionCrypto: return parse_crypto(data, header);
     default: header.unknown_extensions.push_back({type, {data.begin(), data.end()}}); return {};

@@ -127,7 +127,7 @@ Task<Status> Refcounts::change(u64 offset, u64 clusters, i64 delta) {
       if (delta < 0 && before < static_cast<u64>(-delta))
         co_return corrupt(fmt::format("the cluster at {:#x} is freed too often", offset_of(cluster)));
       if (delta > 0 && header_.geometry.max_refcount() - before < static_cast<u64>(delta))
-        co_return Error(ErrorKind::NoSpace, "a refcount of the qcow2 image would exceed its width", ENOSPC);
+        co_return Error(ErrorKind::Invalid, "a refcount of the qcow2 image would exceed its width", EINVAL);
       const u64 after = before + static_cast<u64>(delta);
       store_refcount(slice->bytes.data(), cluster % per_slice(), order, after);
       blocks_.mark_dirty(slice);

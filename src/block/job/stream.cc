@@ -8,7 +8,7 @@
 namespace atl::block {
 namespace {
 
-constexpr u64 kChunkBytes = 1 * kMiB;
+constexpr u64 kChunkBytes = 512 * kKiB;
 
 class StreamJob final : public Job {
  public:

@@ -39,6 +39,14 @@ bool is_id_taken(QmpContext& c, const std::string& id) {
   return false;
 }
 
+/// Bytes a second.
+Result<u64> speed_argument(const Json& arguments) {
+  auto at = arguments.find("speed");
+  if (at != arguments.end() && at->is_number_integer() && !at->is_number_unsigned())
+    return Error(ErrorKind::Invalid, "Parameter 'speed' expects a non-negative value");
+  return number_argument(arguments, "speed").value_or(0);
+}
+
 Result<block::JobOptions> job_options(QmpContext& c, const Json& arguments, const std::string& device) {
   block::JobOptions options;
   TRY(take_policy(arguments, "on-error", options.on_source_error));
@@ -53,7 +61,7 @@ Result<block::JobOptions> job_options(QmpContext& c, const Json& arguments, cons
   }
   if (!is_well_formed_id(options.id)) return Error(ErrorKind::Invalid, fmt::format("Invalid job ID '{}'", options.id));
   if (is_id_taken(c, options.id)) return Error(ErrorKind::Exists, fmt::format("Job ID '{}' already in use", options.id));
-  options.speed = number_argument(arguments, "speed").value_or(0);
+  options.speed = TRY(speed_argument(arguments));
   options.auto_finalize = flag_argument(arguments, "auto-finalize", true);
   options.auto_dismiss = flag_argument(arguments, "auto-dismiss", true);
   return options;
@@ -82,16 +90,23 @@ Result<Undo> start_job(QmpContext& c, BlockStore::Place& place, F make) {
   });
 }
 
-/// A node of the chain below `top`, by node name or file name; `fallback` if neither is given.
+/// A node of the chain below `top`, by node name or file name; `fallback` if neither is given. Errors are none about devices.
 Result<NodePtr> in_chain(QmpContext& c, const BlockStore::Located& top, const Json& arguments, const char* node_key,
                          const char* file_key, NodePtr fallback) {
   std::string name = text_argument(arguments, node_key), file = text_argument(arguments, file_key);
-  if (!name.empty() && !file.empty())
-    return Error(ErrorKind::Invalid, fmt::format("'{}' and '{}' cannot be specified at the same time", file_key, node_key));
-  if (!name.empty()) return TRY(find_node(c, name)).node;
+  if (!name.empty()) {
+    auto located = find_node(c, name);
+    if (located) return located->node;
+    return Error(ErrorKind::Invalid, fmt::format("Cannot find device='' nor node-name='{}'", name));
+  }
   if (file.empty()) return fallback;
   if (NodePtr found = top.place->thread.run_on([&] { return find_in_chain(top.node, file); })) return found;
-  return Error(ErrorKind::NotFound, fmt::format("Can't find '{}' in the backing chain", file));
+  return Error(ErrorKind::Invalid, fmt::format("Can't find '{}' in the backing chain", file));
+}
+
+Status check_not_both(const Json& arguments, const char* a, const char* b, std::string_view problem) {
+  if (!arguments.contains(a) || !arguments.contains(b)) return {};
+  return Error(ErrorKind::Invalid, fmt::format("'{}' and '{}' {}", a, b, problem));
 }
 
 std::optional<std::string> backing_name(const Json& arguments) {
@@ -103,6 +118,7 @@ Reply block_stream(QmpContext& c, const Json& arguments) {
   const std::string device = text_argument(arguments, "device");
   auto located = TRY(find_node(c, device));
   TRY(check_idle(located));
+  TRY(check_not_both(arguments, "base", "base-node", "cannot be specified at the same time"));
   auto options = TRY(job_options(c, arguments, device));
   block::StreamOptions stream;
   stream.top = located.node;
@@ -122,6 +138,8 @@ Reply block_commit(QmpContext& c, const Json& arguments) {
   const std::string device = text_argument(arguments, "device");
   auto located = TRY(find_node(c, device));
   TRY(check_idle(located));
+  TRY(check_not_both(arguments, "top-node", "top", "are mutually exclusive"));
+  TRY(check_not_both(arguments, "base-node", "base", "are mutually exclusive"));
   auto options = TRY(job_options(c, arguments, device));
   block::CommitOptions commit;
   commit.active = located.node;
@@ -400,13 +418,13 @@ Reply block_job_cancel(QmpContext& c, const Json& arguments) {
   return steer(c, job_of(arguments), [=](Job& job) { return job.cancel(force); });
 }
 Reply block_job_set_speed(QmpContext& c, const Json& arguments) {
-  const u64 speed = number_argument(arguments, "speed").value_or(0);
+  const u64 speed = TRY(speed_argument(arguments));
   return steer(c, job_of(arguments), [=](Job& job) { return job.set_speed(speed); });
 }
 
 constexpr QmpCommand kCommands[] = {
     {"block-stream", "job-id?:s device:s base?:s base-node?:s backing-file?:s on-error?:s speed?:i auto-finalize?:b auto-dismiss?:b",
-     block_stream, "DeviceNotFound"},
+     block_stream},
     {"block-commit",
      "job-id?:s device:s base?:s base-node?:s top?:s top-node?:s backing-file?:s on-error?:s speed?:i auto-finalize?:b auto-dismiss?:b",
      block_commit, "DeviceNotFound"},
@@ -417,9 +435,9 @@ constexpr QmpCommand kCommands[] = {
     {"drive-mirror",
      "job-id?:s device:s target:s format?:s mode?:s node-name?:s sync:s replaces?:s granularity?:i buf-size?:i copy-mode?:s "
      "on-source-error?:s on-target-error?:s unmap?:b speed?:i auto-finalize?:b auto-dismiss?:b",
-     drive_mirror, "DeviceNotFound"},
+     drive_mirror},
     {"blockdev-backup", "*", blockdev_backup},
-    {"drive-backup", "*", drive_backup, "DeviceNotFound"},
+    {"drive-backup", "*", drive_backup},
     {"blockdev-create", "job-id:s options:o", blockdev_create},
     {"query-block-jobs", "", query_block_jobs},
     {"query-jobs", "", query_jobs},
