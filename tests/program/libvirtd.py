@@ -1,6 +1,7 @@
 """Debian's libvirtd in a mount namespace of its own, with empty folders in place of the host's."""
 
 import os
+import pathlib
 import shutil
 import subprocess
 import tempfile
@@ -26,7 +27,7 @@ for pair in etc:/etc/libvirt lib:/var/lib/libvirt run:/run/libvirt cache:/var/ca
 cp /etc/passwd /etc/group {root}; echo 'libvirt-qemu:x:64055:64055::/:/usr/sbin/nologin' >>{root}/passwd
 printf 'libvirt-qemu:x:64055:\\nkvm:x:64056:\\n' >>{root}/group
 mount --bind {root}/passwd /etc/passwd; mount --bind {root}/group /etc/group
-exec /usr/sbin/libvirtd -f {root}/libvirtd.conf"""
+exec /usr/sbin/libvirtd -p {root}/pid -f {root}/libvirtd.conf"""
 
 
 class Libvirtd:
@@ -41,6 +42,10 @@ class Libvirtd:
         self.process = subprocess.Popen(["unshare", "-m", "sh", "-c", START.format(root=self.root)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                         stderr=subprocess.DEVNULL)
         wait_until(lambda: os.path.exists(f"{self.root}/sock/libvirt-sock"), "libvirtd listens")
+
+    def said(self):
+        """The logs of its domains, their ends."""
+        return "".join(path.read_text(errors="replace")[-2000:] for path in pathlib.Path(self.root, "log/qemu").glob("*.log"))
 
     def close(self):
         self.process.terminate()
