@@ -38,6 +38,9 @@ class Chardev : public CharBackend {
 /// Opens files, connects or listens. The error names the path or address. On an error nothing is left behind; a Unix server's socket file vanishes with the object.
 Result<std::unique_ptr<Chardev>> create_chardev(Loop& loop, const ChardevConfig& config);
 
+/// Opens a file for output. Of "/dev/fd/N" it is a duplicate, which keeps the descriptor's mode and place.
+Result<Fd> open_output(const std::string& path, bool append, unsigned mode);
+
 // One factory a kind; for create_chardev and tests.
 Result<std::unique_ptr<Chardev>> create_stream_chardev(Loop& loop, const ChardevConfig& config);
 Result<std::unique_ptr<Chardev>> create_socket_chardev(Loop& loop, const ChardevConfig& config);

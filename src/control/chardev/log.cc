@@ -1,6 +1,4 @@
 // A back end whose output is kept in a file, too (logfile=).
-#include <fcntl.h>
-
 #include "base/log.h"
 #include "base/sync.h"
 #include "control/chardev/chardev.h"
@@ -43,8 +41,7 @@ class LoggedChardev final : public Chardev {
 }  // namespace
 
 Result<std::unique_ptr<Chardev>> with_log(std::unique_ptr<Chardev> inner, const ChardevConfig& config) {
-  const int mode = config.log_append ? O_APPEND : O_TRUNC;
-  Fd file = TRY(open_file(config.log_path, O_WRONLY | O_CREAT | mode, 0644));
+  Fd file = TRY(open_output(config.log_path, config.log_append, 0644));
   return std::make_unique<LoggedChardev>(std::move(inner), std::move(file));
 }
 

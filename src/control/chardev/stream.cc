@@ -51,8 +51,7 @@ class StreamChardev final : public Chardev {
 using Made = Result<std::unique_ptr<Chardev>>;
 
 Made create_file(Loop& loop, const ChardevConfig& config) {
-  int flags = O_WRONLY | O_CREAT | (config.append ? O_APPEND : O_TRUNC);
-  Fd out = TRY(open_file(config.path, flags, 0666));
+  Fd out = TRY(open_output(config.path, config.append, 0666));
   Fd in;
   if (!config.input_path.empty()) in = TRY(open_file(config.input_path, O_RDONLY | O_NONBLOCK));
   auto channel = TRY(Channel::create(loop));

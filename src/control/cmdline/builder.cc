@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "base/machine_types.h"
+#include "base/strings.h"
 #include "control/cmdline/handlers.h"
 #include "control/cmdline/help.h"
 #include "control/cmdline/translate.h"
@@ -17,6 +18,25 @@ namespace atl::control {
 using machine::AcceleratorChoice;
 using machine::BoardKind;
 
+namespace {
+
+/// Files of back ends that are descriptors of -add-fd: "/dev/fdset/3" becomes "/dev/fd/24".
+Status resolve_fd_sets(ProgramOptions& options) {
+  constexpr std::string_view kPrefix = "/dev/fdset/";
+  for (ChardevConfig& chardev : options.chardevs) {
+    for (std::string* path : {&chardev.path, &chardev.log_path}) {
+      if (!path->starts_with(kPrefix)) continue;
+      const auto number = parse_u64(std::string_view(*path).substr(kPrefix.size()));
+      const auto at = number ? options.fd_sets.find(*number) : options.fd_sets.end();
+      if (at == options.fd_sets.end()) return invalid_option(fmt::format("chardev {}: Could not open '{}': No such file or directory", chardev.id, *path));
+      *path = fmt::format("/dev/fd/{}", at->second);
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
 Status Builder::finish() {
   TRY(finish_machine());
   TRY(finish_boot());
@@ -24,6 +44,7 @@ Status Builder::finish() {
   TRY(finish_defaults());
   TRY(finish_monitors());
   TRY(finish_serials());
+  TRY(resolve_fd_sets(program()));
   TRY(finish_networks());
   return finish_devices();
 }

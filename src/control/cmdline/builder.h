@@ -3,6 +3,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -99,6 +100,8 @@ class Builder {
   bool no_defaults = false;
   bool usb = false;  // -usb: the board's own controller
   bool default_serial = true, default_monitor = true, default_net = true, default_cdrom = true, default_floppy = true;
+  std::set<std::string> audio_back_ends;  // all of them make no sound
+  std::string vnc_audio;                  // the one that -vnc names
   unsigned compat_monitors = 0, generated_nics = 0;
 
   machine::Config& config() { return line.machine; }

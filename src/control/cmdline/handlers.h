@@ -93,6 +93,7 @@ Status option_vga(Builder&, const OptionUse&);
 Status option_usb(Builder&, const OptionUse&);
 Status option_usbdevice(Builder&, const OptionUse&);
 Status option_vnc(Builder&, const OptionUse&);
+Status option_audiodev(Builder&, const OptionUse&);
 Status option_keyboard(Builder&, const OptionUse&);
 
 // process_options.cc

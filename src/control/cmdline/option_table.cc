@@ -75,6 +75,7 @@ constexpr Option kOptions[] = {
     {"usbdevice", "tablet|mouse|keyboard", option_usbdevice, "a USB device, and the controller with it"},
     {"vga", "none|std|virtio", option_vga, "the graphic card"},
     {"vnc", "host:display|unix:path|none[,password=on|off][,option=value...]", option_vnc, "a remote screen"},
+    {"audiodev", "none,id=name", option_audiodev, "a sound back end; there is no sound"},
     {"k", "layout", option_keyboard, "keyboard layout of viewers that tell symbols: en-us, de ..."},
     {"echr", "code", option_escape, "the terminal's escape character instead of Ctrl-a"},
     {"rtc", "[base=utc|localtime|date][,clock=host|vm][,driftfix=none|slew]", option_rtc, "the real-time clock"},

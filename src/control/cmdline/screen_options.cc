@@ -171,8 +171,21 @@ Status option_vnc(Builder& b, const OptionUse& use) {
   vnc.server.max_viewers = static_cast<u32>(std::clamp<u64>(TRY(values.take_u64("connections", vnc.server.max_viewers)), 1, 1024));
   vnc.server.settings.lossy = TRY(values.take_bool("lossy", false));
   vnc.power_control = TRY(values.take_bool("power-control", false));
+  b.vnc_audio = values.take("audiodev").value_or("");
   TRY(values.expect_empty());
   b.program().vnc = std::move(vnc);
+  return {};
+}
+
+/// There is no sound, which is what the driver "none" makes.
+Status option_audiodev(Builder& b, const OptionUse& use) {
+  KeyValues values = TRY(parse_option_value(use.value, "driver"));
+  const std::string driver = TRY(values.take_required("driver")), id = TRY(values.take_required("id"));
+  if (driver != "none") return invalid_option(fmt::format("audio driver '{}' is not available; 'none' is", driver));
+  for (const auto& entry : values.entries())
+    if (!entry.key.starts_with("in.") && !entry.key.starts_with("out.") && entry.key != "timer-period")
+      return invalid_option(fmt::format("Parameter '{}' is unexpected", entry.key));
+  if (!b.audio_back_ends.insert(id).second) return invalid_option(fmt::format("Duplicate ID '{}' for audiodev", id));
   return {};
 }
 
@@ -185,6 +198,7 @@ Status Builder::finish_vnc() {
   if (!program().vnc) return {};
   VncConfig& vnc = *program().vnc;
   auto& settings = vnc.server.settings;
+  if (!vnc_audio.empty() && !audio_back_ends.contains(vnc_audio)) return invalid_option(fmt::format("-vnc: Audiodev '{}' not found", vnc_audio));
   settings.name = config().name.empty() ? "Atoll" : fmt::format("Atoll ({})", config().name);
   if (!program().keyboard_layout.empty()) settings.keymap = TRY(display::vnc::KeyMap::load(program().keyboard_layout));
   if (!vnc.password_secret.empty()) {

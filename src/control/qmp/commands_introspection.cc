@@ -77,12 +77,29 @@ Reply query_schema(QmpContext&, const Json&) {
   return schema;
 }
 
-/// There is no migration, which management programs learn from having nothing to choose.
-Reply query_migrate_capabilities(QmpContext&, const Json&) { return Json::array(); }
+/// There is no migration (no "migrate"), but management programs look here before they start a VM, and want its events told, of
+/// which there are none.
+constexpr std::string_view kMigrationEvents = "events";
+
+Reply query_migrate_capabilities(QmpContext&, const Json&) {
+  return Json::array({{{"capability", kMigrationEvents}, {"state", true}}});
+}
+
+Reply migrate_set_capabilities(QmpContext&, const Json& arguments) {
+  for (const Json& entry : arguments["capabilities"]) {
+    if (!entry.is_object() || !entry.contains("capability") || !entry.contains("state"))
+      return Error(ErrorKind::Invalid, "Parameter 'capabilities' expects objects with 'capability' and 'state'");
+    if (entry["capability"] != kMigrationEvents)
+      return Error(ErrorKind::Unsupported, fmt::format("migration capability {} is not available: there is no migration", entry["capability"].dump()));
+    if (entry["state"] != true) return Error(ErrorKind::Unsupported, "migration capability \"events\" is always on");
+  }
+  return Json::object();
+}
 
 constexpr QmpCommand kCommands[] = {
     {"query-commands", "", query_commands},
     {"query-command-line-options", "option?:s", query_command_line_options},
+    {"migrate-set-capabilities", "capabilities:a", migrate_set_capabilities},
     {"query-migrate-capabilities", "", query_migrate_capabilities},
     {"query-qmp-schema", "", query_schema},
 };
