@@ -1,5 +1,5 @@
-// Networks, network filters, pools and volumes as clients define them: what is taken is printed so that it is taken again, and what is
-// written for dnsmasq and nft holds no line that a client made up.
+// Networks, network filters, pools and volumes as clients define them: what is taken is printed so that it is taken
+// again, and what is written for dnsmasq and nft holds no line that a client made up.
 #include <cstdlib>
 
 #include "manage/network/definition.h"
@@ -26,7 +26,8 @@ void try_filter(std::string_view text) {
   if (!filter) return;
   if (!parse_filter(filter_xml(*filter))) std::abort();
   FilterLookup lookup = [&](const std::string&) { return &*filter; };
-  (void)binding_rules({"guest", {}, "vnet0", "52:54:00:00:00:01", filter->name, {{"A", "10.0.0.1"}, {"A", "80"}}}, lookup);
+  (void)binding_rules({"guest", {}, "vnet0", "52:54:00:00:00:01", filter->name, {{"A", "10.0.0.1"}, {"A", "80"}}},
+                      lookup);
 }
 
 void try_pool(std::string_view text) {

@@ -64,7 +64,11 @@ Status guard(Filters& filters, const Element& card, const Plug& plug, const Doma
   const Element* filter = card.child("filterref");
   if (!filter) return {};
   if (plug.is_macvtap) return config_unsupported("<filterref> is not supported with macvtap devices");
-  FilterBinding binding{domain.name, domain.uuid, plug.tap.name, at(card, "mac", "address"), filter->attribute("filter"),
+  FilterBinding binding{domain.name,
+                        domain.uuid,
+                        plug.tap.name,
+                        at(card, "mac", "address"),
+                        filter->attribute("filter"),
                         TRY(read_filter_parameters(*filter))};
   (void)filters.unbind(binding.port);  // of a guest that ended without a word
   return filters.bind(binding);

@@ -119,7 +119,8 @@ Result<DhcpRange> read_range(const Element& element, const IpSubnet& subnet) {
   auto wrong = [](std::string words) { return Error(Code::InternalError, std::move(words), Part::Network); };
   for (const IpAddress& address : {range.start, range.end})
     if (!contains(subnet.address, subnet.prefix, address))
-      return wrong(fmt::format("{} is not entirely within network {}/{}", text, ip_text(subnet.address), subnet.prefix));
+      return wrong(
+          fmt::format("{} is not entirely within network {}/{}", text, ip_text(subnet.address), subnet.prefix));
   if (!distance(range.start, range.end)) return wrong(text + " is reversed");
   if (const Element* lease = element.child("lease")) {
     u64 expiry = TRY(xml::number(*lease, "expiry", 0, 0xffff'ffff));

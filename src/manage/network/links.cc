@@ -150,10 +150,9 @@ std::string link_driver(const std::string& name) {
 }
 
 std::vector<std::string_view> link_features(const std::string& name) {
-  constexpr std::pair<std::string_view, u32> kCommands[] = {{"rx", ETHTOOL_GRXCSUM}, {"tx", ETHTOOL_GTXCSUM},
-                                                            {"sg", ETHTOOL_GSG},     {"tso", ETHTOOL_GTSO},
-                                                            {"ufo", ETHTOOL_GUFO},   {"gso", ETHTOOL_GGSO},
-                                                            {"gro", ETHTOOL_GGRO}};
+  constexpr std::pair<std::string_view, u32> kCommands[] = {
+      {"rx", ETHTOOL_GRXCSUM}, {"tx", ETHTOOL_GTXCSUM}, {"sg", ETHTOOL_GSG},  {"tso", ETHTOOL_GTSO},
+      {"ufo", ETHTOOL_GUFO},   {"gso", ETHTOOL_GGSO},   {"gro", ETHTOOL_GGRO}};
   constexpr std::pair<std::string_view, u32> kFlags[] = {{"lro", ETH_FLAG_LRO},
                                                          {"rxvlan", ETH_FLAG_RXVLAN},
                                                          {"txvlan", ETH_FLAG_TXVLAN},

@@ -24,7 +24,8 @@ struct BridgeSettings {
 };
 
 bool link_exists(const std::string& name);
-/// "bridge", "veth", "virtio_net"; "" if the device does not say. Not from /sys, which may show another network namespace.
+/// "bridge", "veth", "virtio_net"; "" if the device does not say. Not from /sys, which may show another network
+/// namespace.
 std::string link_driver(const std::string& name);
 bool is_bridge(const std::string& name);
 /// What the device does itself, in libvirt's words: "rx", "tx", "sg", "tso", "gso", "gro" ...

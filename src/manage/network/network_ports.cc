@@ -30,8 +30,7 @@ Result<Networks::Network*> Networks::running(const Uuid& uuid) {
 }
 
 Status Networks::add_port(Network& network, NetworkPort port) {
-  if (!port.tap.empty())
-    std::erase_if(network.ports, [&](const NetworkPort& old) { return old.tap == port.tap; });
+  if (!port.tap.empty()) std::erase_if(network.ports, [&](const NetworkPort& old) { return old.tap == port.tap; });
   network.ports.push_back(std::move(port));
   return save_live(network, true);
 }
@@ -60,8 +59,8 @@ Result<NetworkPort> Networks::create_port(const Uuid& uuid, std::string_view tex
   Lock lock(mutex_);
   Network* network = TRY(running(uuid));
   if (std::ranges::find(network->ports, port.uuid, &NetworkPort::uuid) != network->ports.end())
-    return Error(Code::NetworkPortExist, fmt::format("Network port with UUID {} already exists", format_uuid(port.uuid)),
-                 Part::Network);
+    return Error(Code::NetworkPortExist,
+                 fmt::format("Network port with UUID {} already exists", format_uuid(port.uuid)), Part::Network);
   PlugRequest request;
   request.portgroup = port.portgroup;
   if (port.isolated) request.isolated = true;

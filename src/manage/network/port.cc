@@ -89,7 +89,8 @@ Result<NetworkPort> parse_network_port(std::string_view text) {
     return Error(Code::InvalidArg, "Port reclaim not requested but plug type is not none", Part::Network);
   for (const char* name : {"bandwidth", "virtualport", "vlan"})
     if (element.child(name))
-      return Error(Code::ConfigUnsupported, fmt::format("<{}> of a network port is not supported", name), Part::Network);
+      return Error(Code::ConfigUnsupported, fmt::format("<{}> of a network port is not supported", name),
+                   Part::Network);
   return port;
 }
 

@@ -14,10 +14,10 @@ using xml::Element;
 
 /// When an entry is the same as another.
 enum class Same : u8 {
-  AnyKey,    // one of the keys is there on both sides and equal
-  AllKeys,   // all keys are equal
-  GivenKeys, // those keys that the client gave are equal
-  DnsHost,   // the address or one of the host's names
+  AnyKey,     // one of the keys is there on both sides and equal
+  AllKeys,    // all keys are equal
+  GivenKeys,  // those keys that the client gave are equal
+  DnsHost,    // the address or one of the host's names
 };
 
 struct Section {
@@ -32,27 +32,61 @@ struct Section {
 };
 
 constexpr Section kSections[] = {
-    {UpdateSection::DhcpHost, "ip/dhcp", "host", Same::AnyKey, {"mac", "id", "name"}, "",
+    {UpdateSection::DhcpHost,
+     "ip/dhcp",
+     "host",
+     Same::AnyKey,
+     {"mac", "id", "name"},
+     "",
      "there is an existing dhcp host entry in network '{0}' that matches \"{2}\"",
      "couldn't locate a matching dhcp host entry in network '{0}'"},
-    {UpdateSection::DhcpRange, "ip/dhcp", "range", Same::AllKeys, {"start", "end"}, "dhcp ranges",
+    {UpdateSection::DhcpRange,
+     "ip/dhcp",
+     "range",
+     Same::AllKeys,
+     {"start", "end"},
+     "dhcp ranges",
      "there is an existing dhcp range entry in network '{0}' that matches \"{2}\"",
      "couldn't locate a matching dhcp range entry in network '{0}'"},
-    {UpdateSection::ForwardInterface, "forward", "interface", Same::AllKeys, {"dev"}, "forward interface entries",
+    {UpdateSection::ForwardInterface,
+     "forward",
+     "interface",
+     Same::AllKeys,
+     {"dev"},
+     "forward interface entries",
      "there is an existing interface entry in network '{0}' that matches \"<interface dev='{1}'>\"",
      "couldn't find an interface entry in network '{0}' matching <interface dev='{1}'>"},
-    {UpdateSection::PortGroup, "", "portgroup", Same::AllKeys, {"name"}, "",
+    {UpdateSection::PortGroup,
+     "",
+     "portgroup",
+     Same::AllKeys,
+     {"name"},
+     "",
      "there is an existing portgroup entry in network '{0}' that matches \"<portgroup name='{1}'>\"",
      "couldn't find a portgroup entry in network '{0}' matching <portgroup name='{1}'>"},
-    {UpdateSection::DnsHost, "dns", "host", Same::DnsHost, {"ip"}, "DNS HOST records",
+    {UpdateSection::DnsHost,
+     "dns",
+     "host",
+     Same::DnsHost,
+     {"ip"},
+     "DNS HOST records",
      "there is already at least one DNS HOST record with a matching field in network {0}",
      "couldn't locate a matching DNS HOST record in network {0}",
      "multiple matching DNS HOST records were found in network {0}"},
-    {UpdateSection::DnsTxt, "dns", "txt", Same::AllKeys, {"name"}, "DNS TXT records",
+    {UpdateSection::DnsTxt,
+     "dns",
+     "txt",
+     Same::AllKeys,
+     {"name"},
+     "DNS TXT records",
      "there is already a DNS TXT record with name '{1}' in network {0}",
      "couldn't locate a matching DNS TXT record in network {0}"},
-    {UpdateSection::DnsSrv, "dns", "srv", Same::GivenKeys,
-     {"service", "protocol", "domain", "target", "port", "priority"}, "DNS SRV records",
+    {UpdateSection::DnsSrv,
+     "dns",
+     "srv",
+     Same::GivenKeys,
+     {"service", "protocol", "domain", "target", "port", "priority"},
+     "DNS SRV records",
      "there is already at least one DNS SRV record matching all specified fields in network {0}",
      "couldn't locate a matching DNS SRV record in network {0}",
      "multiple DNS SRV records matching all specified fields were found in network {0}"},
@@ -72,8 +106,8 @@ Result<Element*> subnet_for(Element& network, i32 index, const std::string& name
     if (child.name() == "ip") subnets.push_back(&child);
   if (index >= 0) {
     if (static_cast<size_t>(index) >= subnets.size())
-      return invalid(fmt::format(
-          "couldn't update dhcp host entry - no <ip> element found at index {} in network '{}'", index, name));
+      return invalid(fmt::format("couldn't update dhcp host entry - no <ip> element found at index {} in network '{}'",
+                                 index, name));
     return subnets[static_cast<size_t>(index)];
   }
   for (Element* subnet : subnets)
@@ -126,9 +160,10 @@ Status check_default(const Element& parent, const Element& entry, const Section&
   if (section.number != UpdateSection::PortGroup || entry.attribute("default") != "yes") return {};
   for (const Element* group : parent.children("portgroup"))
     if (group->attribute("default") == "yes" && group->attribute("name") != entry.attribute("name"))
-      return invalid(fmt::format("a different portgroup entry in network '{}' is already set as the default. Only one "
-                                 "default is allowed.",
-                                 network));
+      return invalid(
+          fmt::format("a different portgroup entry in network '{}' is already set as the default. Only one "
+                      "default is allowed.",
+                      network));
   return {};
 }
 

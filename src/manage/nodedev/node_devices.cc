@@ -198,8 +198,7 @@ void NodeDevices::add_net(Element& capability, const NodeDevice& device) const {
   auto speed = parse_u64(read(device.path + "/speed"));
   if (is_up && speed && *speed < 10'000'000) link.set("speed", *speed);
   link.set("state", state.empty() ? "unknown" : state);
-  for (std::string_view feature : link_features(base_name(device.path)))
-    capability.add("feature").set("name", feature);
+  for (std::string_view feature : link_features(base_name(device.path))) capability.add("feature").set("name", feature);
   // ARPHRD_ETHER, and what looks like it
   const std::string type = read(device.path + "/type");
   if (type == "1" || type == "772") capability.add("capability").set("type", "80203");

@@ -69,8 +69,8 @@ constexpr FilterAttribute kStpOnly[] = {
     {"forward-delay-hi", U16},
 };
 constexpr FilterAttribute kArpOnly[] = {
-    {"hwtype", U16},        {"protocoltype", U16},     {"opcode", ArpOperation}, {"arpsrcmacaddr", Mac},
-    {"arpdstmacaddr", Mac}, {"arpsrcipaddr", Ip4},     {"arpsrcipmask", Ip4Mask}, {"arpdstipaddr", Ip4},
+    {"hwtype", U16},           {"protocoltype", U16}, {"opcode", ArpOperation},  {"arpsrcmacaddr", Mac},
+    {"arpdstmacaddr", Mac},    {"arpsrcipaddr", Ip4}, {"arpsrcipmask", Ip4Mask}, {"arpdstipaddr", Ip4},
     {"arpdstipmask", Ip4Mask}, {"gratuitous", YesNo},
 };
 constexpr FilterAttribute kComment[] = {{"comment", Text}};
@@ -126,17 +126,11 @@ struct NamedNumber {
 };
 constexpr NamedNumber kEtherTypes[] = {
     {"ipv4", 0x0800}, {"ipv6", 0x86dd}, {"arp", 0x0806}, {"rarp", 0x8035}, {"vlan", 0x8100}};
-constexpr NamedNumber kIpProtocols[] = {{"tcp", 6},      {"udp", 17}, {"udplite", 136}, {"esp", 50}, {"ah", 51},
-                                        {"icmp", 1},     {"igmp", 2}, {"sctp", 132},    {"icmpv6", 58}};
-constexpr NamedNumber kArpOperations[] = {{"Request", 1},
-                                          {"Reply", 2},
-                                          {"Request_Reverse", 3},
-                                          {"Reply_Reverse", 4},
-                                          {"DRARP_Request", 5},
-                                          {"DRARP_Reply", 6},
-                                          {"DRARP_Error", 7},
-                                          {"InARP_Request", 8},
-                                          {"ARP_NAK", 9}};
+constexpr NamedNumber kIpProtocols[] = {{"tcp", 6},  {"udp", 17}, {"udplite", 136}, {"esp", 50},   {"ah", 51},
+                                        {"icmp", 1}, {"igmp", 2}, {"sctp", 132},    {"icmpv6", 58}};
+constexpr NamedNumber kArpOperations[] = {{"Request", 1},       {"Reply", 2},         {"Request_Reverse", 3},
+                                          {"Reply_Reverse", 4}, {"DRARP_Request", 5}, {"DRARP_Reply", 6},
+                                          {"DRARP_Error", 7},   {"InARP_Request", 8}, {"ARP_NAK", 9}};
 constexpr NamedNumber kTcpFlags[] = {{"FIN", 1}, {"SYN", 2}, {"RST", 4}, {"PSH", 8}, {"ACK", 16}, {"URG", 32}};
 constexpr u64 kAllTcpFlags = 0x3f;
 
@@ -181,7 +175,8 @@ std::optional<std::string> ip_value(std::string_view text, bool v6) {
 }
 
 std::optional<std::string> mask_value(std::string_view text, bool v6) {
-  if (auto length = parse_u64(text)) return *length <= (v6 ? 128 : 32) ? std::optional(std::string(text)) : std::nullopt;
+  if (auto length = parse_u64(text))
+    return *length <= (v6 ? 128 : 32) ? std::optional(std::string(text)) : std::nullopt;
   auto mask = parse_ip(text);
   if (!mask || mask->v6 != v6) return std::nullopt;
   auto prefix = prefix_of_mask(*mask);

@@ -82,7 +82,8 @@ std::vector<Kind> kinds_of(const FilterRule& rule) {
 std::string key(const View& view, const Kind& kind) {
   const std::string family = view.family();
   const bool from = view.from_guest;
-  std::string hosts = fmt::format("{0} {1} . {0} {2} . meta l4proto", family, from ? "saddr" : "daddr", from ? "daddr" : "saddr");
+  std::string hosts =
+      fmt::format("{0} {1} . {0} {2} . meta l4proto", family, from ? "saddr" : "daddr", from ? "daddr" : "saddr");
   if (!kind.has_ports) return hosts;
   return fmt::format("{} . th {} . th {}", hosts, from ? "sport" : "dport", from ? "dport" : "sport");
 }
@@ -108,7 +109,8 @@ Result<States> read_states(const FilterRule& rule) {
   }
   const bool has_errors = rule.protocol->number.empty();
   if (states.related && !has_errors && !states.is_new && !states.established)
-    return unsupported(fmt::format("connections RELATED to others are not supported for protocol {}", rule.protocol->name));
+    return unsupported(
+        fmt::format("connections RELATED to others are not supported for protocol {}", rule.protocol->name));
   states.related &= has_errors;
   return states;
 }
@@ -125,10 +127,10 @@ Result<std::string> accepting(const FilterRule& rule, const View& view, const St
   if (states.is_new || states.established)
     for (const Kind& kind : kinds_of(rule))
       lines += fmt::format("    {}{}{}{}update @{} {{ {} timeout {} }} accept\n", text, kind.condition,
-                           states.is_new ? "" : kind.answer, state_condition(states, view, kind), set_name(view, kind), key(view, kind), kind.timeout);
+                           states.is_new ? "" : kind.answer, state_condition(states, view, kind), set_name(view, kind),
+                           key(view, kind), kind.timeout);
   if (states.related)
-    lines += fmt::format("    {}{} accept\n", text,
-                         view.v6 ? "icmpv6 type { 1, 2, 3, 4 }" : "icmp type { 3, 11, 12 }");
+    lines += fmt::format("    {}{} accept\n", text, view.v6 ? "icmpv6 type { 1, 2, 3, 4 }" : "icmp type { 3, 11, 12 }");
   return lines;
 }
 
@@ -184,8 +186,8 @@ std::string connection_sets(const std::string& lines) {
   for (std::string_view name : {"flows4", "flows6", "talks4", "talks6"}) {
     if (lines.find(fmt::format("@{} ", name)) == std::string::npos) continue;
     std::string_view address = name.ends_with('6') ? "ipv6_addr" : "ipv4_addr";
-    sets += fmt::format("  set {} {{ type {} . {} . inet_proto{}; flags dynamic,timeout; size 65535; }}\n", name, address,
-                        address, name.starts_with("flows") ? kPorts : "");
+    sets += fmt::format("  set {} {{ type {} . {} . inet_proto{}; flags dynamic,timeout; size 65535; }}\n", name,
+                        address, address, name.starts_with("flows") ? kPorts : "");
   }
   return sets;
 }

@@ -1,5 +1,5 @@
-// Rules on connections: the protocols tcp, udp, sctp, icmp, all and their like, over IPv4 and IPv6, for nftables' bridge
-// family.
+// Rules on connections: the protocols tcp, udp, sctp, icmp, all and their like, over IPv4 and IPv6, for nftables'
+// bridge family.
 //
 // What libvirt does with conntrack is done with sets of our own, since many kernels do not track connections on
 // bridges: an accepted packet puts its addresses and ports into the set, and a packet the other way that finds itself

@@ -147,7 +147,8 @@ Element reference_element(const FilterReference& reference) {
 }  // namespace
 
 const std::string* FilterRule::value(std::string_view attribute) const {
-  auto found = std::ranges::find_if(matches, [&](const FilterMatch& match) { return match.attribute->name == attribute; });
+  auto found =
+      std::ranges::find_if(matches, [&](const FilterMatch& match) { return match.attribute->name == attribute; });
   return found == matches.end() ? nullptr : &found->value;
 }
 
@@ -163,7 +164,8 @@ Result<FilterParameters> read_filter_parameters(const Element& element) {
   FilterParameters parameters;
   for (const Element* parameter : element.children("parameter")) {
     const std::string name = parameter->attribute("name"), value = parameter->attribute("value");
-    bool is_good = !name.empty() && std::ranges::all_of(name, is_name_character) && !value.empty() && value.size() < 256;
+    bool is_good =
+        !name.empty() && std::ranges::all_of(name, is_name_character) && !value.empty() && value.size() < 256;
     for (char c : value) is_good &= is_name_character(c) || c == '/';
     if (!is_good) return bad(fmt::format("parameter '{}' of a filter has the value '{}'", name, value));
     parameters.emplace_back(name, value);
@@ -181,8 +183,7 @@ Result<Filter> parse_filter(std::string_view text) {
   Element element = TRY(xml::parse(text, "(nwfilter_definition)", "filter"));
   Filter filter;
   filter.name = element.attribute("name");
-  if (filter.name.empty())
-    return Error(Code::InternalError, "filter has no name", Part::Nwfilter);
+  if (filter.name.empty()) return Error(Code::InternalError, "filter has no name", Part::Nwfilter);
   TRY(xml::check_name(filter.name));
   filter.uuid = TRY(xml::uuid_child(element));
   TRY(read_chain(element, filter));

@@ -13,7 +13,8 @@ namespace {
 using ::testing::HasSubstr;
 
 std::string printed(const std::string& content, const std::string& head = "") {
-  auto filter = parse_filter("<filter name='f' " + head + "><uuid>6d2a4c10-93c1-4c0e-8d7c-54f1c3a60001</uuid>" + content + "</filter>");
+  auto filter = parse_filter("<filter name='f' " + head + "><uuid>6d2a4c10-93c1-4c0e-8d7c-54f1c3a60001</uuid>" +
+                             content + "</filter>");
   return filter ? filter_xml(*filter) : filter.error().message();
 }
 std::string printed_rule(const std::string& match) {
@@ -37,7 +38,8 @@ TEST(FilterTest, WhatAProtocolDoesNotHaveIsDropped) {
 
 TEST(FilterTest, BadValuesAreNamed) {
   EXPECT_EQ(printed_rule("<tcp dstportstart='99999'/>"), "internal error: dstportstart has illegal value 99999");
-  EXPECT_EQ(printed_rule("<mac srcmacmask='f:f:f:f:f:f'/>"), "internal error: srcmacmask has illegal value f:f:f:f:f:f");
+  EXPECT_EQ(printed_rule("<mac srcmacmask='f:f:f:f:f:f'/>"),
+            "internal error: srcmacmask has illegal value f:f:f:f:f:f");
   EXPECT_EQ(printed_rule("<tcp srcipaddr='fd00::1'/>"), "internal error: srcipaddr has illegal value fd00::1");
   EXPECT_THAT(printed("<rule action='wish' direction='in'/>"), HasSubstr("unknown rule action attribute value"));
 }
@@ -50,8 +52,10 @@ TEST(FilterTest, ChainsHaveThePriorityOfTheirKind) {
 }
 
 TEST(FilterTest, ParametersThatCouldBeMoreThanValuesAreRefused) {
-  EXPECT_THAT(printed("<filterref filter='x'><parameter name='IP' value='1.2.3.4 } drop'/></filterref>"), HasSubstr("parameter 'IP'"));
-  EXPECT_THAT(printed("<filterref filter='x'><parameter name='IP' value='1.2.3.4'/></filterref>"), HasSubstr("value='1.2.3.4'"));
+  EXPECT_THAT(printed("<filterref filter='x'><parameter name='IP' value='1.2.3.4 } drop'/></filterref>"),
+              HasSubstr("parameter 'IP'"));
+  EXPECT_THAT(printed("<filterref filter='x'><parameter name='IP' value='1.2.3.4'/></filterref>"),
+              HasSubstr("value='1.2.3.4'"));
 }
 
 TEST(StockFilterTest, EveryPartExistsAndEveryUuidIsItsOwn) {

@@ -36,7 +36,8 @@ Status Filters::load() {
     if (filter && filter->name == name)
       stored_.emplace(name, *std::move(filter));
     else
-      log_warning("network filter {} is left out: {}", name, filter ? "its file has another name" : filter.error().message());
+      log_warning("network filter {} is left out: {}", name,
+                  filter ? "its file has another name" : filter.error().message());
   }
   for (const std::string& port : TRY(binding_files_.names())) {
     auto text = binding_files_.read(port);
@@ -100,9 +101,8 @@ Result<std::string> Filters::xml(const Uuid& uuid) const {
 // --- defining
 
 bool Filters::is_used(const std::string& name) const {
-  return std::ranges::any_of(bindings_, [&](const auto& entry) REQUIRES(mutex_) {
-    return filter_uses(entry.second.filter, name, lookup());
-  });
+  return std::ranges::any_of(
+      bindings_, [&](const auto& entry) REQUIRES(mutex_) { return filter_uses(entry.second.filter, name, lookup()); });
 }
 
 Status Filters::check_new(const Filter& filter) const {
@@ -112,8 +112,8 @@ Status Filters::check_new(const Filter& filter) const {
                    fmt::format("filter with same UUID but different name ('{}') already exists", (*same)->name));
   const Filter* other = by_name(filter.name);
   if (other && other->uuid != filter.uuid)
-    return refusal(Code::OperationFailed, fmt::format("filter '{}' already exists with uuid {}", filter.name,
-                                                      format_uuid(other->uuid)));
+    return refusal(Code::OperationFailed,
+                   fmt::format("filter '{}' already exists with uuid {}", filter.name, format_uuid(other->uuid)));
   for (const auto& entry : filter.entries)
     if (const auto* reference = std::get_if<FilterReference>(&entry))
       if (filter_uses(reference->filter, filter.name, lookup()))
@@ -206,7 +206,8 @@ Status Filters::unbind(const std::string& port) {
 void Filters::keep_bindings(const std::function<bool(const std::string&)>& alive) {
   for (const FilterBinding& binding : bindings())
     if (!alive(binding.port))
-      if (Status gone = unbind(binding.port); !gone) log_warning("filter of {}: {}", binding.port, gone.error().message());
+      if (Status gone = unbind(binding.port); !gone)
+        log_warning("filter of {}: {}", binding.port, gone.error().message());
 }
 
 }  // namespace atl::manage

@@ -1,8 +1,8 @@
 // All network filters of the host, and the cards that they guard.
 //
-// The stock filters are always there; one may be replaced by a definition of its name and uuid, and comes back when that
-// is undefined. Definitions lie in the config folder, bindings in the run folder: like the rules in the kernel they
-// outlive the daemon.
+// The stock filters are always there; one may be replaced by a definition of its name and uuid, and comes back when
+// that is undefined. Definitions lie in the config folder, bindings in the run folder: like the rules in the kernel
+// they outlive the daemon.
 //
 // Any thread. One lock over the tables; another, `working_`, over changes of rules in the kernel.
 #pragma once

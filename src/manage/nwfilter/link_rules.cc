@@ -17,9 +17,15 @@ struct RawField {
 // IEEE 802.1D-2004 section 9.3.1, behind the Ethernet header and three bytes of LLC.
 constexpr unsigned kBpdu = (14 + 3) * 8;
 constexpr RawField kStpNumbers[] = {
-    {"type", kBpdu + 24, 8},         {"flags", kBpdu + 32, 8},       {"root-priority", kBpdu + 40, 16},
-    {"root-cost", kBpdu + 104, 32},  {"sender-priority", kBpdu + 136, 16}, {"port", kBpdu + 200, 16},
-    {"age", kBpdu + 216, 16},        {"max-age", kBpdu + 232, 16},   {"hello-time", kBpdu + 248, 16},
+    {"type", kBpdu + 24, 8},
+    {"flags", kBpdu + 32, 8},
+    {"root-priority", kBpdu + 40, 16},
+    {"root-cost", kBpdu + 104, 32},
+    {"sender-priority", kBpdu + 136, 16},
+    {"port", kBpdu + 200, 16},
+    {"age", kBpdu + 216, 16},
+    {"max-age", kBpdu + 232, 16},
+    {"hello-time", kBpdu + 248, 16},
     {"forward-delay", kBpdu + 264, 16},
 };
 constexpr RawField kStpAddresses[] = {{"root-address", kBpdu + 56, 48}, {"sender-address", kBpdu + 152, 48}};

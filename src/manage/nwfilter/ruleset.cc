@@ -88,8 +88,8 @@ class FrameChains {
     std::map<std::string, std::string> texts;
     std::vector<std::pair<i32, std::string>> root;
     for (const PlacedRule* placed : placed_) {
-      std::string line = fmt::format("    {}{}\n", TRY(link_match(placed->rule)),
-                                     kVerdicts[static_cast<size_t>(placed->rule.action)]);
+      std::string line =
+          fmt::format("    {}{}\n", TRY(link_match(placed->rule)), kVerdicts[static_cast<size_t>(placed->rule.action)]);
       if (placed->chain == "root") {
         root.emplace_back(placed->rule.priority, std::move(line));
         continue;
@@ -129,8 +129,8 @@ constexpr Hook kToGuestConnections = {"to_guest_connections", "postrouting", "oi
 std::string base_chain(const Hook& hook, const std::string& port, const std::string& lines) {
   if (lines.empty()) return {};
   return fmt::format(
-      "  chain {} {{\n    type filter hook {} priority {}; policy accept;\n    {} != \"{}\" accept\n{}  }}\n", hook.name,
-      hook.hook, hook.priority, hook.device, port, lines);
+      "  chain {} {{\n    type filter hook {} priority {}; policy accept;\n    {} != \"{}\" accept\n{}  }}\n",
+      hook.name, hook.hook, hook.priority, hook.device, port, lines);
 }
 
 enum class Learning : u8 { Any, Dhcp, None };
@@ -182,7 +182,8 @@ bool reaches(const std::string& filter, const std::string& name, const FilterLoo
   const Filter* found = lookup(filter);
   if (!found) return false;
   for (const auto& entry : found->entries)
-    if (const auto* reference = std::get_if<FilterReference>(&entry); reference && reaches(reference->filter, name, lookup, seen))
+    if (const auto* reference = std::get_if<FilterReference>(&entry);
+        reference && reaches(reference->filter, name, lookup, seen))
       return true;
   return false;
 }
@@ -206,8 +207,7 @@ Result<std::string> binding_rules(const FilterBinding& binding, const FilterLook
   }
   const std::string sub_chains = from.chains() + to.chains();
   const std::string connection_text = connections.from_guest + connections.to_guest;
-  LearningLines learning =
-      TRY(learning_lines(variables, from.root() + to.root() + sub_chains + connection_text));
+  LearningLines learning = TRY(learning_lines(variables, from.root() + to.root() + sub_chains + connection_text));
   std::string text = binding_removal(binding.port) + fmt::format("table bridge atoll-{} {{\n", binding.port);
   text += learning.set + connection_sets(connection_text) + sub_chains;
   text += base_chain(kFromGuest, binding.port, learning.from_guest + from.root());

@@ -43,8 +43,9 @@ size_t count(const std::string& text, const std::string& part) {
 
 TEST_F(RulesetTest, CleanTrafficLearnsOneAddress) {
   const std::string text = rules("clean-traffic");
-  for (const char* part : {"table bridge atoll-vnet3", "iifname != \"vnet3\" accept", "ether saddr == 52:54:00:00:00:01 return",
-                           "add @known { arp saddr ip }", "size 1;", "ip saddr @known return"})
+  for (const char* part :
+       {"table bridge atoll-vnet3", "iifname != \"vnet3\" accept", "ether saddr == 52:54:00:00:00:01 return",
+        "add @known { arp saddr ip }", "size 1;", "ip saddr @known return"})
     EXPECT_THAT(text, HasSubstr(part));
 }
 
@@ -57,7 +58,8 @@ TEST_F(RulesetTest, GivenAddressesAreNotLearned) {
 
 TEST_F(RulesetTest, ChainsStandByPriorityAmongTheRulesOfTheRoot) {
   const std::string text = rules("clean-traffic");
-  const size_t mac = text.find("jump from_mac"), ip = text.find("jump from_ipv4-ip"), all = text.find("ether type == 0x800 accept");
+  const size_t mac = text.find("jump from_mac"), ip = text.find("jump from_ipv4-ip"),
+               all = text.find("ether type == 0x800 accept");
   ASSERT_NE(all, std::string::npos);
   EXPECT_LT(mac, ip);
   EXPECT_LT(ip, all);
@@ -79,8 +81,10 @@ TEST_F(RulesetTest, IteratorsStepTogetherOrAreCombined) {
 TEST_F(RulesetTest, AConnectionIsRememberedFromTheGuestsSide) {
   define("web", "<rule action='accept' direction='in'><tcp dstportstart='22'/></rule>");
   const std::string text = rules("web");
-  EXPECT_THAT(text, HasSubstr("th dport == 22 update @flows4 { ip daddr . ip saddr . meta l4proto . th dport . th sport timeout 5d } accept"));
-  EXPECT_THAT(text, HasSubstr("th sport == 22 ip saddr . ip daddr . meta l4proto . th sport . th dport @flows4 accept"));
+  EXPECT_THAT(text, HasSubstr("th dport == 22 update @flows4 { ip daddr . ip saddr . meta l4proto . th dport . th "
+                              "sport timeout 5d } accept"));
+  EXPECT_THAT(text,
+              HasSubstr("th sport == 22 ip saddr . ip daddr . meta l4proto . th sport . th dport @flows4 accept"));
 }
 
 TEST_F(RulesetTest, WhatTheCardSaysGoesBeforeWhatAReferenceSays) {

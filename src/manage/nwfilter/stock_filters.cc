@@ -10,11 +10,13 @@ struct StockFilter {
 };
 
 constexpr StockFilter kFilters[] = {
-    {"name='allow-arp' chain='arp'", "6d2a4c10-93c1-4c0e-8d7c-54f1c3a6000a", "<rule action='accept' direction='inout'/>"},
+    {"name='allow-arp' chain='arp'", "6d2a4c10-93c1-4c0e-8d7c-54f1c3a6000a",
+     "<rule action='accept' direction='inout'/>"},
     {"name='allow-dhcp' chain='ipv4'", "6d2a4c10-93c1-4c0e-8d7c-54f1c3a6000b",
      "<rule action='accept' direction='out' priority='100'><ip srcipaddr='0.0.0.0' dstipaddr='255.255.255.255' "
      "protocol='udp' srcportstart='68' dstportstart='67'/></rule>"
-     "<rule action='accept' direction='in' priority='100'><ip protocol='udp' srcportstart='67' dstportstart='68'/></rule>"},
+     "<rule action='accept' direction='in' priority='100'><ip protocol='udp' srcportstart='67' "
+     "dstportstart='68'/></rule>"},
     {"name='allow-dhcp-server' chain='ipv4'", "6d2a4c10-93c1-4c0e-8d7c-54f1c3a6000c",
      "<rule action='accept' direction='out' priority='100'><ip srcipaddr='0.0.0.0' dstipaddr='255.255.255.255' "
      "protocol='udp' srcportstart='68' dstportstart='67'/></rule>"

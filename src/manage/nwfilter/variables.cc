@@ -55,10 +55,10 @@ Result<std::map<u64, size_t>> iterators_of(const FilterRule& rule, const FilterV
     if (access.element) continue;
     auto [entry, is_new] = sizes.emplace(access.iterator, size);
     if (!is_new && entry->second != size)
-      return Error(Code::InternalError,
-                   fmt::format("Cardinality of list items must be the same for processing them in parallel: {}",
-                               access.name),
-                   Part::Nwfilter);
+      return Error(
+          Code::InternalError,
+          fmt::format("Cardinality of list items must be the same for processing them in parallel: {}", access.name),
+          Part::Nwfilter);
   }
   return sizes;
 }

@@ -1,7 +1,8 @@
-// Handlers that networks and storage pools have in common: both are defined, started, listed and named in the same ways.
+// Handlers that networks and storage pools have in common: both are defined, started, listed and named in the same
+// ways.
 //
-// `Kind` says which: its Manager (with State, list, find, state, xml, set_autostart), Ref, functions' names for errors, and
-// which types a list may ask for.
+// `Kind` says which: its Manager (with State, list, find, state, xml, set_autostart), Ref, functions' names for errors,
+// and which types a list may ask for.
 #pragma once
 
 #include <string>
@@ -31,10 +32,11 @@ struct Managed {
   using State = typename Manager::State;
 
   static bool passes(const State& state, u32 flags) {
-    return passes_filter(flags, {{kListInactive | kListActive, state.active ? kListActive : kListInactive},
-                                 {kListPersistent | kListTransient, state.persistent ? kListPersistent : kListTransient},
-                                 {kListAutostart | kListNoAutostart, state.autostart ? kListAutostart : kListNoAutostart},
-                                 {Kind::kTypeFlags, Kind::type_flag(state)}});
+    return passes_filter(flags,
+                         {{kListInactive | kListActive, state.active ? kListActive : kListInactive},
+                          {kListPersistent | kListTransient, state.persistent ? kListPersistent : kListTransient},
+                          {kListAutostart | kListNoAutostart, state.autostart ? kListAutostart : kListNoAutostart},
+                          {Kind::kTypeFlags, Kind::type_flag(state)}});
   }
 
   static Status list_all(Call& call) {

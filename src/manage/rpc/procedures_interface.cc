@@ -1,5 +1,5 @@
-// Procedures on the host's network interfaces: looking only. The host's own tools configure them, and calls that would are
-// not served, as with libvirt where netcf is not built in.
+// Procedures on the host's network interfaces: looking only. The host's own tools configure them, and calls that would
+// are not served, as with libvirt where netcf is not built in.
 #include <fmt/format.h>
 
 #include "base/strings.h"

@@ -1,5 +1,5 @@
-// Procedures on the host's devices. Nothing is taken from the host: guests get no devices of it, and mediated devices are
-// not made.
+// Procedures on the host's devices. Nothing is taken from the host: guests get no devices of it, and mediated devices
+// are not made.
 #include <fmt/format.h>
 #include <unistd.h>
 

@@ -30,7 +30,8 @@ Status read_usage(const Element* usage, SecretRef& ref) {
   if (!usage) return {};
   std::string type = TRY(xml::required_attribute(*usage, "type"));
   auto found = std::ranges::find(kUsages, type, &Usage::name);
-  if (found == std::end(kUsages)) return refusal(Code::ConfigUnsupported, fmt::format("unknown secret usage type {}", type));
+  if (found == std::end(kUsages))
+    return refusal(Code::ConfigUnsupported, fmt::format("unknown secret usage type {}", type));
   ref.usage_type = static_cast<i32>(found - std::begin(kUsages));
   if (ref.usage_type) ref.usage_id = TRY(xml::required_text(*usage, found->element));
   return {};

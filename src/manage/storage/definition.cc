@@ -153,7 +153,8 @@ Status read_encryption(const Element* encryption, VolumeRequest& volume) {
 Status read_target(const Element* target, VolumeRequest& volume) {
   if (!target) return {};
   if (const Element* format = target->child("format")) volume.format = TRY(xml::required_attribute(*format, "type"));
-  if (volume.format != "dir" && !is_volume_format(volume.format)) return unsupported(fmt::format("unknown volume format type {}", volume.format));
+  if (volume.format != "dir" && !is_volume_format(volume.format))
+    return unsupported(fmt::format("unknown volume format type {}", volume.format));
   volume.compat = target->child_text("compat").value_or("");
   if (auto bytes = TRY(xml::size_child(*target, "clusterSize"))) volume.cluster_bytes = *bytes;
   volume.nocow = target->child("nocow") != nullptr;
@@ -207,7 +208,8 @@ Result<VolumeRequest> parse_volume(std::string_view text, PoolType) {
   VolumeRequest volume;
   volume.name = TRY(xml::required_text(element, "name"));
   if (volume.name.find('/') != std::string::npos)
-    return Error(Code::OperationInvalid, fmt::format("volume name '{}' cannot contain '/'", volume.name), Part::Storage);
+    return Error(Code::OperationInvalid, fmt::format("volume name '{}' cannot contain '/'", volume.name),
+                 Part::Storage);
   TRY(xml::check_name(volume.name));
   volume.format = "raw";
   auto capacity = TRY(xml::size_child(element, "capacity"));

@@ -179,7 +179,8 @@ Result<VolumeRef> Pools::add_volume(const Uuid& uuid, std::string_view text, con
   }
   Lock work(pool->work);
   if (auto there = volume(definition.name, request.name)) {
-    if (source) return refusal(Code::InternalError, fmt::format("storage volume name '{}' already in use.", request.name));
+    if (source)
+      return refusal(Code::InternalError, fmt::format("storage volume name '{}' already in use.", request.name));
     return refusal(Code::StorageVolExist, fmt::format("'{}'", request.name));
   }
   if (!definition.has_files()) {
