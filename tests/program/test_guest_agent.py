@@ -71,6 +71,7 @@ class GuestAgent(unittest.TestCase):
 
     def test_the_agent_answers_virsh(self):
         wait_until(self.ping, "the agent answers", 300)
+        wait_until(lambda: "state='connected'" in self.d.virsh("dumpxml", "g"), "the channel is told to be open")
         self.assertRegex(self.d.virsh("domtime", "g"), r"Time: \d+")
         self.assertIn("guest", self.d.virsh("domhostname", "g", "--source", "agent"))
         self.assertRegex(self.d.virsh("domfsinfo", "g"), r"/mnt +vda +ext4 +vda")
