@@ -195,7 +195,7 @@ void reset_core(Core& core, bool bootstrap) {
   core.mp_state = state.mp_state;
   core.gpr[kRdx] = core.cpuid->query(1, 0).eax;
   core.msr = {};
-  core.msr.tsc_offset = 0 - core.vm->tsc.now_ns(core.tsc);
+  core.msr.tsc_offset = 0 - core.vm->clock.now_ns();
   core.smbase = state.smbase;
   if (core.apic) core.apic->tsc_offset_changed();
   derive(core);
