@@ -86,6 +86,13 @@ Json node_json(BlockStore::Place& place, block::Node& node, const BlockStore::Dr
   return json;
 }
 
+/// Who holds a drive, as QEMU names it: the part of a virtio disk behind its transport, others by their id.
+std::string holder_name(QmpContext& c, const std::string& user) {
+  for (const machine::DeviceInfo& info : c.vm.machine().devices())
+    if ((info.config.id == user || info.path == user) && info.config.type.starts_with("virtio-blk")) return info.path + "/virtio-backend";
+  return user;
+}
+
 /// BlockInfo of a drive or device, without what is in it.
 Json drive_json(const std::string& id, const std::string& user, const std::vector<machine::DriveState>& states) {
   Json entry = {{"device", id}, {"locked", false}, {"removable", false}, {"type", "unknown"}};
@@ -124,6 +131,7 @@ Reply query_block(QmpContext& c, const Json&) {
     if (is_inside_drive(store(c), drive)) continue;
     const std::string id = drive.config.from_drive_option ? drive.config.id : "";
     Json entry = drive_json(id, drive.user, states);
+    if (!drive.user.empty()) entry["qdev"] = holder_name(c, drive.user);
     if (drive.io_error) entry["io-status"] = drive.no_space ? "nospace" : "failed";
     shown.insert(drive.user);
     if (BlockStore::Drive* medium = medium_of(store(c), drive))
@@ -191,7 +199,7 @@ Reply query_blockstats(QmpContext& c, const Json& arguments) {
     if (!drive.root) continue;
     Json entry = drive.place->thread.run_on([&] { return node_stats(*drive.root->node(), drive.root->stats()); });
     if (drive.config.from_drive_option) entry["device"] = drive.config.id;
-    if (!drive.user.empty()) entry["qdev"] = drive.user;
+    if (!drive.user.empty()) entry["qdev"] = holder_name(c, drive.user);
     list.push_back(std::move(entry));
   }
   return list;

@@ -50,14 +50,17 @@ ThreadTime thread_time(int thread) {
   return time;
 }
 
+constexpr std::string_view kBackEnd = "/virtio-backend";
+
 Result<std::vector<BlockStats>> block_stats(const Domain& domain, u64 patience_ns) {
   auto monitor = TRY(domain.monitor());
   const Json reply = TRY(monitor->execute("query-blockstats", Json::object(), patience_ns));
   std::vector<BlockStats> list;
   for (const Json& device : reply) {
     const Json stats = device.value("stats", Json::object());
-    // "/machine/peripheral/virtio-disk0", or the alias itself.
+    // "/machine/peripheral/virtio-disk0/virtio-backend", or the alias itself.
     std::string name = device.value("qdev", "");
+    if (name.ends_with(kBackEnd)) name.erase(name.size() - kBackEnd.size());
     name.erase(0, name.rfind('/') + 1);
     auto number = [&](const char* key) { return stats.value(key, u64{0}); };
     list.push_back({.alias = name, .read_requests = number("rd_operations"), .read_bytes = number("rd_bytes"),

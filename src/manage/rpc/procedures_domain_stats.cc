@@ -178,7 +178,8 @@ Status get_disk_errors(Call& call) {
   for (const Element* disk : devices_of(*tree).children("disk"))
     for (const Json& device : reply) {
       const std::string status = device.value("io-status", "ok");
-      if (!device.value("qdev", "").ends_with(alias_of(*disk)) || status == "ok") continue;
+      const std::string holder = device.value("qdev", ""), alias = alias_of(*disk);
+      if (status == "ok" || !(holder.ends_with(alias) || holder.ends_with(alias + "/virtio-backend"))) continue;
       list.push_back({at(*disk, "target", "dev"), status == "nospace" ? 2 : 1});
     }
   const auto count = static_cast<i32>(most ? std::min<size_t>(most, list.size()) : devices_of(*tree).children("disk").size());
