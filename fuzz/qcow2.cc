@@ -1,5 +1,5 @@
 // A hostile qcow2 image in memory: opened, read, checked; then written, discarded, repaired and its lists walked.
-#include "block/format/qcow2.h"
+#include "block/format/qcow2/qcow2.h"
 
 #include "block/image.h"
 #include "block/test_support.h"

@@ -13,7 +13,7 @@
 #include "machine/back_ends.h"
 #include "machine/boards/board.h"
 #include "machine/console_ports.h"
-#include "machine/device_makers.h"
+#include "machine/makers/device_makers.h"
 #include "machine/disk_buses.h"
 #include "machine/loop_clock.h"
 #include "machine/machine.h"

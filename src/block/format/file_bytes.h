@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "block/driver.h"
-#include "block/format/qcow2_io.h"
+#include "block/format/qcow2/io.h"
 
 namespace atl::block {
 
