@@ -134,7 +134,7 @@ class Refusals(Folder):
             (["-drive", f"if=pflash,unit=1,format=raw,file={self.path('odd.fd')}"], "pflash1 requires pflash0"),
             (["-M", "microvm,smm=on"], "smm=on"),
             (["-M", "q35,smm=maybe"], "'smm' takes on, off or auto"),
-            (["-global", "driver=cfi.pflash01,property=secure,value=maybe"], "'secure' takes on or off"),
+            (["-global", "driver=cfi.pflash01,property=secure,value=maybe"], "Property 'cfi.pflash01.secure' cannot be 'maybe'"),
             (["-boot", "splash=x.bmp"], "splash"),
             (["-smbios", "type=99"], "SMBIOS type 99"),
             (["-smbios", "file=/nonexistent/table"], "/nonexistent/table"),
