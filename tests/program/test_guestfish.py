@@ -42,11 +42,11 @@ class Guestfish(unittest.TestCase):
             self.create(format)
             disks += [f"--format={format}", "-a", f"disk.{format}"]
             disk = "/dev/sd" + "abcdefgh"[number]
-            script += f"mkfs ext4 {disk}\nmount {disk} /\nwrite /hello 'in {format}\\n'\numount /\n"
+            script += f"mkfs ext4 {disk}\nmount {disk} /\nwrite /hello \"in {format}\\n\"\numount /\n"
             reading += f"mount-ro {disk} /\ncat /hello\numount /\n"
         self.run_tool("guestfish", *disks, script=script)
         text = self.run_tool("guestfish", "--ro", *disks, script="run\n" + reading)
-        self.assertEqual(text.split("\n\n")[:-1], [f"in {format}" for format in FORMATS])
+        self.assertEqual(text.split("\n\n")[:-1], [f"in {format}" for format in FORMATS], text)
         for format in FORMATS:
             if format not in ("raw", "vpc"):  # these have no check
                 self.run_tool(IMG, "check", "-q", "-f", format, f"disk.{format}")

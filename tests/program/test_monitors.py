@@ -12,7 +12,9 @@ from managed import Managed, guest_xml, need, wait_until
 
 DISK = "<serial type='pty'/><disk type='file'><driver name='qemu' type='qcow2'/><source file='{path}'/><target dev='vda' bus='virtio'/></disk>"
 MIB = 1 << 20
-COLLECTD = """Interval 1
+COLLECTD = """Hostname "watcher"
+FQDNLookup false
+Interval 1
 BaseDir "{root}"
 PIDFile "{root}/collectd.pid"
 LoadPlugin csv
