@@ -86,7 +86,8 @@ BlockStore::Drive* BlockStore::find_drive(const std::string& id) {
 }
 
 Result<BlockStore::Located> BlockStore::locate(const std::string& name) {
-  if (Drive* drive = find_drive(name); drive && drive->root)
+  // A -drive goes by its id whatever is on top of it; else a name means the node, also with an overlay above.
+  if (Drive* drive = find_drive(name); drive && drive->root && drive->config.from_drive_option)
     return Located{drive->place, drive->place->thread.run_on([&] { return drive->root->node(); }), drive};
   for (auto& place : places_) {
     Located located{place.get(), nullptr, nullptr};

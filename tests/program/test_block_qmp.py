@@ -171,6 +171,24 @@ class Backups(BlockQmp):
         self.assertEqual(self.stored("disk"), {"b": ["auto"]})
 
 
+class Snapshots(BlockQmp):
+    def test_names_of_nodes_mean_the_nodes_below_an_overlay_too(self):
+        """An overlay over a disk of -blockdev and back again, as libvirt goes about it."""
+        base = self.make("base")
+        self.make("overlay")
+        self.start("-blockdev", f"driver=qcow2,node-name=one,file.driver=file,file.filename={base}", "-device", "virtio-blk-pci,drive=one,id=v")
+        self.add("two", "overlay", backing=None)
+        self.qmp.command("transaction", actions=[{"type": "blockdev-snapshot", "data": {"node": "one", "overlay": "two"}}])
+        self.assertEqual(self.qmp.command("query-block")[0]["inserted"]["node-name"], "two")
+        self.qmp.command("block-commit", **{"device": "two", "job-id": "down", "top-node": "two", "base-node": "one", "auto-dismiss": False})
+        self.qmp.wait_event("BLOCK_JOB_READY")
+        self.qmp.command("job-complete", id="down")
+        self.qmp.wait_event("BLOCK_JOB_COMPLETED")
+        self.qmp.command("job-dismiss", id="down")
+        self.qmp.command("blockdev-del", **{"node-name": "two"})
+        self.assertEqual(self.qmp.command("query-block")[0]["inserted"]["node-name"], "one")
+
+
 class Exports(BlockQmp):
     def test_exports_are_listed_and_deleted_by_id(self):
         self.make("disk")
