@@ -149,10 +149,16 @@ bool run_opmask_gather(Core& core, const Op& op) {
   const NativeStub& stub = *op.stub;
   if (!enter_wide(core)) return false;
   Wide result = read_vector(core, stub.reg);
-  auto read = [&](u64 linear, unsigned at) { return read_slow(core, linear, &result[at], stub.element); };
-  bool done = for_each_index(core, op, false, read);
-  unsigned size = stub.length / std::max(stub.element, stub.index_element) * stub.element;
-  if (done) std::fill(result.begin() + size, result.end(), 0);
+  unsigned elements = 0;
+  auto read = [&](u64 linear, unsigned at) {
+    const bool ok = read_slow(core, linear, &result[at], stub.element);
+    elements += ok;
+    return ok;
+  };
+  const bool done = for_each_index(core, op, false, read);
+  const unsigned size = stub.length / std::max(stub.element, stub.index_element) * stub.element;
+  // Processors clear what is above the vector's length with the first element, and the rest at the end.
+  if (done || elements > 0) std::fill(result.begin() + (done ? size : stub.length), result.end(), 0);
   write_vector(core, stub.reg, result);
   return done;
 }
