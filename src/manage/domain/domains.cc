@@ -23,7 +23,7 @@ std::string vmm_path(const Config& config) {
 
 Result<std::unique_ptr<Domains>> Domains::create(Events& events, const Config& config) {
   std::unique_ptr<Domains> domains(new Domains(events, config));
-  domains->host_.emulator = vmm_path(config);
+  domains->host_ = {.emulator = vmm_path(config), .state = config.paths.state};
   domains->definitions_ = std::make_unique<StateFolder>(TRY(StateFolder::open(config.paths.config + "/domains", ".xml", 0700, Flush::Later)));
   domains->statuses_ = std::make_unique<StateFolder>(TRY(StateFolder::open(config.paths.run + "/domains", ".xml", 0700, Flush::Never)));
   // The VMs' own users pass through to their sockets' folders.
