@@ -169,7 +169,7 @@ void add_features(Element& root) {
   Element& features = root.add("features");
   // The schema wants this order.
   for (std::string_view name : {"gic", "vmcoreinfo", "genid", "backingStoreInput", "backup", "sev", "sgx", "hyperv"})
-    features.add(name).set("supported", yes_or_no(name == "backingStoreInput"));
+    features.add(name).set("supported", yes_or_no(name == "backingStoreInput" || name == "backup"));
 }
 
 }  // namespace
