@@ -178,8 +178,11 @@ class Machine {
   /// An access of 1, 2, 4 or 8 bytes as a vCPU makes it, to an I/O port or to memory.
   virtual u64 read_bus(bool port, u64 address, unsigned width) = 0;
   virtual void write_bus(bool port, u64 address, u64 value, unsigned width) = 0;
-  /// Puts guest time forward; the new time.
-  virtual u64 advance_clock(u64 ns) = 0;
+  /// Puts guest time forward, without a number to the next alarm of a device; the new time. On a machine whose vCPUs run nothing
+  /// (-accel qtest) alarms on the way have rung when this returns.
+  virtual u64 advance_clock(std::optional<u64> ns) = 0;
+  /// Each change of an interrupt line, told by the thread that makes it. On a machine whose vCPUs run nothing; once.
+  virtual Status watch_interrupt_lines(std::function<void(u32 gsi, bool level)> listener) = 0;
 };
 
 }  // namespace atl::machine

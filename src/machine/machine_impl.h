@@ -15,6 +15,7 @@
 #include "machine/console_ports.h"
 #include "machine/makers/device_makers.h"
 #include "machine/disk_buses.h"
+#include "machine/idle_vm.h"
 #include "machine/loop_clock.h"
 #include "machine/machine.h"
 #include "machine/media.h"
@@ -84,7 +85,8 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   void write_bus(bool port, u64 address, u64 value, unsigned width) override {
     memory::BusView(port ? ports_ : memory_).write(address, value, width);
   }
-  u64 advance_clock(u64 ns) override;
+  u64 advance_clock(std::optional<u64> ns) override;
+  Status watch_interrupt_lines(std::function<void(u32 gsi, bool level)> listener) override;
 
   // SystemControl: any thread.
   void request_reset() override;
@@ -112,6 +114,7 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   // Birth.
   Status build();
   Status create_vm();
+  void make_idle();
   Result<std::unique_ptr<cpu::Vm>> try_accelerator(const AcceleratorChoice& choice);
   Status create_back_ends();
   Status create_board();
@@ -198,7 +201,7 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   std::unique_ptr<BackEnds> back_ends_;
   std::unique_ptr<Media> media_;
   std::unique_ptr<cpu::Vm> vm_;
-  bool idle_ = false;  // the vCPUs run nothing
+  IdleVm* idle_vm_ = nullptr;  // vm_, if its vCPUs run nothing
   std::vector<cpu::CpuidTable> cpuid_;
   std::unique_ptr<LoopClock> device_clock_;
   std::unique_ptr<Board> board_;

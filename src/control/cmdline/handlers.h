@@ -82,6 +82,7 @@ Status option_qmp_pretty(Builder&, const OptionUse&);
 Status option_gdb(Builder&, const OptionUse&);
 Status option_gdb_default(Builder&, const OptionUse&);
 Status option_qtest(Builder&, const OptionUse&);
+Status option_qtest_log(Builder&, const OptionUse&);
 Status option_mon(Builder&, const OptionUse&);
 Status option_nographic(Builder&, const OptionUse&);
 Status option_escape(Builder&, const OptionUse&);

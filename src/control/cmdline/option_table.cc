@@ -82,6 +82,7 @@ constexpr Option kOptions[] = {
     {"gdb", "dev", option_gdb, "where a debugger connects: tcp::1234, unix:path, stdio ..."},
     {"s", "", option_gdb_default, "the same as -gdb tcp::1234"},
     {"qtest", "dev", option_qtest, "where a program that tests devices connects (usually with -accel qtest)"},
+    {"qtest-log", "file", option_qtest_log, "what is said there; none: no log, as without the option"},
     {"S", "", option_start_paused, "do not start the CPUs: a monitor does"},
     {"no-reboot", "", option_no_reboot, "exit instead of rebooting"},
     {"no-shutdown", "", option_no_shutdown, "pause instead of exiting when the guest powers off"},
