@@ -64,6 +64,7 @@ class FakeMachine final : public machine::Machine {
     return note(fmt::format("{} forward {} {}", add ? "add" : "remove", id, rule.host_port));
   }
   Status add_rng(const machine::RngConfig& rng) override { return note("add_rng " + rng.id); }
+  Status add_iothread(const machine::IoThreadConfig& thread) override { return note("add_iothread " + thread.id); }
   Status remove_object(const std::string& id) override { return missing(fmt::format("object '{}' not found", id)); }
   Status set_balloon(u64 bytes) override {
     if (!balloon) return missing("No balloon device has been activated");

@@ -56,6 +56,7 @@ struct ProgramOptions {
   u8 escape = 1;             // the mux's escape character: Ctrl-a
   bool lock_memory = false;
   bool log_timestamps = false;
+  bool log_guest_name = false;
   std::string process_name;  // -name process=
   std::string chroot;        // "" = none
   std::optional<std::pair<u32, u32>> run_as;  // user and group

@@ -1,11 +1,15 @@
 #include "machine/back_ends.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 
 #include <fmt/core.h>
 
 namespace atl::machine {
 namespace {
+
+const std::string kDeviceThread = "device ";  // and its user: no id that an option could give
 
 Error in_use(std::string_view what, const std::string& id, const std::string& user) {
   return Error(ErrorKind::Busy, fmt::format("{} '{}' is already in use by device '{}'", what, id, user));
@@ -48,9 +52,16 @@ Result<LoopThread*> BackEnds::iothread(const std::string& id) {
 }
 
 Result<LoopThread*> BackEnds::own_thread(const std::string& user) {
-  auto& thread = iothreads_["device " + user];  // no id that an option could give
+  auto& thread = iothreads_[kDeviceThread + user];
   if (!thread) thread = TRY(LoopThread::start("IO " + user).context("start a thread for " + user));
   return thread.get();
+}
+
+std::vector<IoThreadInfo> BackEnds::iothreads() const {
+  std::vector<IoThreadInfo> list;
+  for (const auto& [id, thread] : iothreads_)
+    if (!id.starts_with(kDeviceThread)) list.push_back({id, thread->run_on([] { return ::gettid(); })});
+  return list;
 }
 
 BackEnds::Network* BackEnds::find_network(const std::string& id) {

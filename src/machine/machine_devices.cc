@@ -79,7 +79,8 @@ Status MachineImpl::plug_into_place(const DeviceInfo& info, bool hotplugged) {
   }
   if (made.usb_bus) usb_.add_bus(std::move(made.usb_bus), *placed);
   if (made.console) console_ports_.add_controller(device.id, *made.console, *made.thread);
-  plugged_.push_back({device, user, *placed, made.balloon, made.console, made.thread, false, std::move(made.set_link)});
+  plugged_.push_back({device, user, *placed, made.balloon, made.console, made.thread, false, std::move(made.set_link),
+                      std::move(made.announce), std::move(made.receive_filter)});
   disk_buses_.add(device.id, **placed, made.ata, made.scsi);
   return {};
 }

@@ -58,6 +58,7 @@ class MachineImpl final : public Machine, public devices::SystemControl {
     return back_ends_->change_forward(id, rule, add);
   }
   Status add_rng(const RngConfig& rng) override { return back_ends_->add_rng(rng); }
+  Status add_iothread(const IoThreadConfig& thread) override { return back_ends_->add_iothread(thread); }
   Status remove_object(const std::string& id) override { return back_ends_->remove_object(id); }
   Status set_balloon(u64 target_bytes) override;
   Result<u64> balloon_bytes() const override;
@@ -70,6 +71,14 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   cpu::CpuidLimits cpuid_limits() const override { return vm_->cpuid_limits(); }
   std::vector<BlockInfo> block_devices() const override;
   std::vector<NetworkInfo> networks() const override;
+  std::vector<CardInfo> receive_filters() const override;
+  void announce_cards(const std::vector<std::string>& ids) override;
+  std::vector<devices::PciFunctionInfo> pci_functions() const override { return board_->pci_functions(); }
+  std::vector<IoThreadInfo> iothreads() const override { return back_ends_->iothreads(); }
+  std::vector<Statistic> statistics(std::optional<u32> cpu) const override;
+  Result<std::optional<GuestAddr>> translate(u32 cpu, u64 linear) override;
+  Status set_boot_order(const std::string& order) override { return board_->set_boot_order(order); }
+  void drop_missed_ticks() override { board_->drop_missed_ticks(); }
   cpu::Counters counters() const override;
   Result<std::string> describe(const std::string& what, u32 arg) override;
   Result<std::vector<u8>> read_memory(bool physical, u32 cpu_index, u64 address, u64 size_bytes) override;
@@ -106,6 +115,8 @@ class MachineImpl final : public Machine, public devices::SystemControl {
     LoopThread* thread = nullptr;
     bool leaving = false;                   // the guest was asked to let go
     std::function<void(bool up)> set_link = {};
+    std::function<void()> announce = {};
+    std::function<devices::ReceiveFilter()> receive_filter = {};
   };
 
   MachineImpl(const Config& config, Loop& control, const std::map<CharId, CharBackend*>& chars)
@@ -174,7 +185,7 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   void finish_unplug(devices::Device* device);
   void destroy(std::unique_ptr<devices::Device> device, LoopThread& thread);
 
-  Result<std::string> describe_page_tables(u32 index);
+  Result<std::string> describe_page_tables(u32 index, bool each);
   /// Runs `body` with all vCPUs stopped.
   template <class F>
   auto while_paused(F body);

@@ -171,10 +171,7 @@ Status option_object(Builder& b, const OptionUse& use) {
     return {};
   }
   std::string type = values.get("qom-type");
-  if (type.starts_with("memory-backend-")) {
-    if (type == "memory-backend-ram" || type == "memory-backend-file" || type == "memory-backend-memfd")
-      return add_memory_backend(b, use, std::move(values));
-  }
+  if (is_memory_object(type)) return add_memory_backend(b, use, std::move(values));
   if (type == "iothread") {
     machine::IoThreadConfig thread;
     values.take("qom-type");

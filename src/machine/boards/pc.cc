@@ -79,7 +79,10 @@ class Pc final : public Board {
   void reset() override;
   Result<BootEntry> load() override;
   void press_power_button() override { chipset_->pm().power_button(); }
-  std::string describe(std::string_view what) override;
+  std::string describe() override;
+  std::vector<PciFunctionInfo> pci_functions() override { return slots_->functions(); }
+  Status set_boot_order(const std::string& order) override;
+  void drop_missed_ticks() override { chipset_->rtc().drop_missed_ticks(); }
   std::string place_of(const Device& device) override { return slots_->place_of(device); }
   Result<std::string> firmware_path(const Device& device, std::string_view name) override;
   Status add_boot_device(u32 index, std::string path) override {
@@ -301,8 +304,12 @@ Result<BootEntry> Pc::load() {
   return start_kernel(context_, *kernel_, ram_, acpi);
 }
 
-std::string Pc::describe(std::string_view what) {
-  if (what == "pci") return bus_->describe();
+Status Pc::set_boot_order(const std::string& order) {
+  set_cmos(order);
+  return {};
+}
+
+std::string Pc::describe() {
   std::string out = fmt::format("bus: main-system-bus\n  dev: {}\n    bus: {}\n", chips_->traits().host, chips_->traits().root_bus);
   for (Device* device : devices()) {
     out += fmt::format("      dev: {}, id \"{}\"\n        {}\n", device->type(), slots_->id_of(*device), place_of(*device));

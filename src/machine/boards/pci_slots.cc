@@ -174,6 +174,20 @@ std::vector<Device*> PciSlots::devices() const {
   return all;
 }
 
+std::vector<PciFunctionInfo> PciSlots::functions() const {
+  auto list = chips_.bus().functions();
+  name_functions(list);
+  return list;
+}
+
+void PciSlots::name_functions(std::vector<PciFunctionInfo>& functions) const {
+  for (PciFunctionInfo& info : functions) {
+    for (const Plugged& p : plugged_)
+      if (&p.device->function() == info.function) info.id = p.id;
+    if (info.bridge) name_functions(info.bridge->behind);
+  }
+}
+
 std::string PciSlots::id_of(const Device& device) const {
   const Plugged* plugged = find(device);
   return plugged ? plugged->id : "";

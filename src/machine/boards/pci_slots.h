@@ -34,6 +34,8 @@ class PciSlots {
   devices::PciHotplug& registers() { return registers_; }
   /// What is plugged, in the order of its coming.
   std::vector<devices::Device*> devices() const;
+  /// Everything on the root bus and behind it.
+  std::vector<devices::PciFunctionInfo> functions() const;
   /// "" if the device is not plugged, or has none.
   std::string id_of(const devices::Device& device) const;
   std::string place_of(const devices::Device& device) const;
@@ -56,6 +58,7 @@ class PciSlots {
   devices::PciBridge* find_bridge(std::string_view id);
   bool has_hotplug_slot(const devices::PciBridge* parent) const;
   void announce(const Plugged& plugged, bool hotplugged);
+  void name_functions(std::vector<devices::PciFunctionInfo>& functions) const;
   const Plugged* find(const devices::Device& device) const;
   void on_eject(unsigned slot);
   void on_slot_off(const devices::PciDevice& port);
