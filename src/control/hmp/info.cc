@@ -52,27 +52,6 @@ Status info_cpus(HmpContext& c, Arguments) {
   return {};
 }
 
-std::string_view cache_name(const block::NodeInfo& node) {
-  return node.cache_no_flush ? "writeback, ignore flushes" : node.cache_direct ? "writeback, direct" : "writeback";
-}
-
-Status info_block(HmpContext& c, Arguments) {
-  for (const auto& block : c.vm.machine().block_devices()) {
-    std::string name = block.drive.empty() ? block.node.node_name : fmt::format("{} ({})", block.drive, block.node.node_name);
-    c.output += fmt::format("{}: {} ({}{})\n", name, block.node.filename, block.node.driver, block.node.readonly ? ", read-only" : "");
-    if (!block.qdev.empty()) c.output += fmt::format("    Attached to:      {}\n", block.qdev);
-    if (block.io_error) c.output += "    I/O status:       failed\n";
-    c.output += fmt::format("    Cache mode:       {}\n", cache_name(block.node));
-  }
-  for (const auto& drive : c.vm.machine().media().states()) {
-    if (!drive.removable) continue;
-    const std::string& name = drive.drive.empty() ? drive.qdev : drive.drive;
-    c.output += fmt::format("{}: {}removable device, {}locked, tray {}\n", name, drive.has_medium ? "" : "[not inserted] ",
-                            drive.locked ? "" : "not ", drive.tray_open ? "open" : "closed");
-  }
-  return {};
-}
-
 Status info_chardev(HmpContext& c, Arguments) {
   for (const Chardev* chardev : c.vm.chars().all())
     c.output += fmt::format("{}: filename={}\n", chardev->id(), chardev->describe());
@@ -158,7 +137,7 @@ Status info_irq(HmpContext& c, Arguments) { return describe(c, "irq"); }
 constexpr HmpCommand kInfo[] = {
     {"accelerator|jit", "", "show the accelerator and its counters", info_accelerator},
     {"balloon", "", "show balloon information", info_balloon},
-    {"block", "", "show the block devices", info_block},
+    {"block", "[-n] [-v] [device]", "show the block devices", hmp_info_block},
     {"block-jobs", "", "show the block jobs", hmp_info_block_jobs},
     {"blockstats", "", "show what block devices have done", hmp_info_blockstats},
     {"chardev", "", "show the character devices", info_chardev},
@@ -179,6 +158,7 @@ constexpr HmpCommand kInfo[] = {
     {"qtree", "", "show device tree", info_qtree},
     {"registers", "[-a]", "show the cpu registers (-a: of every CPU)", info_registers},
     {"screen", "", "show the characters of a screen in text mode", info_screen},
+    {"snapshots", "", "show the snapshots in disks", hmp_info_snapshots},
     {"status", "", "show the current VM status (running|paused)", info_status},
     {"tpm", "", "show the TPM", hmp_info_tpm},
     {"usb", "", "show guest USB devices", info_usb},
