@@ -22,6 +22,7 @@ class CopyOnReadNode final : public FilterNode {
       : FilterNode(std::move(file)), node_name_(std::move(node_name)), bottom_(std::move(bottom)) {}
 
   NodeInfo info() const override { return node_name_.empty() ? file_->info() : named_info(node_name_, "copy-on-read"); }
+  bool is_filter() const override { return !node_name_.empty() || file_->is_filter(); }
   Image* image() override { return node_name_.empty() ? file_->image() : nullptr; }
   std::vector<Child> children() const override {
     return node_name_.empty() ? file_->children() : std::vector<Child>{{"file", file_}};

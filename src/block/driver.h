@@ -96,6 +96,15 @@ class Graph {
   NodePtr find(const std::string& node_name) const;
   /// Keeps a node until it is forgotten. Its name must be new.
   Status name_node(NodePtr node);
+  /// What stands for the node on a command line: its file's name if that says all, else "json:{...}" with the options and the
+  /// nodes below.
+  std::string name_of(const Node& node) const;
+  /// Whether who opened the node wants it to be read-only, whatever a job would like.
+  bool stays_readonly(const Node& node) const;
+  /// Finds the node by its name as long as it lives.
+  void watch_name(const NodePtr& node);
+  /// Whether a new node may be called so.
+  Status check_name(const std::string& node_name) const;
   void forget(const std::string& node_name);
   const std::map<std::string, NodePtr>& nodes() const { return nodes_; }
   /// Calls close() on all nodes that nobody stands on. The first error is told; all are closed.
@@ -103,6 +112,7 @@ class Graph {
   // Changes while users go on (root.h). Drained, no request of any root is under way, and new ones wait.
   Task<Status> drain();
   void resume();
+  bool is_drained() const { return drains_ > 0; }
   /// Puts `to` into the place of `from` under every root and every node but `to` itself and what `to` stands on. Drained.
   Status replace(const Node& from, NodePtr to);
   /// Who watches writes to a node: roots tell them.
@@ -130,15 +140,26 @@ class Graph {
   std::vector<NodePtr> all_nodes() const;
 
  private:
+  struct Described {
+    std::string exact;   // "" if no name says all
+    Json options;
+  };
+  Described describe(const Node& node) const;
+  bool has_other_backing(const Node& node, const Json& options) const;
   Task<Result<NodePtr>> open_tree(Json options, OpenMode mode);
   Task<Result<NodePtr>> open_probed(Json options, OpenMode mode, std::string node_name);
   Task<Result<NodePtr>> open_driver(const Driver& driver, Json options, OpenMode mode, std::string node_name);
-  Status check_name(const std::string& node_name) const;
 
   Loop& loop_;
+  u32 drains_ = 0;
   Secrets secrets_;
   std::map<std::string, NodePtr> nodes_;
-  std::map<std::string, std::weak_ptr<Node>> living_;   // by node name
+  struct Living {
+    std::weak_ptr<Node> node;
+    Json options;            // that the driver was opened with
+    bool readonly = false;   // asked for by name
+  };
+  std::map<std::string, Living> living_;   // by node name
   std::vector<Root*> roots_;
   struct Watched {
     std::weak_ptr<Node> node;

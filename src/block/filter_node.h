@@ -29,6 +29,7 @@ class FilterNode : public Node {
     return file_->write_compressed(offset, data);
   }
   DebugPoints* debug_points() override { return file_->debug_points(); }
+  bool is_filter() const override { return true; }
   std::vector<Child> children() const override { return {{"file", file_}}; }
   Status replace_child(std::string_view role, NodePtr node) override {
     if (role != "file" || !node) return Node::replace_child(role, std::move(node));

@@ -126,10 +126,12 @@ Task<Result<NodePtr>> Graph::open(Json options, OpenMode mode) {
 Task<Result<NodePtr>> Graph::open_tree(Json options, OpenMode mode) {
   CO_TRY(merge_json_name(options));
   OptionReader reader(std::move(options), "block device");
+  const bool readonly = reader.has("read-only");
   Common common = CO_TRY(read_common(reader, mode));
   if (!common.node_name.empty()) CO_TRY(check_name(common.node_name));
   if (common.node_name.empty()) common.node_name = generate_node_name();
   Json rest = reader.all();
+  Living living{.readonly = readonly && mode.readonly};
   bool write_through = std::exchange(mode.write_through, false);
   Result<NodePtr> opened;
   if (common.driver.empty()) {
@@ -138,13 +140,16 @@ Task<Result<NodePtr>> Graph::open_tree(Json options, OpenMode mode) {
     const Driver* driver = find_driver(common.driver);
     if (!driver) co_return invalid(fmt::format("Unknown driver '{}'", common.driver));
     if (!driver->protocol) CO_TRY(name_to_file(rest));
+    living.options = rest;
+    if (mode.no_io) living.options.erase("backing");   // it is not looked at
     opened = co_await open_driver(*driver, std::move(rest), std::move(mode), common.node_name);
   }
   NodePtr node = CO_TRY(std::move(opened));
   if (common.detect_zeroes != DetectZeroes::Off) node = make_detect_zeroes(std::move(node), common.detect_zeroes);
   if (write_through && !node->info().readonly) node = make_write_through(std::move(node));
-  std::erase_if(living_, [](const auto& entry) { return entry.second.expired(); });
-  living_[common.node_name] = node;
+  std::erase_if(living_, [](const auto& entry) { return entry.second.node.expired(); });
+  living.node = node;
+  living_[common.node_name] = std::move(living);
   co_return node;
 }
 
@@ -215,6 +220,12 @@ Task<Result<NodePtr>> Graph::open_backing(OptionReader& reader, std::string name
   if (mode.no_backing) co_return NodePtr();
   const auto* text = option.get_ptr<const std::string*>();
   if (given && (option.is_null() || (text && text->empty()))) co_return NodePtr();
+  // Options without a file are for the one that the image records.
+  if (given && !text && !name.empty() && !option.contains("driver") && !option.contains("filename") && !option.contains("file")) {
+    const std::string own = image.info().filename;
+    option["filename"] = resolve_backing_name(name, own);
+    if (!format.empty()) option["driver"] = format;
+  }
   if (given && (text || option.contains("driver") || option.contains("filename") || option.contains("file"))) {
     mode.readonly = true;
     mode.no_probe = mode.probed = mode.check = false;
@@ -242,16 +253,18 @@ NodePtr Graph::find(const std::string& node_name) const {
   auto kept = nodes_.find(node_name);
   if (kept != nodes_.end()) return kept->second;
   auto living = living_.find(node_name);
-  return living == living_.end() ? nullptr : living->second.lock();
+  return living == living_.end() ? nullptr : living->second.node.lock();
 }
 
 Status Graph::name_node(NodePtr node) {
   std::string name = node->info().node_name;
   if (nodes_.contains(name)) return Error(ErrorKind::Exists, fmt::format("Duplicate nodes with node-name='{}'", name));
-  living_[name] = node;
+  living_[name].node = node;
   nodes_[std::move(name)] = std::move(node);
   return {};
 }
+
+void Graph::watch_name(const NodePtr& node) { living_[node->info().node_name].node = node; }
 
 void Graph::forget(const std::string& node_name) { nodes_.erase(node_name); }
 
@@ -272,8 +285,8 @@ Task<Status> Graph::close_all() {
 
 std::vector<NodePtr> Graph::all_nodes() const {
   std::vector<NodePtr> nodes;
-  for (const auto& [name, weak] : living_) {
-    if (NodePtr node = weak.lock()) nodes.push_back(std::move(node));
+  for (const auto& [name, living] : living_) {
+    if (NodePtr node = living.node.lock()) nodes.push_back(std::move(node));
   }
   return nodes;
 }

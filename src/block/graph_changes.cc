@@ -17,12 +17,14 @@ void collect(const Node& node, std::set<const Node*>& found) {
 }  // namespace
 
 Task<Status> Graph::drain() {
+  ++drains_;
   std::vector<Root*> roots = roots_;
   for (Root* root : roots) static_cast<void>(co_await root->drain());
   co_return Status{};
 }
 
 void Graph::resume() {
+  --drains_;
   // Those that were added since have not been drained.
   for (Root* root : roots_)
     if (root->is_drained()) root->resume();
@@ -38,7 +40,11 @@ Status Graph::replace(const Node& from, NodePtr to) {
     }
   }
   for (Root* root : roots_) {
-    if (root->node().get() != &from) continue;
+    // Filters on top may stand on something else now.
+    if (root->node().get() != &from) {
+      root->set_node(root->node());
+      continue;
+    }
     root->set_node(to);
     if (root->on_resized) root->on_resized();
   }

@@ -260,5 +260,28 @@ TEST_F(GraphTest, NamesInJsonMayHaveSingleQuotes) {
   EXPECT_EQ(node->size_bytes(), 512u);
 }
 
+TEST_F(GraphTest, NamesSayWhatANodeIs) {
+  TempFile a, b;
+  ASSERT_TRUE(create("qcow2", a.path(), {{"size", "65536"}}));
+  ASSERT_TRUE(create("qcow2", b.path(), {{"size", "65536"}, {"backing_file", a.path()}, {"backing_fmt", "qcow2"}}));
+  EXPECT_EQ(graph.name_of(*MUST(open_name(b.path(), "qcow2"))), b.path());
+  Json file = {{"driver", "file"}, {"filename", a.path()}};
+  EXPECT_EQ(graph.name_of(*MUST(open({{"driver", "raw"}, {"offset", 512}, {"file", file}}))),
+            "json:{\"offset\": 512, \"driver\": \"raw\", \"file\": {\"driver\": \"file\", \"filename\": \"" + a.path() + "\"}}");
+  EXPECT_THAT(graph.name_of(*MUST(open({{"driver", "qcow2"}, {"file", {{"driver", "file"}, {"filename", b.path()}}}, {"backing", nullptr}}))),
+              HasSubstr("\"backing\": null"));
+  EXPECT_EQ(graph.name_of(*MUST(open({{"driver", "raw"}, {"file", {{"driver", "blkdebug"}, {"image", file}}}}))), "blkdebug::" + a.path());
+}
+
+TEST_F(GraphTest, OptionsOfABackingFileNeedNoName) {
+  TempFile a, b;
+  ASSERT_TRUE(create("qcow2", a.path(), {{"size", "65536"}}));
+  ASSERT_TRUE(create("qcow2", b.path(), {{"size", "65536"}, {"backing_file", a.path()}, {"backing_fmt", "qcow2"}}));
+  auto top = MUST(open({{"driver", "qcow2"}, {"file.driver", "file"}, {"file.filename", b.path()}, {"backing.node-name", "below"}}));
+  NodePtr below = graph.find("below");
+  ASSERT_TRUE(below);
+  EXPECT_EQ(graph.name_of(*below), a.path());
+}
+
 }  // namespace
 }  // namespace atl::block

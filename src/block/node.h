@@ -89,6 +89,8 @@ class Node : public std::enable_shared_from_this<Node> {
   /// Writes whole clusters compressed, for formats that can. The last may end with the image.
   virtual Task<Status> write_compressed(u64 offset, std::span<const iovec> data);
   virtual std::vector<Child> children() const { return {}; }
+  /// Whether it shows what its first child holds, with nothing of its own.
+  virtual bool is_filter() const { return false; }
   /// Puts another node into the place of a child, or none (a backing file only). Nothing may be in flight.
   virtual Status replace_child(std::string_view role, NodePtr node);
   /// What only images with a format can do; nullptr for the others.

@@ -23,7 +23,16 @@ Root::~Root() {
 void Root::set_node(NodePtr node) {
   CHECK(in_flight_ == 0);
   node_ = std::move(node);
-  observers_ = graph_.observers(*node_);
+  observers_.clear();
+  for (NodePtr at = node_; at; at = at->is_filter() ? at->children().front().node : nullptr) observers_.push_back(graph_.observers(*at));
+}
+
+bool Root::is_observed() const {
+  return std::ranges::any_of(observers_, [](const auto& list) { return !list->empty(); });
+}
+
+bool Root::is_observed_by(const WriteObserver* observer) const {
+  return std::ranges::any_of(observers_, [&](const auto& list) { return std::ranges::find(*list, observer) != list->end(); });
 }
 
 Task<Status> Root::drain() {
@@ -74,8 +83,7 @@ class Root::Pass {
 
 Task<Status> Root::throttle_request(bool is_write, u64 bytes) {
   u64 wait_ns = throttle_->reserve(is_write, bytes, monotonic_ns());
-  if (wait_ns) co_await graph_.loop().sleep(wait_ns);
-  co_return Status{};
+  return wait_for_share(graph_.loop(), wait_ns, [this] { return drains_ > 0; });
 }
 
 Task<Status> Root::account(OperationStats& stats, u64 bytes, Task<Status> task) {
@@ -97,23 +105,23 @@ Task<Status> Root::account(OperationStats& stats, u64 bytes, Task<Status> task) 
 
 /// A change with its observers. `task` has not started yet.
 Task<Status> Root::change(OperationStats& stats, u64 offset, u64 bytes, Task<Status> task) {
-  if (observers_->empty()) [[likely]] {
+  if (!is_observed()) [[likely]] {
     Status status = co_await account(stats, bytes, std::move(task));
     stats_.highest_write = std::max(stats_.highest_write, offset + bytes);
     if (write_threshold) check_threshold(offset + bytes);
     co_return status;
   }
-  Observers observers = *observers_;
+  Observers observers;
+  for (const auto& list : observers_) observers.insert(observers.end(), list->begin(), list->end());
   Status status;
   size_t asked = 0;
   while (status && asked < observers.size()) status = co_await observers[asked++]->before_write(offset, bytes);
   if (status) status = co_await account(stats, bytes, std::move(task));
   // Some may have gone meanwhile.
-  const auto is_here = [&](WriteObserver* observer) { return std::ranges::find(*observers_, observer) != observers_->end(); };
   for (size_t i = 0; i < asked; ++i)
-    if (is_here(observers[i])) observers[i]->written(offset, bytes);
+    if (is_observed_by(observers[i])) observers[i]->written(offset, bytes);
   for (size_t i = 0; i < asked; ++i)
-    if (is_here(observers[i])) static_cast<void>(co_await observers[i]->settled(offset, bytes));
+    if (is_observed_by(observers[i])) static_cast<void>(co_await observers[i]->settled(offset, bytes));
   stats_.highest_write = std::max(stats_.highest_write, offset + bytes);
   check_threshold(offset + bytes);
   co_return status;

@@ -131,11 +131,13 @@ class Root final : public Node {
   Task<Status> account(OperationStats& stats, u64 bytes, Task<Status> task);
   Task<Status> throttle_request(bool is_write, u64 bytes);
   void ended();
+  bool is_observed() const;
+  bool is_observed_by(const WriteObserver* observer) const;
   void check_threshold(u64 end);
 
   Graph& graph_;
   NodePtr node_;
-  std::shared_ptr<Observers> observers_;
+  std::vector<std::shared_ptr<Observers>> observers_;   // of the node, and of those that it is a filter of
   std::shared_ptr<ThrottleGroup> throttle_;
   RootStats stats_;
   u32 drains_ = 0, in_flight_ = 0;

@@ -92,4 +92,14 @@ u64 ThrottleGroup::reserve(bool is_write, u64 bytes, u64 now_ns) {
   return wait_seconds > 0 ? static_cast<u64>(wait_seconds * 1e9) : 0;
 }
 
+Task<Status> wait_for_share(Loop& loop, u64 wait_ns, std::function<bool()> hurries) {
+  constexpr u64 kLookNs = 20'000'000;
+  while (wait_ns && !hurries()) {
+    const u64 ns = std::min(wait_ns, kLookNs);
+    co_await loop.sleep(ns);
+    wait_ns -= ns;
+  }
+  co_return Status{};
+}
+
 }  // namespace atl::block

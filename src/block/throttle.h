@@ -5,10 +5,13 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <string>
 
+#include "base/loop.h"
 #include "base/result.h"
 #include "base/sync.h"
+#include "base/task.h"
 #include "base/types.h"
 
 namespace atl::block {
@@ -53,5 +56,8 @@ class ThrottleGroup {
   std::array<Level, ThrottleLimits::kCount> levels_ GUARDED_BY(mutex_){};
   u64 last_ns_ GUARDED_BY(mutex_) = 0;
 };
+
+/// Waits as long as reserve() said, but not much longer than `hurries` is false: who drains a graph cannot wait for limits.
+Task<Status> wait_for_share(Loop& loop, u64 wait_ns, std::function<bool()> hurries);
 
 }  // namespace atl::block

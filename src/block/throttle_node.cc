@@ -13,8 +13,8 @@ namespace {
 
 class ThrottleNode final : public FilterNode {
  public:
-  ThrottleNode(Loop& loop, NodePtr file, std::string node_name, std::shared_ptr<ThrottleGroup> group)
-      : FilterNode(std::move(file)), loop_(loop), node_name_(std::move(node_name)), group_(std::move(group)) {}
+  ThrottleNode(Graph& graph, NodePtr file, std::string node_name, std::shared_ptr<ThrottleGroup> group)
+      : FilterNode(std::move(file)), graph_(graph), node_name_(std::move(node_name)), group_(std::move(group)) {}
 
   NodeInfo info() const override { return named_info(node_name_, "throttle"); }
   Task<Status> read(u64 offset, std::span<const iovec> out) override {
@@ -34,11 +34,11 @@ class ThrottleNode final : public FilterNode {
  private:
   Task<Status> later(bool is_write, u64 bytes, Task<Status> task) {
     u64 wait_ns = group_->reserve(is_write, bytes, monotonic_ns());
-    if (wait_ns) co_await loop_.sleep(wait_ns);
+    if (wait_ns) static_cast<void>(co_await wait_for_share(graph_.loop(), wait_ns, [this] { return graph_.is_drained(); }));
     co_return co_await std::move(task);
   }
 
-  Loop& loop_;
+  Graph& graph_;
   const std::string node_name_;
   const std::shared_ptr<ThrottleGroup> group_;
 };
@@ -75,7 +75,7 @@ Task<Result<NodePtr>> open_throttle(Graph& graph, Json options, OpenMode mode, s
   mode.no_probe = false;
   Result<NodePtr> opened = co_await graph.open(std::move(child), std::move(mode));
   NodePtr file = CO_TRY(std::move(opened));
-  co_return NodePtr(std::make_shared<ThrottleNode>(graph.loop(), std::move(file), std::move(node_name), std::move(group)));
+  co_return NodePtr(std::make_shared<ThrottleNode>(graph, std::move(file), std::move(node_name), std::move(group)));
 }
 
 }  // namespace

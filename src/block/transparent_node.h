@@ -12,6 +12,7 @@ class TransparentNode : public FilterNode {
   std::vector<Child> children() const override { return file_->children(); }
   Status replace_child(std::string_view role, NodePtr node) override { return file_->replace_child(role, std::move(node)); }
   Image* image() override { return file_->image(); }
+  bool is_filter() const override { return file_->is_filter(); }
 };
 
 }  // namespace atl::block

@@ -52,6 +52,12 @@ std::string with_doubled_commas(std::string_view text) {
   return out;
 }
 
+Status check_option_list(std::string_view text) {
+  const size_t commas = text.size() - (text.find_last_not_of(',') + 1);
+  if (!text.empty() && !text.starts_with(',') && commas % 2 == 0) return {};
+  return Error(ErrorKind::Invalid, fmt::format("Invalid option list: {}", text));
+}
+
 }  // namespace
 
 Result<const block::Driver*> protocol_of(const std::string& filename) {
@@ -74,8 +80,7 @@ Result<CreateOptions> CreateOptions::of(const block::Driver& format, const std::
 bool CreateOptions::knows(std::string_view name) const { return find_option(table_, name) != nullptr; }
 
 Status CreateOptions::parse(std::string_view text) {
-  if (text.empty() || text.starts_with(',') || (text.ends_with(',') && !text.ends_with(",,")))
-    return Error(ErrorKind::Invalid, fmt::format("Invalid option list: {}", text));
+  TRY(check_option_list(text));
   KeyValues list = TRY(KeyValues::parse(text));
   for (const auto& entry : list.entries()) TRY(set(entry.key, entry.value));
   return {};
@@ -102,9 +107,12 @@ std::string CreateOptions::line() const {
   return text;
 }
 
-bool asks_option_help(std::string_view text) {
-  auto list = KeyValues::parse(text);
-  return list && std::ranges::any_of(list->entries(), [](const auto& e) { return e.bare && (e.key == "help" || e.key == "?"); });
+Result<bool> asks_option_help(const std::vector<std::string>& lists) {
+  for (const std::string& text : lists) TRY(check_option_list(text));
+  return std::ranges::any_of(lists, [](const std::string& text) {
+    auto list = KeyValues::parse(text);
+    return list && std::ranges::any_of(list->entries(), [](const auto& e) { return e.bare && (e.key == "help" || e.key == "?"); });
+  });
 }
 
 std::string option_help(std::vector<CreateOption> table) {
@@ -122,8 +130,11 @@ Result<std::string> creation_help(const std::string& format, const std::string& 
   if (!driver->create)
     return Error(ErrorKind::Unsupported, fmt::format("Format driver '{}' does not support image creation", format));
   CreateOptions options = TRY(CreateOptions::of(*driver, filename));
+  // What raw takes is for the file below.
+  auto own = options.table();
+  if (filename.empty() && format == "raw") std::erase_if(own, [](const CreateOption& o) { return std::string_view(o.name) != "size"; });
   if (!filename.empty()) return "Supported options:\n" + option_help(options.table());
-  std::string text = fmt::format("Supported {} options:\n", format) + option_help(options.table());
+  std::string text = fmt::format("Supported {} options:\n", format) + option_help(own);
   if (!driver->protocol)
     text += "\nThe protocol level may support further options.\nSpecify the target filename to include those options.\n";
   return text;

@@ -38,8 +38,8 @@ class CreateOptions {
   Json values_ = Json::object();
 };
 
-/// -o was "help" or "?", or had it in its list.
-bool asks_option_help(std::string_view text);
+/// Whether a list of -o was "help" or "?", or had it in it. Lists that begin or end with a comma are refused first.
+Result<bool> asks_option_help(const std::vector<std::string>& lists);
 /// A line an option, sorted by name.
 std::string option_help(std::vector<CreateOption> table);
 /// For create and convert. "" as `filename` if none was given.

@@ -34,8 +34,9 @@ TEST(CreateOptions, WrongValuesAreRefusedByName) {
 }
 
 TEST(CreateOptions, HelpIsSortedAndAligned) {
-  EXPECT_TRUE(asks_option_help("size=1,help"));
-  EXPECT_FALSE(asks_option_help("file=help"));
+  EXPECT_EQ(asks_option_help({"size=1,help"}).value(), true);
+  EXPECT_EQ(asks_option_help({"file=help"}).value(), false);
+  EXPECT_EQ(asks_option_help({"help", ",size=1"}).error().text(), "Invalid option list: ,size=1");
   EXPECT_EQ(option_help({{"size", CreateOption::Size, "b"}, {"lazy", CreateOption::Flag, "a"}}),
             "  lazy=<bool (on/off)>   - a\n  size=<size>            - b\n");
 }

@@ -1,12 +1,9 @@
 #include "img/nodes.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <cstring>
 
-#include "block/driver.h"
-#include "block/job/copy.h"
+#include "block/chain.h"
 
 namespace atl::img {
 
@@ -21,33 +18,6 @@ std::string short_reason(const Error& error) {
 }
 
 std::string format_of(const Node& node) { return node.info().driver; }
-
-std::optional<u64> allocated_file_bytes(const Node& node) {
-  const std::string driver = format_of(node);
-  if (driver == "null-co" || driver == "null-aio") return 0;
-  if (driver == "blkdebug" || driver == "blkverify") return std::nullopt;   // protocols that do not say
-  u64 sum = 0;
-  bool leaf = true, known = true;
-  for (const block::Child& child : node.children()) {
-    if (child.role == "backing") continue;
-    leaf = false;
-    auto bytes = allocated_file_bytes(*child.node);
-    known &= bytes.has_value();
-    sum += bytes.value_or(0);
-  }
-  if (!leaf) return known ? std::optional(sum) : std::nullopt;
-  block::NodeInfo info = node.info();
-  struct stat status;
-  bool local = info.driver == "file" || info.driver == "host_device" || info.driver == "host_cdrom";
-  if (!local || ::stat(info.filename.c_str(), &status) < 0) return std::nullopt;
-  return static_cast<u64>(status.st_blocks) * 512;
-}
-
-std::optional<std::string> full_backing_name(const std::string& image, const std::string& backing) {
-  bool absolute = backing.starts_with('/') || block::has_protocol(backing);
-  if (!absolute && (image.starts_with("json:") || image.empty())) return std::nullopt;
-  return block::resolve_backing_name(backing, image);
-}
 
 Task<Result<ChainStatus>> chain_status(Node& top, u64 offset, u64 bytes, const Node* base) {
   ChainStatus found;

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "base/math.h"
-#include "block/image.h"
+#include "block/image_info.h"
 
 namespace atl::img {
 
@@ -14,11 +14,6 @@ using block::NodePtr;
 
 /// The child of that role, or nullptr.
 NodePtr child_of(const Node& node, std::string_view role);
-/// Bytes that the image's files take on the host's disks; nothing where no file is behind it.
-std::optional<u64> allocated_file_bytes(const Node& node);
-/// What `backing` means when an image of the name `image` records it: relative names are relative to the image's folder.
-/// Nothing if the image's name has no folder to be relative to.
-std::optional<std::string> full_backing_name(const std::string& image, const std::string& backing);
 std::string format_of(const Node& node);
 /// Its size as disks have it: in whole sectors.
 inline u64 disk_bytes(const Node& node) { return align_up(node.size_bytes(), block::kSectorBytes); }

@@ -43,16 +43,4 @@ std::string snapshot_table(const std::vector<block::SnapshotInfo>& snapshots) {
   return text;
 }
 
-Json snapshot_json(const block::SnapshotInfo& s) {
-  Json json{{"id", s.id},
-            {"name", s.name},
-            {"vm-state-size", s.vm_state_bytes},
-            {"date-sec", s.date_seconds},
-            {"date-nsec", s.date_nanoseconds},
-            {"vm-clock-sec", s.vm_clock_ns / kSecond},
-            {"vm-clock-nsec", s.vm_clock_ns % kSecond}};
-  if (s.icount) json["icount"] = *s.icount;
-  return json;
-}
-
 }  // namespace atl::img

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "img/json_text.h"
+#include "img/info_text.h"
 #include "img/tool.h"
 
 namespace atl::img {
@@ -16,6 +16,5 @@ std::optional<OutputForm> output_form(Tool& tool, const Arguments& arguments);
 
 /// The table of internal snapshots, a line each with its end.
 std::string snapshot_table(const std::vector<block::SnapshotInfo>& snapshots);
-Json snapshot_json(const block::SnapshotInfo& snapshot);
 
 }  // namespace atl::img

@@ -226,6 +226,8 @@ void BlockStore::shut(Drive& drive) {
 
 Status BlockStore::add(const DriveConfig& config) {
   if (find_drive(config.id)) {
+    if (!config.from_drive_option && find_drive(config.id)->config.from_drive_option)
+      return Error(ErrorKind::Exists, fmt::format("node-name={} is conflicting with a device id", config.id));
     if (!config.from_drive_option)
       return Error(ErrorKind::Exists, fmt::format("Duplicate nodes with node-name='{}'", config.id));
     return Error(ErrorKind::Exists, fmt::format("Duplicate ID '{}' for drive", config.id));
@@ -256,7 +258,7 @@ Status BlockStore::remove(const std::string& name) {
   bool busy = place.thread.run_on([&] {
     NodePtr node = place.graph.find(drive->node_name);
     bool used = node && !drive->root && place.graph.is_used(*node);
-    return used || (node && place.jobs.uses(*node));
+    return used || (node && place.jobs.user_of(*node));
   });
   if (busy) return Error(ErrorKind::Busy, fmt::format("Node {} is in use", name));
   shut(*drive);

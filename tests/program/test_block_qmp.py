@@ -190,6 +190,39 @@ class Snapshots(BlockQmp):
 
 
 class Exports(BlockQmp):
+    def test_a_job_under_a_throttled_disk_does_not_hold_up_the_end(self):
+        self.make("a")
+        self.start("-object", "throttle-group,id=t,x-bps-total=1024", "-drive",
+                   f"if=none,id=d,driver=throttle,throttle-group=t,file.driver=qcow2,file.node-name=n,file.file.driver=file,"
+                   f"file.file.filename={self.path('a')}")
+        self.export("d")
+        io = subprocess.Popen(["qemu-io", "-f", "raw", "-c", "write 0 4M", f"nbd+unix:///x?socket={self.path('nbd')}"],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.addCleanup(io.wait)
+        self.addCleanup(io.kill)
+        self.qmp.command("drive-mirror", device="d", job_id="j", target=self.path("b"), format="qcow2", sync="full")
+        self.quit()
+
+    def test_filter_of_a_job_goes_by_its_name(self):
+        self.make("a")
+        self.make("b")
+        qmp = self.start()
+        self.add("a", "a")
+        self.add("b", "b")
+        qmp.command("blockdev-mirror", job_id="j", device="a", target="b", sync="full", filter_node_name="above")
+        self.assertIn("above", [node["node-name"] for node in qmp.command("query-named-block-nodes")])
+        qmp.command("job-cancel", id="j")
+        self.quit()
+
+    def test_image_records_another_backing_file(self):
+        self.make("a")
+        qemu_img("create", "-q", "-f", "qcow2", "-b", self.path("a"), "-F", "qcow2", self.path("b"))
+        qmp = self.start()
+        self.add("b", "b")
+        qmp.command("change-backing-file", device="b", image_node_name="b", backing_file="./a")
+        self.quit()
+        self.assertEqual(json.loads(qemu_img("info", "--output=json", self.path("b")))["backing-filename"], "./a")
+
     def test_exports_are_listed_and_deleted_by_id(self):
         self.make("disk")
         self.start()

@@ -7,22 +7,12 @@
 namespace atl::block {
 namespace {
 
-NodePtr overlay_of(const NodePtr& active, const NodePtr& top) {
-  NodePtr node = active;
-  while (node) {
-    NodePtr below = backing_of(*node);
-    if (below == top) return node;
-    node = std::move(below);
-  }
-  return nullptr;
-}
-
 class CommitJob final : public Job {
  public:
   CommitJob(Graph& graph, std::string device, JobOptions job, CommitOptions options, NodePtr overlay)
       : Job(graph, "commit", std::move(device), std::move(job)), o_(std::move(options)), overlay_(std::move(overlay)) {}
 
-  std::vector<const Node*> nodes() const override { return {o_.active.get(), overlay_.get(), o_.top.get(), o_.base.get()}; }
+  std::vector<const Node*> nodes() const override;
   Task<Status> attach() override {
     was_readonly_ = o_.base->info().readonly;
     co_return co_await o_.base->set_readonly(false);
@@ -31,12 +21,15 @@ class CommitJob final : public Job {
  private:
   Task<Status> work() override;
   Task<Status> settle() override;
+  Filtered filtered() const override { return {o_.top, "commit_top"}; }
   Task<Status> undo() override { return o_.base->set_readonly(was_readonly_); }
 
   const CommitOptions o_;
   const NodePtr overlay_;
   bool was_readonly_ = true;
 };
+
+std::vector<const Node*> CommitJob::nodes() const { return chain_between(*o_.top, *o_.base); }
 
 Task<Status> CommitJob::work() {
   const u64 size = o_.top->size_bytes();
@@ -62,8 +55,8 @@ Task<Status> CommitJob::settle() {
     Status writable = co_await overlay_->set_readonly(false);
     CO_TRY(std::move(writable));
   }
-  std::string name = o_.backing_name.value_or(o_.base->info().filename);
-  std::string format = o_.base->info().driver;
+  std::string name = o_.backing_name.value_or(graph_.name_of(*below_filters(o_.base)));
+  std::string format = below_filters(o_.base)->info().driver;
   Status status = co_await overlay_->image()->change_backing(name, format);
   CO_TRY(std::move(status));
   CO_TRY(overlay_->replace_child("backing", o_.base));
@@ -78,19 +71,18 @@ Task<Status> CommitJob::settle() {
 
 Result<std::shared_ptr<Job>> make_commit_job(Graph& graph, std::string device, JobOptions job, CommitOptions options) {
   NodePtr below = backing_of(*options.top);
-  while (below && below != options.base) below = backing_of(*below);
-  if (!below)
+  if (!below || !is_in_chain(below, *options.base))
     return Error(ErrorKind::Invalid, fmt::format("'{}' is not in this backing file chain", options.base->info().node_name));
-  if (options.top == options.active) {
+  if (below_filters(options.top) == below_filters(options.active)) {
     MirrorOptions mirror;
-    mirror.source = options.active;
+    mirror.source = options.top;
     mirror.target = options.base;
     mirror.sync = SyncMode::Top;
     mirror.base = options.base;
     mirror.commit = true;
     return make_mirror_job(graph, std::move(device), std::move(job), std::move(mirror));
   }
-  NodePtr overlay = overlay_of(options.active, options.top);
+  NodePtr overlay = overlay_of(options.active, *options.top);
   if (!overlay || !overlay->image())
     return Error(ErrorKind::Invalid, fmt::format("'{}' is not in this backing file chain", options.top->info().node_name));
   return std::shared_ptr<Job>(

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "base/mapping.h"
 #include "base/math.h"
@@ -66,10 +67,10 @@ class Copy {
   Task<Status> write_zeroes(u64 offset, u64 bytes);
   Task<Status> write_piece(u64 offset, std::span<const u8> data);
   Task<Status> write_part(u64 offset, std::span<const u8> data, bool zero);
-  u64 zero_unit() const { return o_.compressed ? o_.cluster_bytes : o_.detect_zero_bytes; }
+  u64 zero_unit() const { return o_.fill ? 0 : o_.compressed ? o_.cluster_bytes : o_.detect_zero_bytes; }
   u64 chunk_end(u64 offset) const;
   Result<Mapping> take_buffer();
-  bool advance(u64 bytes);
+  void report();
 
   Loop& loop_;
   const CopyOptions o_;
@@ -77,14 +78,15 @@ class Copy {
   Turns turns_;
   std::vector<Mapping> buffers_;
   CopyResult result_;
-  u64 done_ = 0, pieces_ = 0;
+  u64 walked_ = 0, pieces_ = 0;
+  std::set<u64> in_flight_;   // offsets of pieces
   bool stopping_ = false;
 };
 
-bool Copy::advance(u64 bytes) {
-  done_ += bytes;
-  if (o_.progress && !o_.progress(done_, o_.bytes)) stopping_ = true;
-  return !stopping_;
+/// Up to the first piece that is still under way, or has failed.
+void Copy::report() {
+  const u64 done = in_flight_.empty() ? walked_ : std::min(walked_, *in_flight_.begin());
+  if (o_.progress && !o_.progress(done, o_.bytes)) stopping_ = true;
 }
 
 Result<Mapping> Copy::take_buffer() {
@@ -149,13 +151,14 @@ Task<Result<CopyResult>> Copy::run() {
     fit_to_clusters(run, offset);
     if (!run.allocated) {
       result_.skipped_bytes += run.bytes;
-      advance(run.bytes);
     } else if (run.zero && !o_.fill) {
       status = co_await zero_run(offset, run.bytes);
     } else {
       status = co_await add_data(offset, run.bytes);
     }
     offset += run.bytes;
+    walked_ = offset;
+    if (status) report();
   }
   Status rest = co_await group_.all();
   if (status) status = std::move(rest);
@@ -171,11 +174,11 @@ Task<Status> Copy::zero_run(u64 offset, u64 bytes) {
   while (!o_.target_is_zero && status && bytes > 0 && !stopping_) {
     u64 n = std::min(bytes, kGiB);
     status = co_await zero_trying(o_.target_offset + offset, n);
-    advance(n);
     offset += n;
     bytes -= n;
+    walked_ = offset;
+    if (status) report();
   }
-  if (o_.target_is_zero) advance(bytes);
   co_return status;
 }
 
@@ -222,7 +225,9 @@ Task<Status> Copy::add_data(u64 offset, u64 bytes) {
     if (o_.before_piece && !co_await o_.before_piece(piece.bytes)) stopping_ = true;
     if (stopping_) break;
     ++pieces_;
+    in_flight_.insert(offset);
     offset += piece.bytes;
+    walked_ = offset;
     group_.add(copy_piece(piece));
   }
   co_return Status{};
@@ -235,7 +240,10 @@ Task<Status> Copy::copy_piece(Piece piece) {
     status = co_await copy_with(piece, buffer->span().first(piece.bytes));
   else
     status = std::move(buffer).error();
-  if (status) advance(piece.bytes);
+  if (status) {
+    in_flight_.erase(piece.offset);
+    report();
+  }
   if (buffer) buffers_.push_back(std::move(*buffer));
   co_return status;
 }
@@ -339,38 +347,6 @@ u64 RateLimit::delay_ns(u64 bytes, u64 now_ns) {
 Task<Result<CopyResult>> copy_range(Loop& loop, CopyOptions options) {
   Copy copy(loop, std::move(options));
   co_return co_await copy.run();
-}
-
-NodePtr backing_of(Node& node) {
-  NodePtr only;
-  auto children = node.children();
-  for (Child& child : children) {
-    if (child.role == "backing") return child.node;
-    if (child.role == "file" && children.size() == 1) only = child.node;
-  }
-  return only && !node.image() ? backing_of(*only) : nullptr;
-}
-
-Task<Result<BlockStatus>> status_above(Node& top, const Node* base, u64 offset, u64 bytes) {
-  NodePtr keep;
-  Node* node = &top;
-  while (true) {
-    Result<BlockStatus> found = co_await node->block_status(offset, bytes);
-    BlockStatus status = CO_TRY(std::move(found));
-    if (status.allocated) co_return status;
-    bytes = std::min(bytes, status.bytes);
-    status.bytes = bytes;
-    NodePtr below = backing_of(*node);
-    if (below && below.get() == base) co_return status;
-    if (!below || below->size_bytes() <= offset) {
-      status.allocated = status.zero = true;
-      status.data = false;
-      co_return status;
-    }
-    bytes = std::min(bytes, below->size_bytes() - offset);
-    keep = std::move(below);
-    node = keep.get();
-  }
 }
 
 }  // namespace atl::block

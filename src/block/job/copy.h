@@ -7,7 +7,7 @@
 #include <functional>
 
 #include "base/loop.h"
-#include "block/node.h"
+#include "block/chain.h"
 
 namespace atl::block {
 
@@ -57,7 +57,7 @@ struct CopyOptions {
   RateLimit* rate = nullptr;
   /// Awaited before each piece, in order, if set: may take its time (pauses); false asks to stop.
   std::function<Task<bool>(u64 bytes)> before_piece;
-  /// Called after each piece with the bytes gone through (copied or skipped) and all; false asks to stop.
+  /// Called after each piece with the offset up to which all has been gone through, and all; false asks to stop.
   std::function<bool(u64 done, u64 total)> progress;
 };
 
@@ -69,11 +69,5 @@ struct CopyResult {
 
 /// Errors name what failed and the offset; Cancelled if progress asked to stop. Every request has ended then.
 Task<Result<CopyResult>> copy_range(Loop& loop, CopyOptions options);
-
-/// Where the bytes at `offset` come from, looking through backing files down to (not into) `base`: `allocated` is false if
-/// no node above `base` has them. Without a base, what the whole chain lacks is `zero`.
-Task<Result<BlockStatus>> status_above(Node& top, const Node* base, u64 offset, u64 bytes);
-/// The backing file's node, or nullptr. Nodes without a format of their own are looked through.
-NodePtr backing_of(Node& node);
 
 }  // namespace atl::block

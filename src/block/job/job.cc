@@ -14,6 +14,7 @@ namespace {
 constexpr const char* kStateNames[] = {"created", "running", "paused",   "ready",     "standby",
                                        "waiting", "pending", "aborting", "concluded", "null"};
 constexpr u64 kRetryNs = 10'000'000;          // between attempts at a request whose error is ignored
+constexpr u64 kPieceBytes = 512 * kKiB;      // that a speed limit lets through at once
 constexpr u64 kLongestNap = 100'000'000;  // of speed limits, so that requests are heard soon
 
 Error refused(const std::string& id, JobState state, std::string_view verb) {
@@ -224,6 +225,7 @@ void Job::become_ready() {
 CopyOptions Job::copy_options(Node& source, Node& target) {
   CopyOptions options;
   options.source = &source;
+  options.chunk_bytes = kPieceBytes;
   options.target = &target;
   options.before_piece = [this](u64 bytes) { return checkpoint(bytes); };
   options.on_error = [this](bool is_read, const Error& error) { return wants_retry(is_read, error); };
@@ -235,9 +237,25 @@ CopyOptions Job::copy_options(Node& source, Node& target) {
 
 Task<Status> Job::settle_drained() {
   static_cast<void>(co_await graph_.drain());
-  Status status = co_await settle();
+  Status status = filter_.remove(graph_);
+  if (status) status = co_await settle();
   graph_.resume();
   co_return status;
+}
+
+Task<Status> Job::undo_all() {
+  if (filter_.get()) {
+    static_cast<void>(co_await graph_.drain());
+    static_cast<void>(filter_.remove(graph_));   // goes on where it has been before
+    graph_.resume();
+  }
+  co_return co_await undo();
+}
+
+Status Job::insert_filter() {
+  const Filtered above = filtered();
+  if (!above.node) return {};
+  return filter_.insert(graph_, above.node, options_.filter_name, above.driver);
 }
 
 Task<Status> Job::run() {
@@ -263,7 +281,7 @@ Task<Status> Job::end(Status result) {
   if (!result) {
     if (result.error().kind() != ErrorKind::Cancelled) error_ = told(result.error(), id());
     set_state(JobState::Aborting);
-    Status undone = co_await undo();
+    Status undone = co_await undo_all();
     if (!undone && error_.empty()) error_ = undone.error().text();
   }
   const bool cancelled = !result && error_.empty();
@@ -278,8 +296,10 @@ Task<Status> Job::end(Status result) {
 Status Jobs::check(const Job& job) const {
   if (find(job.id())) return Error(ErrorKind::Exists, fmt::format("Job ID '{}' already in use", job.id()));
   for (const Node* node : job.nodes()) {  // null where there is none, such as the base of a whole chain
-    if (node && uses(*node))
-      return Error(ErrorKind::Busy, fmt::format("Node '{}' is busy: block device is in use by block job", node->info().node_name));
+    std::shared_ptr<Job> user = node ? user_of(*node) : nullptr;
+    if (user)
+      return Error(ErrorKind::Busy,
+                   fmt::format("Node '{}' is busy: block device is in use by block job: {}", node->info().node_name, user->type()));
   }
   return {};
 }
@@ -288,6 +308,7 @@ Task<Status> Jobs::add(Graph& graph, std::shared_ptr<Job> job, Job::Listener lis
   CO_TRY(check(*job));
   static_cast<void>(co_await graph.drain());
   Status attached = co_await job->attach();
+  if (attached) attached = job->insert_filter();
   graph.resume();
   CO_TRY(std::move(attached));
   jobs_.push_back(job);
@@ -304,11 +325,12 @@ void Jobs::reap() {
   std::erase_if(jobs_, [](const auto& job) { return job->info().state == JobState::Null; });
 }
 
-bool Jobs::uses(const Node& node) const {
-  return std::ranges::any_of(jobs_, [&](const auto& job) {
+std::shared_ptr<Job> Jobs::user_of(const Node& node) const {
+  auto found = std::ranges::find_if(jobs_, [&](const auto& job) {
     const std::vector<const Node*> nodes = job->nodes();
-    return !job->is_over() && std::ranges::find(nodes, &node) != nodes.end();
+    return !job->is_over() && (job->filter() == &node || std::ranges::find(nodes, &node) != nodes.end());
   });
+  return found == jobs_.end() ? nullptr : *found;
 }
 
 }  // namespace atl::block

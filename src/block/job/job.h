@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "block/job/copy.h"
+#include "block/job/job_filter.h"
 #include "block/root.h"
 
 namespace atl::block {
@@ -19,6 +20,7 @@ const char* job_state_name(JobState state);
 
 struct JobOptions {
   std::string id;
+  std::string filter_name;     // of a node that stands above what the job works on meanwhile; "": none
   u64 speed = 0;               // bytes a second; 0: no limit
   bool auto_finalize = true;   // false: waits for finalize() before the graph changes
   bool auto_dismiss = true;    // false: stays concluded until dismiss()
@@ -56,6 +58,8 @@ class Job : public std::enable_shared_from_this<Job> {
 
   /// What must happen while the graph is drained, before start(): observers, access modes. On an error nothing has changed.
   virtual Task<Status> attach() { co_return Status{}; }
+  /// Puts the filter in, if there is to be one. Drained.
+  Status insert_filter();
   void start(Listener listener);
   JobInfo info() const;
   const std::string& id() const { return options_.id; }
@@ -72,6 +76,10 @@ class Job : public std::enable_shared_from_this<Job> {
   Status dismiss();
   /// The node that the job works on, and others that must not go or be used by another job meanwhile.
   virtual std::vector<const Node*> nodes() const = 0;
+  const std::string& type() const { return type_; }
+  const Node* filter() const { return filter_.get(); }
+  /// Its filter's name; without one that of the first of its nodes.
+  std::string top_name() const { return filter_.get() ? filter_.get()->info().node_name : nodes().front()->info().node_name; }
 
  protected:
   /// The long part. An error, or being cancelled, ends in undo().
@@ -81,6 +89,12 @@ class Job : public std::enable_shared_from_this<Job> {
   /// Whatever work() changed that must not stay. Not drained.
   virtual Task<Status> undo() { co_return Status{}; }
   virtual bool can_complete() const { return false; }
+  /// What the filter stands above, and the driver as which it shows itself.
+  struct Filtered {
+    NodePtr node;
+    const char* driver = "";
+  };
+  virtual Filtered filtered() const { return {}; }
 
   /// Before each piece: waits while paused and as the speed limit says; false if the job is to end.
   Task<bool> checkpoint(u64 bytes);
@@ -109,6 +123,7 @@ class Job : public std::enable_shared_from_this<Job> {
   Task<Status> run();
   Task<Status> end(Status result);
   Task<Status> settle_drained();
+  Task<Status> undo_all();
   Task<Status> wait_while_paused();
   void set_state(JobState state);
   void tell(JobEvent::Kind kind);
@@ -123,6 +138,7 @@ class Job : public std::enable_shared_from_this<Job> {
   bool paused_ = false, cancelled_ = false, ready_ = false, completing_ = false, finalized_ = false, switches_ = true;
   std::string error_;
   RateLimit rate_;
+  JobFilter filter_;
   std::unique_ptr<Loop::Timer> timer_;
   std::vector<std::coroutine_handle<>> sleepers_;
   JobInfo::IoStatus io_status_ = JobInfo::IoStatus::Ok;
@@ -139,7 +155,8 @@ class Jobs {
   const std::vector<std::shared_ptr<Job>>& list() const { return jobs_; }
   /// Forgets those that have come to their end.
   void reap();
-  bool uses(const Node& node) const;
+  /// The job that works with the node; nullptr: none does.
+  std::shared_ptr<Job> user_of(const Node& node) const;
 
  private:
   std::vector<std::shared_ptr<Job>> jobs_;

@@ -388,5 +388,55 @@ TEST_F(JobsTest, NodesWorkForOneJobAtATime) {
   wait_for_end();
 }
 
+TEST_F(JobsTest, FilterStandsAboveTheSourceWhileTheJobRuns) {
+  TempFile a, b;
+  NodePtr source = make_qcow2(a), target = make_qcow2(b);
+  put(*source, 0, kMiB, 'x');
+  Root root(graph, source);
+  JobOptions job = options("m");
+  job.filter_name = "above";
+  MirrorOptions mirror;
+  mirror.source = source;
+  mirror.target = target;
+  mirror.target_is_zero = true;
+  begin(MUST(make_mirror_job(graph, "disk", job, mirror)));
+  EXPECT_EQ(root.info().node_name, "above");
+  EXPECT_EQ(below_filters(root.node()), source);
+  wait_for(JobState::Ready, "m");
+  put(root, 2 * kMiB, kMiB, 'y');   // seen through the filter
+  ASSERT_TRUE(jobs.find("m")->complete());
+  wait_for_end();
+  EXPECT_EQ(root.node(), target);
+  EXPECT_EQ(content(*target), model);
+  EXPECT_FALSE(graph.find("above"));
+}
+
+TEST_F(JobsTest, MirrorCountsOnlyWhatIsCopied) {
+  TempFile a, b;
+  NodePtr source = make_qcow2(a), target = make_qcow2(b);
+  put(*source, 0, kMiB, 'x');
+  MirrorOptions mirror;
+  mirror.source = source;
+  mirror.target = target;
+  mirror.target_is_zero = true;
+  begin(MUST(make_mirror_job(graph, "disk", options("m"), mirror)));
+  wait_for(JobState::Ready, "m");
+  EXPECT_EQ(jobs.find("m")->info().total, kMiB);
+  ASSERT_TRUE(jobs.find("m")->cancel(false));
+  wait_for_end();
+}
+
+TEST_F(JobsTest, MirrorToADiskOfAnotherSizeFails) {
+  TempFile a, b(kMiB);
+  NodePtr source = make_qcow2(a);
+  NodePtr target = MUST(finish(*loop, graph.open_name(b.path(), "raw", OpenMode{})));
+  MirrorOptions mirror;
+  mirror.source = source;
+  mirror.target = target;
+  begin(MUST(make_mirror_job(graph, "disk", options("m"), mirror)));
+  wait_for_end();
+  EXPECT_EQ(outcome, "Source and target image have different sizes");
+}
+
 }  // namespace
 }  // namespace atl::block

@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <map>
 
+#include "base/log.h"
 #include "base/task_group.h"
 #include "block/job/jobs.h"
+#include "block/job/replacing.h"
 
 namespace atl::block {
 namespace {
@@ -23,7 +25,10 @@ class MirrorJob final : public Job, private WriteObserver {
         o_(std::move(options)),
         dirty_("mirror", o_.source->size_bytes(), granularity) {}
 
-  std::vector<const Node*> nodes() const override { return {o_.source.get(), o_.target.get()}; }
+  std::vector<const Node*> nodes() const override {
+    if (o_.commit) return chain_between(*o_.source, *o_.target);
+    return {o_.source.get(), o_.target.get()};
+  }
   Task<Status> attach() override;
 
  private:
@@ -31,7 +36,10 @@ class MirrorJob final : public Job, private WriteObserver {
   Task<Status> settle() override;
   Task<Status> undo() override;
   bool can_complete() const override { return true; }
-  Task<Status> copy_all();
+  Filtered filtered() const override { return {o_.source, "mirror_top"}; }
+  Task<Status> prepare();
+  Task<Status> zero_target();
+  Task<Status> find_data();
   Task<Status> copy_dirty(bool last);
   Task<Status> copy_run(DirtyBitmap::Run run);
   Task<Status> copy_marked(DirtyBitmap::Run run);
@@ -68,12 +76,16 @@ Task<Status> MirrorJob::attach() {
 Task<Status> MirrorJob::work() {
   const u64 size = o_.source->size_bytes();
   set_progress(0, size);
-  if (o_.target->size_bytes() < size) {
+  if (o_.commit && o_.target->size_bytes() < size) {
     Status grown = co_await o_.target->resize(size, Preallocation::Off);
     CO_TRY(std::move(grown));
   }
+  if (!o_.commit && o_.target->size_bytes() != size)
+    co_return Error(ErrorKind::Invalid, "Source and target image have different sizes");
   Status status;
-  if (o_.sync != SyncMode::None) status = co_await copy_all();
+  if (o_.sync != SyncMode::None) status = co_await prepare();
+  set_progress(0, dirty_.dirty_bytes());
+  if (status && !is_cancelled()) status = co_await copy_dirty(false);
   copied_all_ = true;
   while (status && !is_cancelled()) {
     status = co_await copy_dirty(false);
@@ -90,19 +102,38 @@ Task<Status> MirrorJob::work() {
   co_return co_await o_.target->flush();
 }
 
-Task<Status> MirrorJob::copy_all() {
-  CopyOptions copy = copy_options(*o_.source, *o_.target);
-  copy.bytes = o_.source->size_bytes();
-  copy.target_is_zero = o_.target_is_zero;
-  copy.top_only = o_.sync == SyncMode::Top && !o_.base;
-  copy.base = o_.base.get();
-  copy.progress = [this](u64 done, u64 total) {
-    set_progress(done, total);
-    return !is_cancelled();
-  };
-  Result<CopyResult> copied = co_await copy_range(graph_.loop(), std::move(copy));
-  if (!copied && copied.error().kind() == ErrorKind::Cancelled) co_return Status{};
-  CO_TRY(std::move(copied));
+/// Finds what is to be copied the first time. What the source reads as zeroes is left out where the target does, too.
+Task<Status> MirrorJob::prepare() {
+  if (o_.sync == SyncMode::Full && !o_.target_is_zero) {
+    Status zeroed = co_await zero_target();
+    CO_TRY(std::move(zeroed));
+  }
+  co_return co_await find_data();
+}
+
+Task<Status> MirrorJob::zero_target() {
+  const u64 size = o_.source->size_bytes();
+  for (u64 offset = 0; offset < size && !is_cancelled();) {
+    const u64 bytes = std::min(size - offset, kGiB);
+    bool go_on = co_await checkpoint(0);
+    if (!go_on) break;
+    Status status = co_await o_.target->write_zeroes(offset, bytes, kMayUnmap);
+    CO_TRY(std::move(status));
+    offset += bytes;
+  }
+  co_return Status{};
+}
+
+Task<Status> MirrorJob::find_data() {
+  const u64 size = o_.source->size_bytes();
+  NodePtr below = o_.sync == SyncMode::Top && !o_.base ? backing_of(*o_.source) : o_.base;
+  for (u64 offset = 0; offset < size && !is_cancelled();) {
+    Result<BlockStatus> found = co_await status_above(*o_.source, below.get(), offset, size - offset);
+    BlockStatus status = CO_TRY(std::move(found));
+    const u64 bytes = std::min(status.bytes, size - offset);
+    if (status.allocated && (o_.sync == SyncMode::Top || !status.zero)) dirty_.set(offset, bytes);
+    offset += bytes;
+  }
   co_return Status{};
 }
 
@@ -150,7 +181,6 @@ Task<Status> MirrorJob::copy_dirty(bool last) {
     }
     dirty_.clear(run->offset, run->bytes);
     group.add(copy_run(*run));
-    advance(run->bytes);
     at = run->offset + run->bytes;
   }
   Status rest = co_await group.all();
@@ -164,7 +194,8 @@ Task<Status> MirrorJob::copy_run(DirtyBitmap::Run run) {
   auto busy = busy_.emplace(run.offset, run.offset + run.bytes);
   Status status = co_await copy_marked(run);
   busy_.erase(busy);
-  if (!status) dirty_.set(run.offset, run.bytes);
+  if (status) advance(run.bytes);
+  else dirty_.set(run.offset, run.bytes);
   for (auto waiter : std::exchange(waiting_, {})) graph_.loop().post([self = shared_from_this(), waiter] { waiter.resume(); });
   co_return status;
 }
@@ -193,6 +224,10 @@ Task<Status> MirrorJob::settle() {
   watch_.end();
   if (wants_switch() && o_.switch_over) {
     const Node& replaced = o_.replaces ? *o_.replaces : *o_.source;
+    if (o_.replaces && !can_replace(graph_, *o_.source, replaced)) {
+      log_warning("mirror: '{}' shows its data to others by now, and cannot be replaced", replaced.info().node_name);
+      co_return os_error("replace", EPERM);
+    }
     co_return graph_.replace(replaced, o_.target);
   }
   co_return co_await o_.target->set_readonly(was_readonly_);
@@ -208,8 +243,6 @@ Task<Status> MirrorJob::undo() {
 
 Result<std::shared_ptr<Job>> make_mirror_job(Graph& graph, std::string device, JobOptions job, MirrorOptions options) {
   if (options.source == options.target) return Error(ErrorKind::Invalid, "Can't mirror node into itself");
-  if (!options.commit && options.target->size_bytes() < options.source->size_bytes() && !options.target->image())
-    return Error(ErrorKind::Invalid, "Source and target image have different sizes");
   u32 granularity = options.granularity ? options.granularity : 65536;
   if (granularity < 512 || granularity > 64 * kMiB || (granularity & (granularity - 1)))
     return Error(ErrorKind::Invalid, "Parameter 'granularity' expects a power of 2 in range [512B, 64MB]");

@@ -10,13 +10,26 @@ namespace {
 
 constexpr u64 kChunkBytes = 512 * kKiB;
 
+/// The node that stands on `base`; without one the last of all.
+NodePtr last_above(NodePtr top, const NodePtr& base) {
+  if (base) return overlay_of(std::move(top), *base);
+  NodePtr node = below_filters(std::move(top));
+  while (NodePtr below = backing_of(*node)) node = below_filters(below);
+  return node;
+}
+
 class StreamJob final : public Job {
  public:
   StreamJob(Graph& graph, std::string device, JobOptions job, StreamOptions options)
-      : Job(graph, "stream", std::move(device), std::move(job)), o_(std::move(options)) {}
+      : Job(graph, "stream", std::move(device), std::move(job)), o_(std::move(options)), bottom_(last_above(o_.top, o_.base)) {}
 
-  std::vector<const Node*> nodes() const override { return {o_.top.get(), o_.base.get()}; }
+  std::vector<const Node*> nodes() const override;
   Task<Status> attach() override {
+    was_readonly_ = o_.top->info().readonly;
+    if (was_readonly_) {
+      Status status = co_await o_.top->set_readonly(false);
+      CO_TRY(std::move(status));
+    }
     watch_ = Observation(graph_, *o_.top, guard_);
     co_return Status{};
   }
@@ -24,36 +37,46 @@ class StreamJob final : public Job {
  private:
   Task<Status> work() override;
   Task<Status> settle() override;
+  Filtered filtered() const override { return {o_.top, "copy-on-read"}; }
   Task<Status> undo() override {
     watch_.end();
-    co_return Status{};
+    co_return co_await o_.top->set_readonly(was_readonly_);
   }
+  /// What stays below. Another job may have changed it.
+  NodePtr base() const { return backing_of(*bottom_); }
   Task<Result<BlockStatus>> look(u64 offset, u64 bytes);
   Task<Result<u64>> step(u64 offset, u64 most);
   Task<Result<u64>> copy_up(u64 offset, u64 bytes);
   Task<Result<u64>> copy_locked(u64 offset, u64 bytes);
 
   const StreamOptions o_;
+  const NodePtr bottom_;   // the lowest whose content goes up
+  bool was_readonly_ = false;
   RangeGuard guard_;
   Observation watch_;
   Mapping buffer_;
 };
 
+/// The base is not among them: another job may work further down.
+std::vector<const Node*> StreamJob::nodes() const {
+  return chain_between(*o_.top, *bottom_);
+}
+
 /// `allocated`: to be copied up.
 Task<Result<BlockStatus>> StreamJob::look(u64 offset, u64 bytes) {
   Result<BlockStatus> own = co_await o_.top->block_status(offset, bytes);
   BlockStatus status = CO_TRY(std::move(own));
-  NodePtr below = backing_of(*o_.top);
-  bool already = status.allocated || !below || below == o_.base || below->size_bytes() <= offset;
+  NodePtr below = backing_of(*o_.top), bottom = base();
+  bool already = status.allocated || !below || below == bottom || below->size_bytes() <= offset;
   if (already) {
     status.allocated = false;
     co_return status;
   }
   u64 inside = std::min(status.bytes, below->size_bytes() - offset);
-  Result<BlockStatus> found = co_await status_above(*below, o_.base.get(), offset, inside);
+  Result<BlockStatus> found = co_await status_above(*below, bottom.get(), offset, inside);
   status = CO_TRY(std::move(found));
   // Without a base, what nobody has reads as zeroes afterwards, too.
-  if (!o_.base && status.zero) status.allocated = false;
+  if (!bottom && status.zero) status.allocated = false;
   co_return status;
 }
 
@@ -119,13 +142,15 @@ Task<Result<u64>> StreamJob::copy_locked(u64 offset, u64 bytes) {
 Task<Status> StreamJob::settle() {
   watch_.end();
   std::string name, format;
-  if (o_.base) {
-    name = o_.backing_name.value_or(o_.base->info().filename);
-    format = o_.base->info().driver;
+  NodePtr below = base();
+  if (below) {
+    name = o_.backing_name.value_or(graph_.name_of(*below_filters(below)));
+    format = below_filters(below)->info().driver;
   }
   Status status = co_await o_.top->image()->change_backing(name, format);
   CO_TRY(std::move(status));
-  co_return o_.top->replace_child("backing", o_.base);
+  CO_TRY(o_.top->replace_child("backing", below));
+  co_return co_await o_.top->set_readonly(was_readonly_);
 }
 
 }  // namespace
@@ -133,10 +158,9 @@ Task<Status> StreamJob::settle() {
 Result<std::shared_ptr<Job>> make_stream_job(Graph& graph, std::string device, JobOptions job, StreamOptions options) {
   const NodeInfo info = options.top->info();
   if (!options.top->image()) return Error(ErrorKind::Unsupported, fmt::format("Node '{}' has no backing file", info.node_name));
-  if (info.readonly) return Error(ErrorKind::Permission, fmt::format("Block node is read-only: '{}'", info.node_name));
+  if (graph.stays_readonly(*options.top)) return Error(ErrorKind::Permission, "Block node is read-only");
   NodePtr below = backing_of(*options.top);
-  while (options.base && below && below != options.base) below = backing_of(*below);
-  if (options.base && !below)
+  if (options.base && !(below && is_in_chain(below, *options.base)))
     return Error(ErrorKind::Invalid, fmt::format("Node '{}' is not a backing image of '{}'", options.base->info().node_name, device));
   return std::shared_ptr<Job>(std::make_shared<StreamJob>(graph, std::move(device), std::move(job), std::move(options)));
 }

@@ -107,6 +107,14 @@ Status hmp_info_tpm(HmpContext& context, const HmpArguments& arguments);
 // disk_io.cc
 Status hmp_qemu_io(HmpContext& context, const HmpArguments& arguments);
 
+// disks.cc
+Status hmp_info_block(HmpContext& context, const HmpArguments& arguments);
+Status hmp_info_snapshots(HmpContext& context, const HmpArguments& arguments);
+Status hmp_drive_add(HmpContext& context, const HmpArguments& arguments);
+Status hmp_drive_del(HmpContext& context, const HmpArguments& arguments);
+Status hmp_commit(HmpContext& context, const HmpArguments& arguments);
+Status hmp_nbd_server_start(HmpContext& context, const HmpArguments& arguments);
+
 // screen.cc
 Status hmp_set_password(HmpContext& context, const HmpArguments& arguments);
 Status hmp_expire_password(HmpContext& context, const HmpArguments& arguments);

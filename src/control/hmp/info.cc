@@ -53,27 +53,6 @@ Status info_cpus(HmpContext& c, Arguments) {
   return {};
 }
 
-std::string_view cache_name(const block::NodeInfo& node) {
-  return node.cache_no_flush ? "writeback, ignore flushes" : node.cache_direct ? "writeback, direct" : "writeback";
-}
-
-Status info_block(HmpContext& c, Arguments) {
-  for (const auto& block : c.vm.machine().block_devices()) {
-    std::string name = block.drive.empty() ? block.node.node_name : fmt::format("{} ({})", block.drive, block.node.node_name);
-    c.output += fmt::format("{}: {} ({}{})\n", name, block.node.filename, block.node.driver, block.node.readonly ? ", read-only" : "");
-    if (!block.qdev.empty()) c.output += fmt::format("    Attached to:      {}\n", block.qdev);
-    if (block.io_error) c.output += "    I/O status:       failed\n";
-    c.output += fmt::format("    Cache mode:       {}\n", cache_name(block.node));
-  }
-  for (const auto& drive : c.vm.machine().media().states()) {
-    if (!drive.removable) continue;
-    const std::string& name = drive.drive.empty() ? drive.qdev : drive.drive;
-    c.output += fmt::format("{}: {}removable device, {}locked, tray {}\n", name, drive.has_medium ? "" : "[not inserted] ",
-                            drive.locked ? "" : "not ", drive.tray_open ? "open" : "closed");
-  }
-  return {};
-}
-
 Status info_chardev(HmpContext& c, Arguments) {
   for (const Chardev* chardev : c.vm.chars().all())
     c.output += fmt::format("{}: filename={}\n", chardev->id(), chardev->describe());
@@ -177,7 +156,7 @@ Status info_irq(HmpContext& c, Arguments) { return describe(c, "irq"); }
 constexpr HmpCommand kInfo[] = {
     {"accelerator|jit", "", "show the accelerator and its counters", info_accelerator},
     {"balloon", "", "show balloon information", info_balloon},
-    {"block", "", "show the block devices", info_block},
+    {"block", "[-n] [-v] [device]", "show the block devices", hmp_info_block},
     {"block-jobs", "", "show the block jobs", hmp_info_block_jobs},
     {"blockstats", "", "show what block devices have done", hmp_info_blockstats},
     {"capture", "", "show capture information", hmp_nothing},
@@ -209,6 +188,7 @@ constexpr HmpCommand kInfo[] = {
     {"replay", "", "show record/replay information", info_replay},
     {"roms", "", "show roms", info_roms},
     {"screen", "", "show the characters of a screen in text mode", info_screen},
+    {"snapshots", "", "show the snapshots in disks", hmp_info_snapshots},
     {"stats", "target [names] [provider]", "show what the accelerator measures", hmp_info_statistics},
     {"status", "", "show the current VM status (running|paused)", info_status},
     {"tlb", "", "show virtual to physical memory mappings", info_tlb},

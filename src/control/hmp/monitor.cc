@@ -28,7 +28,7 @@ void HmpMonitor::on_event(CharEvent event) {
   }
   if (event != CharEvent::Opened) return;
   if (!std::exchange(greeted_, true))
-    print(fmt::format("QEMU {}.{}.{} monitor ({}) - type 'help' for more information\r\n", kQemuMajor, kQemuMinor, kQemuMicro, kPackage));
+    print(fmt::format("QEMU {}.{}.{} monitor - type 'help' for more information\r\n", kQemuMajor, kQemuMinor, kQemuMicro));
   else
     print("\r\n");
   print(editor_.show());

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
+
 namespace atl::control {
 
 using block::NodePtr;
@@ -19,39 +21,62 @@ Result<BlockStore::Located> find_node(QmpContext& c, const Json& arguments) {
     std::string name = text_argument(arguments, key);
     if (!name.empty()) return find_node(c, name);
   }
-  return Error(ErrorKind::Invalid, "Must specify either device or node-name");
+  return Error(ErrorKind::NotFound, "Cannot find device='' nor node-name=''");
 }
 
-NodePtr find_in_chain(const NodePtr& top, const std::string& filename) {
-  for (NodePtr node = top; node; node = block::backing_of(*node)) {
-    if (node->info().filename == filename) return node;
+namespace {
+
+/// Names of one file are alike whatever way they take through folders.
+std::string canonical(const std::string& name) {
+  if (block::has_protocol(name)) return name;
+  std::error_code error;
+  auto path = std::filesystem::weakly_canonical(name, error);
+  return error ? name : path.string();
+}
+
+}  // namespace
+
+NodePtr find_in_chain(const block::Graph& graph, const NodePtr& top, const std::string& filename) {
+  for (NodePtr node = block::below_filters(top); node;) {
+    NodePtr below = block::backing_of(*node);
+    if (!below) return nullptr;
+    const std::string name = graph.name_of(*block::below_filters(below));
+    const std::string wanted = block::resolve_backing_name(filename, node->info().filename);
+    if (filename == name || canonical(wanted) == canonical(name)) return below;
+    node = block::below_filters(below);
   }
   return nullptr;
 }
 
 Status check_idle(const BlockStore::Located& located) {
-  bool used = located.place->thread.run_on([&] { return located.place->jobs.uses(*located.node); });
-  if (!used) return {};
-  return Error(ErrorKind::Busy, fmt::format("Node '{}' is busy: block device is in use by block job", located.node->info().node_name));
+  return located.place->thread.run_on([&]() -> Status {
+    auto user = located.place->jobs.user_of(*located.node);
+    if (!user) return {};
+    const bool is_drive = located.drive && located.drive->config.from_drive_option;
+    const std::string name = is_drive ? located.drive->config.id : located.node->info().node_name;
+    return Error(ErrorKind::Busy, fmt::format("Node '{}' is busy: block device is in use by block job: {}", name, user->type()));
+  });
 }
 
 Task<Result<NodePtr>> open_new_image(block::Graph& graph, NodePtr source, NewImage image) {
   const block::NodeInfo below = source->info();
-  if (image.format.empty()) image.format = image.backed ? "qcow2" : below.driver;
+  // An image that is there already shows itself what it is.
+  if (image.format.empty() && image.create) image.format = image.backed ? "qcow2" : below.driver;
   const block::Driver* driver = block::find_driver(image.format);
-  if (!driver) co_return Error(ErrorKind::Invalid, fmt::format("Unknown driver '{}'", image.format));
-  if (image.backed && !driver->supports_backing)
+  if (!driver && !image.format.empty()) co_return Error(ErrorKind::Invalid, fmt::format("Unknown driver '{}'", image.format));
+  if (image.backed && driver && !driver->supports_backing)
     co_return Error(ErrorKind::Unsupported, fmt::format("Backing file not supported for file format '{}'", image.format));
   if (image.create) {
-    Json options = {{"size", std::to_string(source->size_bytes())}};
+    Json options = {{"size", std::to_string(image.size_bytes.value_or(source->size_bytes()))}};
     if (image.backed) {
-      options["backing_file"] = below.filename;
+      options["backing_file"] = graph.name_of(*source);
       options["backing_fmt"] = below.driver;
     }
     Status created = co_await graph.create(*driver, image.filename, std::move(options));
     CO_TRY(std::move(created));
   }
-  Json tree = {{"driver", image.format}, {"filename", image.filename}};
+  Json tree = {{"filename", image.filename}};
+  if (driver) tree["driver"] = image.format;
   if (!image.node_name.empty()) tree["node-name"] = image.node_name;
   if (image.backed && image.open_backing) tree["backing"] = below.node_name;
   block::OpenMode mode;

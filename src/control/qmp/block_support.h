@@ -28,8 +28,8 @@ bool flag_argument(const Json& arguments, const char* name, bool fallback);
 /// The node that "device" or "node-name" names.
 Result<BlockStore::Located> find_node(QmpContext& c, const Json& arguments);
 Result<BlockStore::Located> find_node(QmpContext& c, const std::string& name);
-/// The node of a backing chain with this file name.
-block::NodePtr find_in_chain(const block::NodePtr& top, const std::string& filename);
+/// The node below `top` whose file is called so: by the name that the image above records, or by the whole one. On its loop.
+block::NodePtr find_in_chain(const block::Graph& graph, const block::NodePtr& top, const std::string& filename);
 /// An error if a job works with the node.
 Status check_idle(const BlockStore::Located& located);
 
@@ -38,6 +38,7 @@ struct NewImage {
   std::string filename, format, node_name;
   bool create = true;
   bool backed = false;      // by the source
+  std::optional<u64> size_bytes;   // not that of the source
   bool open_backing = true; // false: it stays closed, for the target of a mirror
 };
 Task<Result<block::NodePtr>> open_new_image(block::Graph& graph, block::NodePtr source, NewImage image);

@@ -1,10 +1,11 @@
 // Block nodes: queries, adding and removing, resizing, limits.
 #include <fmt/format.h>
-#include <sys/stat.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 
+#include "block/image_info.h"
 #include "control/cmdline/translate.h"
 #include "control/qmp/block_support.h"
 #include "machine/media.h"
@@ -14,32 +15,16 @@ namespace {
 
 using block::NodePtr;
 
-u64 actual_bytes(const std::string& filename) {
-  struct stat info{};
-  return ::stat(filename.c_str(), &info) < 0 ? 0 : static_cast<u64>(info.st_blocks) * 512;
-}
-
-/// ImageInfo of QEMU's block-core.json, without what only reading the image could tell.
-Json image_json(block::Node& node, bool with_backing) {
-  const block::NodeInfo info = node.info();
-  Json image = {{"filename", info.filename}, {"format", info.driver}, {"virtual-size", node.size_bytes()}, {"dirty-flag", false}};
-  if (u64 bytes = actual_bytes(info.filename)) image["actual-size"] = bytes;
-  if (block::Image* format = node.image()) {
-    image["dirty-flag"] = format->dirty();
-    if (u64 cluster = format->cluster_bytes()) image["cluster-size"] = cluster;
-    if (format->encrypted()) image["encrypted"] = true;
-    std::string backing = format->backing_file();
-    if (!backing.empty()) {
-      image["backing-filename"] = backing;
-      image["full-backing-filename"] = block::resolve_backing_name(backing, info.filename);
-      if (!format->backing_format().empty()) image["backing-filename-format"] = format->backing_format();
-    }
-    Json specific = format->specific_info();
-    if (!specific.is_null()) image["format-specific"] = {{"type", info.driver}, {"data", std::move(specific)}};
+/// ImageInfo with those of what it stands on.
+Task<Result<Json>> whole_image_json(const block::Graph& graph, NodePtr node, bool with_backing) {
+  auto facts = co_await block::collect_facts(graph, *node);
+  Json image = block::image_json(CO_TRY(std::move(facts)));
+  NodePtr below = node->is_filter() ? node->children().front().node : block::backing_of(*node);
+  if (below && with_backing) {
+    auto rest = co_await whole_image_json(graph, below, true);
+    image["backing-image"] = CO_TRY(std::move(rest));
   }
-  NodePtr below = with_backing ? block::backing_of(node) : nullptr;
-  if (below) image["backing-image"] = image_json(*below, true);
-  return image;
+  co_return image;
 }
 
 void put_limits(Json& info, const block::ThrottleLimits& limits) {
@@ -60,13 +45,15 @@ Json bitmap_json(const block::DirtyBitmap& bitmap) {
 }
 
 /// BlockDeviceInfo. On the node's loop.
-Json node_json(BlockStore::Place& place, block::Node& node, const BlockStore::Drive* drive, bool flat) {
+Task<Result<Json>> node_json(BlockStore::Place& place, NodePtr owned, const BlockStore::Drive* drive, bool flat) {
+  block::Node& node = *owned;
   const block::NodeInfo info = node.info();
+  auto image = co_await whole_image_json(place.graph, owned, !flat);
   u64 depth = 0;
   for (NodePtr below = block::backing_of(node); below; below = block::backing_of(*below)) ++depth;
-  Json json = {{"file", info.filename}, {"node-name", info.node_name}, {"ro", info.readonly}, {"drv", info.driver},
+  Json json = {{"file", place.graph.name_of(node)}, {"node-name", info.node_name}, {"ro", info.readonly}, {"drv", info.driver},
                {"backing_file_depth", depth}, {"encrypted", node.image() && node.image()->encrypted()},
-               {"detect_zeroes", info.detect_zeroes}, {"image", image_json(node, !flat)}};
+               {"detect_zeroes", info.detect_zeroes}, {"image", CO_TRY(std::move(image))}};
   json["cache"] = {{"writeback", !drive || !drive->config.write_through}, {"direct", info.cache_direct}, {"no-flush", info.cache_no_flush}};
   block::ThrottleLimits limits;
   u64 threshold = 0;
@@ -78,12 +65,12 @@ Json node_json(BlockStore::Place& place, block::Node& node, const BlockStore::Dr
   }
   json["write_threshold"] = threshold;
   put_limits(json, limits);
-  if (NodePtr below = block::backing_of(node)) json["backing_file"] = below->info().filename;
+  if (NodePtr below = block::backing_of(node)) json["backing_file"] = place.graph.name_of(*below);
   Json bitmaps = Json::array();
   for (const auto& entry : place.bitmaps)
     if (entry.node.lock().get() == &node) bitmaps.push_back(bitmap_json(*entry.bitmap));
   if (!bitmaps.empty()) json["dirty-bitmaps"] = std::move(bitmaps);
-  return json;
+  co_return json;
 }
 
 /// Who holds a drive, as QEMU names it: the part of a virtio disk behind its transport, others by their id.
@@ -135,7 +122,7 @@ Reply query_block(QmpContext& c, const Json&) {
     if (drive.io_error) entry["io-status"] = drive.no_space ? "nospace" : "failed";
     shown.insert(drive.user);
     if (BlockStore::Drive* medium = medium_of(store(c), drive))
-      entry["inserted"] = medium->place->thread.run_on([&] { return node_json(*medium->place, *medium->root->node(), medium, false); });
+      entry["inserted"] = TRY(finish_on(medium->place->thread, [&] { return node_json(*medium->place, medium->root->node(), medium, false); }));
     list.push_back(std::move(entry));
   }
   for (const machine::DriveState& state : states)
@@ -143,13 +130,21 @@ Reply query_block(QmpContext& c, const Json&) {
   return list;
 }
 
+Task<Result<Json>> all_nodes_json(BlockStore::Place& place, bool flat) {
+  Json list = Json::array();
+  for (const NodePtr& node : place.graph.all_nodes()) {
+    auto json = co_await node_json(place, node, nullptr, flat);
+    list.push_back(CO_TRY(std::move(json)));
+  }
+  co_return list;
+}
+
 Reply query_named_block_nodes(QmpContext& c, const Json& arguments) {
   const bool flat = flag_argument(arguments, "flat", false);
   Json list = Json::array();
   for (BlockStore::Place* place : store(c).places()) {
-    place->thread.run_on([&] {
-      for (const NodePtr& node : place->graph.all_nodes()) list.push_back(node_json(*place, *node, nullptr, flat));
-    });
+    const Json nodes = TRY(finish_on(place->thread, [&] { return all_nodes_json(*place, flat); }));
+    list.insert(list.end(), nodes.begin(), nodes.end());
   }
   return list;
 }
@@ -203,6 +198,39 @@ Reply query_blockstats(QmpContext& c, const Json& arguments) {
     list.push_back(std::move(entry));
   }
   return list;
+}
+
+/// Nodes and who stands on them. Permissions are none: requests are not checked by them here.
+Json graph_json(BlockStore& blocks, BlockStore::Place& place, u64& next_id) {
+  Json nodes = Json::array(), edges = Json::array();
+  std::map<const block::Node*, u64> ids;
+  const auto add = [&](const block::Node* key, const std::string& name, const char* type) {
+    ids[key] = ++next_id;
+    nodes.push_back({{"id", next_id}, {"name", name}, {"type", type}});
+  };
+  const auto link = [&](const block::Node* parent, const block::Node* child, const std::string& role) {
+    edges.push_back({{"parent", ids[parent]}, {"child", ids[child]}, {"name", role}, {"perm", Json::array()}, {"shared-perm", Json::array()}});
+  };
+  const std::vector<NodePtr> all = place.graph.all_nodes();
+  for (const NodePtr& node : all) add(node.get(), node->info().node_name, "block-driver");
+  for (const BlockStore::Drive& drive : blocks.drives())
+    if (drive.root && drive.place == &place) add(drive.root.get(), drive.config.from_drive_option ? drive.config.id : drive.user, "block-backend");
+  for (const NodePtr& node : all)
+    for (const block::Child& child : node->children())
+      if (child.node) link(node.get(), child.node.get(), child.role);
+  for (const BlockStore::Drive& drive : blocks.drives())
+    if (drive.root && drive.place == &place) link(drive.root.get(), drive.root->node().get(), "root");
+  return {{"nodes", std::move(nodes)}, {"edges", std::move(edges)}};
+}
+
+Reply query_block_graph(QmpContext& c, const Json&) {
+  Json whole = {{"nodes", Json::array()}, {"edges", Json::array()}};
+  u64 next_id = 0;
+  for (BlockStore::Place* place : store(c).places()) {
+    const Json part = place->thread.run_on([&] { return graph_json(store(c), *place, next_id); });
+    for (const char* key : {"nodes", "edges"}) whole[key].insert(whole[key].end(), part[key].begin(), part[key].end());
+  }
+  return whole;
 }
 
 Reply blockdev_add(QmpContext& c, const Json& arguments) { return done(c.vm.add_block_node(arguments)); }
@@ -285,6 +313,32 @@ Reply x_blockdev_change(QmpContext& c, const Json& arguments) {
     node = located->node;
   }
   return done(finish_on(parent.place->thread, [&] { return change_children(*parent.place, parent.node, child, node); }));
+}
+
+/// What an image records, not what it stands on.
+Task<Status> change_backing(BlockStore::Place& place, NodePtr node, std::string name) {
+  static_cast<void>(co_await place.graph.drain());
+  const bool was_readonly = node->info().readonly;
+  Status status = co_await node->set_readonly(false);
+  if (status) status = co_await node->image()->change_backing(name, node->image()->backing_format());
+  if (was_readonly) static_cast<void>(co_await node->set_readonly(true));
+  place.graph.resume();
+  co_return std::move(status).context(fmt::format("Could not change backing file to '{}'", name));
+}
+
+Reply change_backing_file(QmpContext& c, const Json& arguments) {
+  const std::string device = text_argument(arguments, "device"), name = text_argument(arguments, "image-node-name");
+  auto top = TRY(find_node(c, device));
+  auto image = find_node(c, name);
+  if (!image) return Error(ErrorKind::Invalid, fmt::format("Cannot find device='' nor node-name='{}'", name));
+  TRY(check_idle(top));
+  auto& thread = top.place->thread;
+  if (!image->node->image() || thread.run_on([&] { return block::backing_of(*image->node) == nullptr; }))
+    return Error(ErrorKind::Invalid, "not allowing backing file change on an image without a backing file");
+  if (!thread.run_on([&] { return block::is_in_chain(top.node, *image->node); }))
+    return Error(ErrorKind::Invalid, fmt::format("'{}' and image file are not in the same chain", device));
+  const std::string backing = text_argument(arguments, "backing-file");
+  return done(finish_on(thread, [&] { return change_backing(*top.place, image->node, backing); }));
 }
 
 Task<Status> resize(BlockStore::Place& place, NodePtr node, u64 size) {
@@ -386,11 +440,13 @@ constexpr QmpCommand kCommands[] = {
     {"query-block", "", query_block},
     {"query-named-block-nodes", "flat?:b", query_named_block_nodes},
     {"query-blockstats", "query-nodes?:b", query_blockstats},
+    {"x-debug-query-block-graph", "", query_block_graph},
     {"blockdev-add", "*", blockdev_add},
     {"blockdev-del", "node-name:s", blockdev_del},
     {"blockdev-reopen", "options:a", blockdev_reopen},
     {"x-blockdev-change", "parent:s child?:s node?:s", x_blockdev_change},
-    {"block_resize", "device?:s node-name?:s size:i", block_resize, "DeviceNotFound"},
+    {"change-backing-file", "device:s image-node-name:s backing-file:s", change_backing_file},
+    {"block_resize", "device?:s node-name?:s size:i", block_resize},
     {"block_set_io_throttle",
      "device?:s id?:s bps:i bps_rd:i bps_wr:i iops:i iops_rd:i iops_wr:i bps_max?:i bps_rd_max?:i bps_wr_max?:i iops_max?:i "
      "iops_rd_max?:i iops_wr_max?:i bps_max_length?:i bps_rd_max_length?:i bps_wr_max_length?:i iops_max_length?:i "

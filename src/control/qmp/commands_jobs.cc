@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "block/job/create_job.h"
+#include "block/job/replacing.h"
 #include "control/cmdline/translate.h"
 #include "control/qmp/block_support.h"
 
@@ -54,11 +55,11 @@ Result<block::JobOptions> job_options(QmpContext& c, const Json& arguments, cons
   options.on_target_error = arguments.contains("on-error") ? options.on_source_error : options.on_target_error;
   TRY(take_policy(arguments, "on-target-error", options.on_target_error));
   options.id = text_argument(arguments, "job-id");
-  if (options.id.empty()) {
+  if (!arguments.contains("job-id")) {
     auto located = find_node(c, device);
     options.id = located ? store(c).drive_of(*located->node) : "";
-    if (options.id.empty()) return Error(ErrorKind::Invalid, "An explicit job ID is required for this node");
   }
+  options.filter_name = text_argument(arguments, "filter-node-name");
   if (!is_well_formed_id(options.id)) return Error(ErrorKind::Invalid, fmt::format("Invalid job ID '{}'", options.id));
   if (is_id_taken(c, options.id)) return Error(ErrorKind::Exists, fmt::format("Job ID '{}' already in use", options.id));
   options.speed = TRY(speed_argument(arguments));
@@ -74,7 +75,11 @@ Task<Status> add_job(BlockStore::Place& place, JobPtr job, Job::Listener listene
 /// Makes a job with `make` and starts it, on the loop of `place`.
 template <class F>
 Result<Undo> start_job(QmpContext& c, BlockStore::Place& place, F make) {
-  auto listener = store(c).job_listener();
+  // A job that is no more lets go of its nodes at once: others may wait for their files.
+  auto listener = [told = store(c).job_listener(), &place](const block::JobEvent& event) {
+    told(event);
+    if (event.job.state == JobState::Null) place.thread.loop().post([&place] { place.jobs.reap(); });
+  };
   JobPtr job = TRY(place.thread.run_on([&]() -> Result<JobPtr> {
     place.jobs.reap();
     return make();
@@ -90,18 +95,20 @@ Result<Undo> start_job(QmpContext& c, BlockStore::Place& place, F make) {
   });
 }
 
-/// A node of the chain below `top`, by node name or file name; `fallback` if neither is given. Errors are none about devices.
-Result<NodePtr> in_chain(QmpContext& c, const BlockStore::Located& top, const Json& arguments, const char* node_key,
-                         const char* file_key, NodePtr fallback) {
-  std::string name = text_argument(arguments, node_key), file = text_argument(arguments, file_key);
-  if (!name.empty()) {
-    auto located = find_node(c, name);
-    if (located) return located->node;
-    return Error(ErrorKind::Invalid, fmt::format("Cannot find device='' nor node-name='{}'", name));
-  }
-  if (file.empty()) return fallback;
-  if (NodePtr found = top.place->thread.run_on([&] { return find_in_chain(top.node, file); })) return found;
-  return Error(ErrorKind::Invalid, fmt::format("Can't find '{}' in the backing chain", file));
+/// A node by its own name. The error is none about devices.
+Result<NodePtr> named_node(QmpContext& c, const std::string& name) {
+  auto located = find_node(c, name);
+  if (located) return located->node;
+  return Error(ErrorKind::Invalid, fmt::format("Cannot find device='' nor node-name='{}'", name));
+}
+
+/// The backing file below `top` that is called so.
+NodePtr below_by_file(BlockStore::Place& place, const NodePtr& top, const std::string& file) {
+  return place.thread.run_on([&] { return find_in_chain(place.graph, top, file); });
+}
+
+bool chain_contains(BlockStore::Place& place, const NodePtr& top, const NodePtr& node) {
+  return place.thread.run_on([&] { return block::is_in_chain(top, *node); });
 }
 
 Status check_not_both(const Json& arguments, const char* a, const char* b, std::string_view problem) {
@@ -109,22 +116,60 @@ Status check_not_both(const Json& arguments, const char* a, const char* b, std::
   return Error(ErrorKind::Invalid, fmt::format("'{}' and '{}' {}", a, b, problem));
 }
 
+/// What a stream leaves below: "base" (a file), "base-node", or what "bottom" stands on.
+Result<NodePtr> stream_base(QmpContext& c, const BlockStore::Located& top, const Json& arguments) {
+  constexpr std::string_view kTogether = "cannot be specified at the same time";
+  TRY(check_not_both(arguments, "base", "base-node", kTogether));
+  TRY(check_not_both(arguments, "base", "bottom", kTogether));
+  TRY(check_not_both(arguments, "bottom", "base-node", kTogether));
+  const std::string device = text_argument(arguments, "device");
+  if (arguments.contains("base")) {
+    const std::string file = text_argument(arguments, "base");
+    if (NodePtr found = below_by_file(*top.place, top.node, file)) return found;
+    return Error(ErrorKind::Invalid, fmt::format("Can't find '{}' in the backing chain", file));
+  }
+  if (arguments.contains("base-node")) {
+    const std::string name = text_argument(arguments, "base-node");
+    NodePtr base = TRY(named_node(c, name));
+    if (base != top.node && chain_contains(*top.place, top.node, base)) return base;
+    return Error(ErrorKind::Invalid, fmt::format("Node '{}' is not a backing image of '{}'", name, device));
+  }
+  if (!arguments.contains("bottom")) return NodePtr();
+  const std::string name = text_argument(arguments, "bottom");
+  NodePtr bottom = TRY(named_node(c, name));
+  if (bottom->is_filter())
+    return Error(ErrorKind::Invalid, fmt::format("Node '{}' is a filter, use a non-filter node as 'bottom'", name));
+  if (!chain_contains(*top.place, top.node, bottom))
+    return Error(ErrorKind::Invalid, fmt::format("Node '{}' is not in a chain starting from '{}'", name, device));
+  return top.place->thread.run_on([&] { return block::backing_of(*bottom); });
+}
+
 std::optional<std::string> backing_name(const Json& arguments) {
   if (!arguments.contains("backing-file")) return std::nullopt;
   return text_argument(arguments, "backing-file");
+}
+
+/// What a commit is taking out of a chain can be no stream's end.
+Status check_not_frozen(BlockStore::Place& place, const NodePtr& base) {
+  if (!base) return {};
+  return place.thread.run_on([&]() -> Status {
+    JobPtr user = place.jobs.user_of(*base);
+    if (!user || user->type() != "commit" || user->nodes().back() == base.get()) return {};
+    return Error(ErrorKind::Busy, fmt::format("Cannot freeze 'backing' link to '{}'", user->top_name()));
+  });
 }
 
 Reply block_stream(QmpContext& c, const Json& arguments) {
   const std::string device = text_argument(arguments, "device");
   auto located = TRY(find_node(c, device));
   TRY(check_idle(located));
-  TRY(check_not_both(arguments, "base", "base-node", "cannot be specified at the same time"));
-  auto options = TRY(job_options(c, arguments, device));
   block::StreamOptions stream;
   stream.top = located.node;
-  stream.base = TRY(in_chain(c, located, arguments, "base-node", "base", nullptr));
+  stream.base = TRY(stream_base(c, located, arguments));
+  TRY(check_not_frozen(*located.place, stream.base));
   stream.backing_name = backing_name(arguments);
   if (stream.backing_name && !stream.base) return Error(ErrorKind::Invalid, "backing file specified, but streaming the entire chain");
+  auto options = TRY(job_options(c, arguments, device));
   TRY(start_job(c, *located.place, [&] { return block::make_stream_job(located.place->graph, device, options, stream); }));
   return Json::object();
 }
@@ -134,22 +179,47 @@ NodePtr bottom_of(NodePtr node) {
   return node;
 }
 
+Result<NodePtr> commit_top(QmpContext& c, const BlockStore::Located& located, const Json& arguments) {
+  TRY(check_not_both(arguments, "top-node", "top", "are mutually exclusive"));
+  if (arguments.contains("top-node")) {
+    const std::string name = text_argument(arguments, "top-node");
+    NodePtr top = TRY(named_node(c, name));
+    if (chain_contains(*located.place, located.node, top)) return top;
+    return Error(ErrorKind::Invalid, fmt::format("'{}' is not in this backing file chain", name));
+  }
+  if (!arguments.contains("top")) return located.node;
+  const std::string file = text_argument(arguments, "top");
+  if (located.place->thread.run_on([&] { return located.place->graph.name_of(*located.node) == file; })) return located.node;
+  if (NodePtr top = below_by_file(*located.place, located.node, file)) return top;
+  return Error(ErrorKind::Invalid, fmt::format("Top image file {} not found", file));
+}
+
+Result<NodePtr> commit_base(QmpContext& c, BlockStore::Place& place, const NodePtr& top, const Json& arguments) {
+  TRY(check_not_both(arguments, "base-node", "base", "are mutually exclusive"));
+  if (arguments.contains("base-node")) {
+    const std::string name = text_argument(arguments, "base-node");
+    NodePtr base = TRY(named_node(c, name));
+    if (chain_contains(place, top, base)) return base;
+    return Error(ErrorKind::Invalid, fmt::format("'{}' is not in this backing file chain", name));
+  }
+  if (!arguments.contains("base")) return place.thread.run_on([&] { return bottom_of(top); });
+  const std::string file = text_argument(arguments, "base");
+  if (NodePtr base = below_by_file(place, top, file)) return base;
+  return Error(ErrorKind::Invalid, fmt::format("Can't find '{}' in the backing chain", file));
+}
+
 Reply block_commit(QmpContext& c, const Json& arguments) {
   const std::string device = text_argument(arguments, "device");
   auto located = TRY(find_node(c, device));
-  TRY(check_idle(located));
-  TRY(check_not_both(arguments, "top-node", "top", "are mutually exclusive"));
-  TRY(check_not_both(arguments, "base-node", "base", "are mutually exclusive"));
-  auto options = TRY(job_options(c, arguments, device));
   block::CommitOptions commit;
   commit.active = located.node;
-  commit.top = TRY(in_chain(c, located, arguments, "top-node", "top", located.node));
-  NodePtr bottom = located.place->thread.run_on([&] { return bottom_of(located.node); });
-  commit.base = TRY(in_chain(c, located, arguments, "base-node", "base", bottom));
+  commit.top = TRY(commit_top(c, located, arguments));
+  commit.base = TRY(commit_base(c, *located.place, commit.top, arguments));
   commit.backing_name = backing_name(arguments);
   if (commit.base == commit.top) return Error(ErrorKind::Invalid, fmt::format("cannot commit an image into itself"));
   if (commit.backing_name && commit.top == commit.active)
     return Error(ErrorKind::Invalid, "'backing-file' specified, but 'top' is the active layer");
+  auto options = TRY(job_options(c, arguments, device));
   TRY(start_job(c, *located.place, [&] { return block::make_commit_job(located.place->graph, device, options, commit); }));
   return Json::object();
 }
@@ -173,18 +243,34 @@ Result<NodePtr> target_node(QmpContext& c, const BlockStore::Located& source, co
   return TRY(find_node(c, name)).node;
 }
 
+Result<NodePtr> replaced_node(QmpContext& c, const BlockStore::Located& source, const std::string& name) {
+  auto found = find_node(c, name);
+  if (!found) return Error(ErrorKind::Invalid, fmt::format("Failed to find node with node-name='{}'", name));
+  BlockStore::Place& place = *source.place;
+  return place.thread.run_on([&]() -> Result<NodePtr> {
+    if (!block::can_replace(place.graph, *source.node, *found->node))
+      return Error(ErrorKind::Invalid,
+                   fmt::format("Cannot replace '{}' by a node mirrored from '{}', because it cannot be guaranteed that doing so would not "
+                               "lead to an abrupt change of visible data", name, source.node->info().node_name));
+    if (found->node->size_bytes() != source.node->size_bytes())
+      return Error(ErrorKind::Invalid, "cannot replace image with a mirror image of different size");
+    return found->node;
+  });
+}
+
 Result<block::MirrorOptions> mirror_options(QmpContext& c, const BlockStore::Located& source, const Json& arguments) {
   block::MirrorOptions mirror;
   mirror.source = source.node;
   mirror.sync = TRY(sync_mode(arguments));
+  const bool is_backed = source.place->thread.run_on([&] { return block::backing_of(*source.node) != nullptr; });
+  if (mirror.sync == block::SyncMode::Top && !is_backed) mirror.sync = block::SyncMode::Full;
   if (mirror.sync == block::SyncMode::Incremental) return Error(ErrorKind::Invalid, "Sync mode 'incremental' not supported");
   mirror.granularity = static_cast<u32>(std::min<u64>(number_argument(arguments, "granularity").value_or(0), ~u32{0}));
   std::string copy_mode = text_argument(arguments, "copy-mode", "background");
   if (copy_mode != "background" && copy_mode != "write-blocking")
     return Error(ErrorKind::Invalid, fmt::format("Parameter 'copy-mode' does not accept value '{}'", copy_mode));
   mirror.write_blocking = copy_mode == "write-blocking";
-  std::string replaces = text_argument(arguments, "replaces");
-  if (!replaces.empty()) mirror.replaces = TRY(find_node(c, replaces)).node;
+  if (arguments.contains("replaces")) mirror.replaces = TRY(replaced_node(c, source, text_argument(arguments, "replaces")));
   return mirror;
 }
 
@@ -203,11 +289,13 @@ Reply blockdev_mirror(QmpContext& c, const Json& arguments) {
 Result<NodePtr> new_target(const BlockStore::Located& source, const Json& arguments, block::SyncMode sync) {
   NewImage image;
   image.filename = text_argument(arguments, "target");
-  image.format = text_argument(arguments, "format", source.node->info().driver);
+  image.format = text_argument(arguments, "format");
   image.node_name = text_argument(arguments, "node-name");
+  image.size_bytes = source.node->size_bytes();
   std::string mode = text_argument(arguments, "mode", "absolute-paths");
   if (mode != "absolute-paths" && mode != "existing") return Error(ErrorKind::Invalid, fmt::format("Invalid parameter '{}'", mode));
   image.create = mode == "absolute-paths";
+  if (image.create && image.format.empty()) image.format = block::below_filters(source.node)->info().driver;
   image.backed = sync == block::SyncMode::Top || sync == block::SyncMode::None;
   NodePtr base = source.node;
   if (sync == block::SyncMode::Top) {
@@ -225,6 +313,8 @@ Reply drive_mirror(QmpContext& c, const Json& arguments) {
   auto located = TRY(find_node(c, device));
   TRY(check_idle(located));
   auto options = TRY(job_options(c, arguments, device));
+  if (arguments.contains("replaces") && !arguments.contains("node-name"))
+    return Error(ErrorKind::Invalid, "a node-name must be provided when replacing a named node of the graph");
   block::MirrorOptions mirror = TRY(mirror_options(c, located, arguments));
   mirror.target = TRY(new_target(located, arguments, mirror.sync));
   mirror.target_is_zero = text_argument(arguments, "mode", "absolute-paths") == "absolute-paths" && mirror.sync == block::SyncMode::Full;
@@ -313,7 +403,7 @@ Result<Undo> start_backup(QmpContext& c, const BlockStore::Located& located, con
 
 Result<Undo> start_blockdev_backup(QmpContext& c, const Json& arguments) {
   TRY(check_arguments({"", "job-id?:s device:s target:s sync:s speed?:i bitmap?:s bitmap-mode?:s compress?:b on-source-error?:s "
-                           "on-target-error?:s auto-finalize?:b auto-dismiss?:b", nullptr}, arguments));
+                           "on-target-error?:s filter-node-name?:s x-perf?:o auto-finalize?:b auto-dismiss?:b", nullptr}, arguments));
   auto located = TRY(find_node(c, text_argument(arguments, "device")));
   TRY(check_idle(located));
   auto backup = TRY(backup_options(located, arguments));
@@ -323,7 +413,7 @@ Result<Undo> start_blockdev_backup(QmpContext& c, const Json& arguments) {
 
 Result<Undo> start_drive_backup(QmpContext& c, const Json& arguments) {
   TRY(check_arguments({"", "job-id?:s device:s target:s format?:s mode?:s sync:s speed?:i bitmap?:s bitmap-mode?:s compress?:b "
-                           "on-source-error?:s on-target-error?:s auto-finalize?:b auto-dismiss?:b", nullptr}, arguments));
+                           "on-source-error?:s on-target-error?:s filter-node-name?:s x-perf?:o auto-finalize?:b auto-dismiss?:b", nullptr}, arguments));
   auto located = TRY(find_node(c, text_argument(arguments, "device")));
   TRY(check_idle(located));
   auto backup = TRY(backup_options(located, arguments));
@@ -423,14 +513,16 @@ Reply block_job_set_speed(QmpContext& c, const Json& arguments) {
 }
 
 constexpr QmpCommand kCommands[] = {
-    {"block-stream", "job-id?:s device:s base?:s base-node?:s backing-file?:s on-error?:s speed?:i auto-finalize?:b auto-dismiss?:b",
+    {"block-stream", "job-id?:s device:s base?:s base-node?:s backing-file?:s bottom?:s on-error?:s speed?:i filter-node-name?:s "
+     "auto-finalize?:b auto-dismiss?:b",
      block_stream},
     {"block-commit",
-     "job-id?:s device:s base?:s base-node?:s top?:s top-node?:s backing-file?:s on-error?:s speed?:i auto-finalize?:b auto-dismiss?:b",
+     "job-id?:s device:s base?:s base-node?:s top?:s top-node?:s backing-file?:s on-error?:s speed?:i "
+     "filter-node-name?:s auto-finalize?:b auto-dismiss?:b",
      block_commit, "DeviceNotFound"},
     {"blockdev-mirror",
-     "job-id:s device:s target:s sync:s replaces?:s granularity?:i buf-size?:i copy-mode?:s on-source-error?:s on-target-error?:s "
-     "speed?:i auto-finalize?:b auto-dismiss?:b",
+     "job-id?:s device:s target:s sync:s replaces?:s granularity?:i buf-size?:i copy-mode?:s on-source-error?:s on-target-error?:s "
+     "speed?:i filter-node-name?:s auto-finalize?:b auto-dismiss?:b",
      blockdev_mirror},
     {"drive-mirror",
      "job-id?:s device:s target:s format?:s mode?:s node-name?:s sync:s replaces?:s granularity?:i buf-size?:i copy-mode?:s "

@@ -1,8 +1,10 @@
 // Snapshots of disks, and transactions of block commands.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 
+#include "block/image_info.h"
 #include "control/qmp/block_support.h"
 #include "machine/persistent_bitmaps.h"
 
@@ -44,12 +46,16 @@ Result<Undo> stack(const BlockStore::Located& located, NodePtr overlay) {
 }  // namespace
 
 Result<Undo> snapshot_sync(QmpContext& c, const Json& arguments) {
+  if (arguments.contains("node-name") && !arguments.contains("snapshot-node-name") && !arguments.contains("device"))
+    return Error(ErrorKind::Invalid, "New overlay node-name missing");
   auto located = TRY(find_node(c, arguments));
   TRY(check_idle(located));
+  const std::string overlay_name = text_argument(arguments, "snapshot-node-name");
+  if (!overlay_name.empty() && find_node(c, overlay_name)) return Error(ErrorKind::Exists, "New overlay node-name already in use");
   NewImage image;
   image.filename = text_argument(arguments, "snapshot-file");
   image.format = text_argument(arguments, "format", "qcow2");
-  image.node_name = text_argument(arguments, "snapshot-node-name");
+  image.node_name = overlay_name;
   std::string mode = text_argument(arguments, "mode", "absolute-paths");
   if (mode != "absolute-paths" && mode != "existing")
     return Error(ErrorKind::Invalid, fmt::format("Invalid parameter '{}'", mode));
@@ -59,20 +65,41 @@ Result<Undo> snapshot_sync(QmpContext& c, const Json& arguments) {
   return stack(located, std::move(overlay));
 }
 
+namespace {
+
+/// Nobody may see it yet, and nothing may stand below it.
+Status check_overlay(const BlockStore::Located& below, const BlockStore::Located& overlay) {
+  BlockStore::Place& place = *overlay.place;
+  const bool is_seen = place.thread.run_on([&] {
+    return std::ranges::any_of(place.graph.roots(), [&](const block::Root* root) { return block::is_in_chain(root->node(), *overlay.node); });
+  });
+  if (overlay.drive || is_seen)
+    return Error(ErrorKind::Busy, "The overlay is already in use");
+  if (overlay.node->is_filter()) return Error(ErrorKind::Unsupported, "Filters cannot be used as overlays");
+  if (place.thread.run_on([&] { return block::is_in_chain(below.node, *overlay.node); }))
+    return Error(ErrorKind::Invalid, fmt::format("Making '{}' a backing child of '{}' would create a cycle", below.node->info().node_name,
+                                                 overlay.node->info().node_name));
+  if (place.thread.run_on([&] { return block::backing_of(*overlay.node) != nullptr; }))
+    return Error(ErrorKind::Invalid, "The overlay already has a backing image");
+  const block::Driver* driver = block::find_driver(overlay.node->info().driver);
+  if (!driver || !driver->supports_backing) return Error(ErrorKind::Unsupported, "The overlay does not support backing images");
+  return {};
+}
+
+}  // namespace
+
 Result<Undo> snapshot(QmpContext& c, const Json& arguments) {
   auto located = TRY(find_node(c, text_argument(arguments, "node")));
   auto overlay = TRY(find_node(c, text_argument(arguments, "overlay")));
   TRY(check_idle(located));
   TRY(check_idle(overlay));
-  if (overlay.drive) return Error(ErrorKind::Busy, fmt::format("The overlay '{}' is already in use", overlay.node->info().node_name));
+  TRY(check_overlay(located, overlay));
   if (overlay.place != located.place) {
     std::string name = overlay.node->info().node_name;
     overlay.node.reset();
     TRY(store(c).move(name, *located.place));
     overlay = TRY(find_node(c, name));
   }
-  if (!overlay.node->image()) return Error(ErrorKind::Unsupported, "The overlay does not support backing images");
-  if (block::backing_of(*overlay.node)) return Error(ErrorKind::Invalid, "The overlay already has a backing image");
   return stack(located, overlay.node);
 }
 
@@ -100,11 +127,6 @@ Task<Status> delete_internal(BlockStore::Place& place, NodePtr node, std::string
   Status status = co_await node->image()->delete_snapshot(std::move(id));
   place.graph.resume();
   co_return status;
-}
-
-Json snapshot_json(const block::SnapshotInfo& s) {
-  return {{"id", s.id}, {"name", s.name}, {"vm-state-size", s.vm_state_bytes}, {"date-sec", s.date_seconds},
-          {"date-nsec", s.date_nanoseconds}, {"vm-clock-sec", s.vm_clock_ns / 1'000'000'000}, {"vm-clock-nsec", s.vm_clock_ns % 1'000'000'000}};
 }
 
 Result<BlockStore::Located> find_image(QmpContext& c, const Json& arguments) {
@@ -160,7 +182,7 @@ Reply blockdev_snapshot_delete_internal_sync(QmpContext& c, const Json& argument
   auto& thread = located.place->thread;
   block::SnapshotInfo found = TRY(finish_on(thread, [&] { return find_internal(located.node, id, name); }));
   TRY(finish_on(thread, [&] { return delete_internal(*located.place, located.node, found.id); }));
-  return snapshot_json(found);
+  return block::snapshot_json(found);
 }
 
 // --- transactions ---
@@ -227,10 +249,10 @@ Reply transaction(QmpContext& c, const Json& arguments) {
 }
 
 constexpr QmpCommand kCommands[] = {
-    {"blockdev-snapshot-sync", kSnapshotSync, blockdev_snapshot_sync, "DeviceNotFound"},
+    {"blockdev-snapshot-sync", kSnapshotSync, blockdev_snapshot_sync},
     {"blockdev-snapshot", "node:s overlay:s", blockdev_snapshot},
-    {"blockdev-snapshot-internal-sync", "device:s name:s", blockdev_snapshot_internal_sync, "DeviceNotFound"},
-    {"blockdev-snapshot-delete-internal-sync", "device:s id?:s name?:s", blockdev_snapshot_delete_internal_sync, "DeviceNotFound"},
+    {"blockdev-snapshot-internal-sync", "device:s name:s", blockdev_snapshot_internal_sync},
+    {"blockdev-snapshot-delete-internal-sync", "device:s id?:s name?:s", blockdev_snapshot_delete_internal_sync},
     {"transaction", "actions:a properties?:o", transaction},
 };
 

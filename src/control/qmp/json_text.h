@@ -1,4 +1,4 @@
-// JSON as text: reading hostile input, framing a stream, and writing it spaced as QEMU does.
+// JSON as text: reading hostile input, and framing a stream. (Writing it: base/json_text.h.)
 #pragma once
 
 #include <optional>
@@ -7,6 +7,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "base/json_text.h"
 #include "base/result.h"
 #include "base/types.h"
 
@@ -17,9 +18,6 @@ inline constexpr int kJsonLimitDepth = 256;
 
 /// One value with nothing after it; strings may stand between single quotes. Refuses texts past the limits of size and nesting.
 Result<nlohmann::json> parse_json(std::string_view text);
-/// On one line, a space after ':' and ',', everything outside ASCII escaped. `pretty`: indented by four spaces.
-std::string json_text(const nlohmann::json& value, bool pretty = false);
-
 /// Cuts a stream of bytes into top-level JSON values.
 class JsonFramer {
  public:

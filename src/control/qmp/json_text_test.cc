@@ -16,23 +16,6 @@ std::vector<JsonFramer::Frame> frames_of(std::string_view text) {
   return frames;
 }
 
-TEST(JsonText, HasQemusSpacing) {
-  EXPECT_EQ(json_text(Json{{"a", 1}, {"b", Json::array({true, nullptr, "x"})}}), R"({"a": 1, "b": [true, null, "x"]})");
-  EXPECT_EQ(json_text(Json::object()), "{}");
-}
-
-TEST(JsonText, PrettyBreaksLines) {
-  EXPECT_EQ(json_text(Json{{"a", Json::array({1, 2})}}, true), "{\n    \"a\": [\n        1,\n        2\n    ]\n}");
-}
-
-TEST(JsonText, EscapesWhatIsNotPrintableAscii) {
-  EXPECT_EQ(json_text(Json("a\"\\\n\x01\xc3\xa9\xf0\x9f\x98\x80")), R"("a\"\\\n\u0001\u00E9\uD83D\uDE00")");
-}
-
-TEST(JsonText, MalformedUtf8BecomesTheReplacementCharacter) {
-  EXPECT_EQ(json_text(Json("\xff\xc3")), R"("\uFFFD\uFFFD")");
-}
-
 TEST(ParseJson, RefusesTrailingTextAndDeepNesting) {
   EXPECT_TRUE(parse_json(R"({"a": [1]})"));
   EXPECT_FALSE(parse_json("{} x"));

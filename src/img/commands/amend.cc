@@ -52,8 +52,9 @@ Task<Status> amend(Tool& tool, const Arguments& arguments, CacheMode cache) {
 Task<int> run_amend(Tool& tool, Arguments arguments) {
   auto texts = arguments.values("o");
   if (texts.empty()) co_return tool.usage_error("Must specify options (-o)");
-  for (const std::string& text : texts) {
-    if (!asks_option_help(text) || !arguments.has("f")) continue;
+  auto wants_help = asks_option_help(texts);
+  if (!wants_help) co_return tool.fail("{}", wants_help.error().text());
+  if (*wants_help && arguments.has("f")) {
     auto help = amend_help(arguments.value("f"));
     if (!help) co_return tool.fail("{}", help.error().text());
     fmt::print("{}", *help);

@@ -110,7 +110,7 @@ Task<int> check_opened(Tool& tool, NodePtr node, std::string filename, Repair re
   if (!report) co_return tool.fail("Check failed: {}", report.error().text());
   if (!closed) co_return tool.fail("Check failed: {}", closed.error().text());
   if (form == OutputForm::JsonText)
-    tool.print("{}\n", pretty_json(json_of(*report, filename, format_of(*node))));
+    tool.print("{}\n", json_text(json_of(*report, filename, format_of(*node)), true));
   else
     tool.print("{}", human_text(*report));
   co_return outcome_of(tool, *report);

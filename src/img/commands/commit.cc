@@ -22,7 +22,7 @@ NodePtr find_base(const NodePtr& top, const std::string& name) {
   for (NodePtr above = top, node; (node = block::backing_of(*above)); above = node) {
     const std::string recorded = above->image() ? above->image()->backing_file() : "";
     if (name == recorded) return node;
-    const std::string wanted = full_backing_name(above->info().filename, name).value_or(name);
+    const std::string wanted = block::full_backing_name(above->info().filename, name).value_or(name);
     if (is_same_file(node->info().filename, wanted)) return node;
   }
   return nullptr;
@@ -60,7 +60,7 @@ Task<Status> commit_into(Tool& tool, NodePtr top, NodePtr base, u64 rate_bytes) 
   auto copied = co_await block::copy_range(tool.loop(), options);
   if (!copied && copied.error().kind() == ErrorKind::Cancelled)
     co_return Error(ErrorKind::Cancelled, "interrupted: both images keep their data; commit again to finish");
-  CO_TRY(std::move(copied));
+  if (!copied) co_return invalid("Block job failed: " + short_reason(copied.error()));
   co_return co_await base->close();
 }
 
@@ -73,7 +73,7 @@ Task<Status> commit(Tool& tool, const Arguments& arguments, NodePtr top, u64 rat
   bool keep = arguments.has("d") || arguments.has("b");
   if (!keep && top->image()) {
     status = co_await top->image()->make_empty();
-    if (!status) co_return Error(status.error().kind(), "Could not empty the image: " + status.error().text());
+    if (!status) co_return invalid(fmt::format("Failed to empty {}: {}", tool.graph().name_of(*top), short_reason(status.error())));
   }
   status = co_await top->close();
   CO_TRY(std::move(status));

@@ -45,7 +45,7 @@ class Comparison {
 
   Task<Result<Run>> next_run(u64 at);
   Task<Status> compare_run(Run run);
-  static Task<Status> fill(Node& node, u64 offset, std::span<u8> out, bool wanted);
+  Task<Status> fill(Node& node, u64 offset, std::span<u8> out, bool wanted);
   Task<Status> compare_piece(u64 offset, u64 bytes, bool read_a, bool read_b);
   Result<Buffers> take_buffers();
   int finish(Outcome outcome);
@@ -106,7 +106,7 @@ Task<Status> Comparison::fill(Node& node, u64 offset, std::span<u8> out, bool wa
   iovec piece{out.data(), out.size()};
   Status read = co_await node.read(offset, {&piece, 1});
   if (read) co_return Status{};
-  co_return Error(ErrorKind::Io, fmt::format("Error while reading offset {} of {}: {}", offset, node.info().filename, read.error().text()));
+  co_return Error(ErrorKind::Io, fmt::format("Error while reading offset {} of {}: {}", offset, tool_.graph().name_of(node), short_reason(read.error())));
 }
 
 Task<Status> Comparison::compare_piece(u64 offset, u64 bytes, bool read_a, bool read_b) {

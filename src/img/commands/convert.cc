@@ -75,8 +75,9 @@ Status check_plan(const ConvertPlan& plan, const Arguments& arguments) {
 Task<int> run_convert(Tool& tool, Arguments arguments) {
   auto plan = read_plan(arguments);
   if (!plan) co_return tool.fail("{}", plan.error().text());
-  for (const std::string& text : plan->option_texts) {
-    if (!asks_option_help(text)) continue;
+  auto wants_help = asks_option_help(plan->option_texts);
+  if (!wants_help) co_return tool.fail("{}", wants_help.error().text());
+  if (*wants_help) {
     auto help = creation_help(plan->target_format, plan->sources.empty() ? "" : plan->sources.back());
     if (!help) co_return tool.fail("{}", help.error().text());
     fmt::print("{}", *help);

@@ -39,7 +39,7 @@ Task<Result<NodePtr>> open_backing(Tool& tool, const Wish& wish, const CreateOpt
   std::string format = options.get("backing_fmt");
   auto hint = [](Error error) { return invalid(error.text() + "\nCould not open backing image."); };
   if (!format.empty() && !block::find_driver(format)) co_return hint(invalid(fmt::format("Unknown driver '{}'", format)));
-  auto full = full_backing_name(wish.filename, options.get("backing_file"));
+  auto full = block::full_backing_name(wish.filename, options.get("backing_file"));
   block::OpenMode mode;
   mode.readonly = true;
   mode.no_io = true;
@@ -88,8 +88,9 @@ Task<int> run_create(Tool& tool, Arguments arguments) {
   wish.unsafe = arguments.has("u");
   const auto& words = arguments.words();
   if (!words.empty()) wish.filename = words[0];
-  for (const std::string& text : wish.option_texts) {
-    if (!asks_option_help(text)) continue;
+  auto wants_help = asks_option_help(wish.option_texts);
+  if (!wants_help) co_return tool.fail("{}", wants_help.error().text());
+  if (*wants_help) {
     auto help = creation_help(wish.format, wish.filename);
     if (!help) co_return tool.fail("{}", help.error().text());
     fmt::print("{}", *help);

@@ -1,6 +1,7 @@
 // info: what an image is, and with --backing-chain what it stands on.
 #include <set>
 
+#include "block/image_info.h"
 #include "img/command.h"
 #include "img/nodes.h"
 #include "img/print.h"
@@ -9,61 +10,9 @@
 namespace atl::img {
 namespace {
 
+using block::ImageFacts;
+
 constexpr size_t kMaxChain = 200;
-
-struct ImageFacts {
-  std::string filename, format;
-  u64 virtual_bytes = 0;
-  std::optional<u64> actual_bytes;
-  u64 cluster_bytes = 0;
-  bool encrypted = false, dirty = false;
-  std::string backing, backing_format;
-  std::optional<std::string> full_backing;
-  std::vector<block::SnapshotInfo> snapshots;
-  Json specific;
-};
-
-Json bitmaps_json(const std::vector<block::BitmapInfo>& bitmaps) {
-  Json list = Json::array();
-  for (const block::BitmapInfo& bitmap : bitmaps) {
-    Json flags = Json::array();
-    if (bitmap.in_use) flags.push_back("in-use");
-    if (bitmap.enabled) flags.push_back("auto");
-    list.push_back({{"name", bitmap.name}, {"granularity", bitmap.granularity}, {"flags", std::move(flags)}});
-  }
-  return list;
-}
-
-/// What only formats know.
-Task<Status> add_image_facts(ImageFacts& facts, block::Image& image) {
-  facts.cluster_bytes = image.cluster_bytes();
-  facts.encrypted = image.encrypted();
-  facts.dirty = image.dirty();
-  facts.backing = image.backing_file();
-  facts.backing_format = image.backing_format();
-  auto bitmaps = co_await image.bitmaps();
-  facts.specific = image.specific_info();
-  if (bitmaps && !bitmaps->empty()) facts.specific["bitmaps"] = bitmaps_json(*bitmaps);
-  if (!facts.backing.empty()) facts.full_backing = full_backing_name(facts.filename, facts.backing);
-  auto snapshots = co_await image.snapshots();
-  if (!snapshots && snapshots.error().kind() == ErrorKind::Unsupported) co_return Status{};
-  facts.snapshots = CO_TRY(std::move(snapshots));
-  co_return Status{};
-}
-
-Task<Result<ImageFacts>> collect_facts(Node& node, std::string given_name) {
-  block::NodeInfo info = node.info();
-  ImageFacts facts;
-  facts.filename = info.filename.empty() ? std::move(given_name) : info.filename;
-  facts.format = info.driver;
-  facts.virtual_bytes = align_up(info.size_bytes, block::kSectorBytes);
-  facts.actual_bytes = allocated_file_bytes(node);
-  if (block::Image* image = node.image()) {
-    Status status = co_await add_image_facts(facts, *image);
-    CO_TRY(std::move(status));
-  }
-  co_return facts;
-}
 
 std::string backing_line(const ImageFacts& f) {
   std::string line = "backing file: " + f.backing;
@@ -86,19 +35,6 @@ std::string human_text(const ImageFacts& f) {
   return text;
 }
 
-Json json_of(const ImageFacts& f) {
-  Json json{{"filename", f.filename}, {"format", f.format}, {"virtual-size", f.virtual_bytes}, {"dirty-flag", f.dirty}};
-  if (f.actual_bytes) json["actual-size"] = *f.actual_bytes;
-  if (f.cluster_bytes) json["cluster-size"] = f.cluster_bytes;
-  if (f.encrypted) json["encrypted"] = true;
-  if (!f.backing.empty()) json["backing-filename"] = f.backing;
-  if (f.full_backing) json["full-backing-filename"] = *f.full_backing;
-  if (!f.backing_format.empty()) json["backing-filename-format"] = f.backing_format;
-  for (const auto& snapshot : f.snapshots) json["snapshots"].push_back(snapshot_json(snapshot));
-  if (!f.specific.is_null()) json["format-specific"] = {{"type", f.format}, {"data", f.specific}};
-  return json;
-}
-
 /// The image and, if asked for, everything below it; each opened on its own, as its header is all that is looked at.
 Task<Result<std::vector<ImageFacts>>> collect_chain(Tool& tool, OpenRequest request, bool whole_chain) {
   std::vector<ImageFacts> chain;
@@ -108,7 +44,7 @@ Task<Result<std::vector<ImageFacts>>> collect_chain(Tool& tool, OpenRequest requ
       co_return Error(ErrorKind::Invalid, fmt::format("Backing file '{}' creates an infinite loop.", request.name));
     auto opened = co_await tool.open(request);
     NodePtr node = CO_TRY(std::move(opened));
-    auto facts = co_await collect_facts(*node, request.name);
+    auto facts = co_await block::collect_facts(tool.graph(), *node);
     chain.push_back(CO_TRY(std::move(facts)));
     const ImageFacts& last = chain.back();
     if (!whole_chain || last.backing.empty()) co_return chain;
@@ -127,9 +63,9 @@ void print_chain(const std::vector<ImageFacts>& chain, OutputForm form, bool who
   for (const ImageFacts& facts : chain) {
     if (!text.empty()) text += "\n";
     text += human_text(facts);
-    list.push_back(json_of(facts));
+    list.push_back(block::image_json(facts));
   }
-  if (form == OutputForm::JsonText) text = pretty_json(whole_chain ? list : list[0]) + "\n";
+  if (form == OutputForm::JsonText) text = json_text(whole_chain ? list : list[0], true) + "\n";
   print_out("{}", text);
 }
 

@@ -93,7 +93,7 @@ void print_measurement(const block::Measurement& m, OutputForm form) {
   if (form == OutputForm::JsonText) {
     Json json{{"required", m.required}, {"fully-allocated", m.fully_allocated}};
     if (m.bitmaps) json["bitmaps"] = *m.bitmaps;
-    fmt::print("{}\n", pretty_json(json));
+    fmt::print("{}\n", json_text(json, true));
     return;
   }
   fmt::print("required size: {}\nfully allocated size: {}\n", m.required, m.fully_allocated);

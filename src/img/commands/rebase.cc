@@ -109,7 +109,7 @@ Task<Status> Rebase::run() {
 Task<Result<NodePtr>> open_new_backing(Tool& tool, const Arguments& arguments, CacheMode cache) {
   std::string name = arguments.value("b");
   if (name.empty()) co_return NodePtr();
-  std::string full = full_backing_name(arguments.words()[0], name).value_or(name);
+  std::string full = block::full_backing_name(arguments.words()[0], name).value_or(name);
   OpenRequest request;
   request.name = full;
   request.format = arguments.value("F");

@@ -106,7 +106,7 @@ Task<Status> change_refcount_bits(Core& core, u64 bits) {
   if (!is_power_of_two(bits) || bits > 64) co_return refuse("Refcount width must be a power of two and may not exceed 64 bits");
   const u32 order = static_cast<u32>(std::countr_zero(bits));
   if (order == core.header.geometry.refcount_order) co_return Status{};
-  if (core.header.version < 3) co_return refuse("Different refcount widths than 16 bits require compatibility level 1.1 or above (use compat=1.1 or greater)");
+  if (core.header.version < 3) co_return refuse("Refcount widths other than 16 bits require compatibility level 1.1 or above (use compat=1.1 or greater)");
   co_await core.tables.exclusive();
   Status status = co_await core.sync(true);
   if (status) status = co_await change_refcount_width(core, order);

@@ -13,8 +13,7 @@ Task<Status> load_bitmaps(Core& core) {
   core.bitmaps = std::make_unique<Bitmaps>(core);
   if (!core.header.bitmaps) co_return Status{};
   Status status = co_await core.bitmaps->load();
-  // A check tells about it; readers do not need them.
-  if (!status && (core.options.readonly || core.options.for_check)) status = {};
+  if (!status && core.options.for_check) status = {};   // which tells about it
   co_return status;
 }
 
@@ -26,7 +25,9 @@ Task<Status> Bitmaps::load() {
     const u32 known = kBitmapInUse | kBitmapAuto | kBitmapExtraCompatible;
     const bool foreign = bitmap->entry.type != kDirtyTracking || (bitmap->entry.flags & ~known) ||
                          (!bitmap->entry.extra.empty() && !(bitmap->entry.flags & kBitmapExtraCompatible));
-    if (foreign || (bitmap->entry.flags & kBitmapInUse)) bitmap->set_unusable();
+    if (foreign)
+      co_return Error(ErrorKind::Invalid, fmt::format("Bitmap '{}' doesn't satisfy the constraints", bitmap->entry.name), EINVAL);
+    if ((bitmap->entry.flags & kBitmapInUse)) bitmap->set_unusable();
     all_.push_back(std::move(bitmap));
   }
   co_return Status{};

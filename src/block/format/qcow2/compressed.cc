@@ -173,7 +173,7 @@ Task<Status> write_compressed_clusters(Core& core, u64 offset, std::span<const i
   const Geometry& g = core.geometry();
   const u64 size = iovec_bytes(data);
   if (core.external() || core.cipher)
-    co_return Error(ErrorKind::Unsupported, "qcow2 images that are encrypted or have a data file hold no compressed clusters", ENOTSUP);
+    co_return Error(ErrorKind::Unsupported, "Operation not supported", ENOTSUP);
   if (g.in_cluster(offset) || (g.in_cluster(size) && offset + size < core.header.size_bytes))
     co_return Error(ErrorKind::Invalid, fmt::format("{} bytes at {} are not whole clusters", size, offset), EINVAL);
   std::vector<Packed> clusters = split(g.cluster_bytes(), offset, data);

@@ -50,7 +50,7 @@ Status check(const Qcow2CreateOptions& options) {
   if (options.data_file_raw && options.data_file.empty()) return refuse("data-file-raw requires data-file");
   if (options.data_file_raw && !options.backing_file.empty())
     return refuse("Backing file and data-file-raw cannot be used at the same time");
-  if (options.luks && !options.data_file.empty()) return refuse("encryption of external data files is not supported");
+  if ((options.luks || options.aes_password) && !options.data_file.empty()) return refuse("encryption of external data files is not supported");
   return {};
 }
 
@@ -127,6 +127,10 @@ Task<Status> fill(Core& core, const Qcow2CreateOptions& options) {
     status = co_await make_crypto(core, *options.luks);
     CO_TRY(std::move(status));
   }
+  if (options.aes_password) {
+    core.header.encryption = kAes;
+    core.cipher = CO_TRY(Cipher::create_aes(*options.aes_password));
+  }
   status = co_await core.sync(true);
   CO_TRY(std::move(status));
   status = co_await write_header(*core.file, core.header);
@@ -163,7 +167,7 @@ namespace qcow2 {
 /// In the order in which qemu-img says what it does.
 std::vector<CreateOption> create_options() {
   return {
-      {"encrypt.format", CreateOption::Text, "Encrypt the image, format choices: 'luks'"},
+      {"encrypt.format", CreateOption::Text, "Encrypt the image, format choices: 'aes', 'luks'"},
       {"encrypt.key-secret", CreateOption::Text, "ID of secret providing qcow AES key or LUKS passphrase"},
       {"encrypt.cipher-alg", CreateOption::Text, "Name of encryption cipher algorithm"},
       {"encrypt.cipher-mode", CreateOption::Text, "Name of encryption cipher mode"},
@@ -218,14 +222,24 @@ Status parse_shape(OptionReader& reader, Qcow2CreateOptions& options) {
   return {};
 }
 
+/// The password itself is the key.
+Status parse_aes(const Graph* graph, Json rest, Qcow2CreateOptions& options) {
+  OptionReader reader(std::move(rest), "qcow2");
+  const std::string id = TRY(reader.string("key-secret", ""));
+  TRY(reader.finish());
+  if (id.empty()) return refuse("Parameter 'encrypt.key-secret' is required for cipher");
+  options.aes_password = graph ? TRY(graph->secret(id)) : "";
+  return {};
+}
+
 Status parse_encryption(const Graph* graph, OptionReader& reader, Qcow2CreateOptions& options) {
-  bool old = TRY(reader.boolean("encryption", false));
+  const bool old = TRY(reader.boolean("encryption", false));
+  if (old && reader.has("encrypt.format")) return refuse("Options encryption and encrypt.format are mutually exclusive");
   std::string format = TRY(reader.string("encrypt.format", old ? "aes" : ""));
   Json rest = reader.rest("encrypt");
   if (format.empty() && !rest.empty()) return refuse("Parameter 'encrypt.format' is required");
   if (format.empty()) return {};
-  if (format == "aes")
-    return Error(ErrorKind::Unsupported, "images with the old AES encryption can be read, but not be made: use encrypt.format=luks", ENOTSUP);
+  if (format == "aes") return parse_aes(graph, std::move(rest), options);
   if (format != "luks") return refuse(fmt::format("Parameter 'encrypt.format' does not accept value '{}'", format));
   if (!graph) {   // for `measure`, which needs no secret
     options.luks.emplace();

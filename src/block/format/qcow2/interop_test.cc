@@ -346,7 +346,7 @@ TEST_F(Qcow2Real, LuksBothWays) {
   EXPECT_FALSE(open("qcow2", path));
 }
 
-TEST_F(Qcow2Real, AesImageOfTheirsIsRead) {
+TEST_F(Qcow2Real, AesImageOfTheirsIsReadAndWritten) {
   graph.add_secret("s0", "geheim");
   std::string model = make_content(2 * kMiB, 2);
   write_file(folder / "model.raw", model);
@@ -357,7 +357,14 @@ TEST_F(Qcow2Real, AesImageOfTheirsIsRead) {
   auto opened = finish(*loop, graph.open(*nest_options(tree), OpenMode{}));
   ASSERT_TRUE(opened) << opened.error().text();
   EXPECT_FALSE(first_difference(read(**opened, 0, model.size()), model));
-  EXPECT_FALSE(write(**opened, 0, "x"));
+  std::string change(70'000, 'x');
+  ASSERT_TRUE(write(**opened, 1000, change));
+  ASSERT_TRUE(finish(*loop, (*opened)->close()));
+  model.replace(1000, change.size(), change);
+  write_file(folder / "model.raw", model);
+  Outcome same = run("qemu-img compare -U --object secret,id=s0,data=geheim --image-opts "
+                     "driver=qcow2,encrypt.key-secret=s0,file.filename=" + path + " driver=raw,file.filename=" + (folder / "model.raw"));
+  EXPECT_EQ(same.code, 0) << same.output;
 }
 
 TEST_F(Qcow2Real, AmendedImageIsWhole) {

@@ -65,8 +65,6 @@ Status ImageNode::check_write(u64 offset, u64 size) const {
 Status ImageNode::check_changeable() const {
   if (core_.options.readonly) return Error(ErrorKind::Permission, core_.name + " is open for reading only", EPERM);
   if (core_.broken) return Error(ErrorKind::Io, core_.name + " is marked corrupt", EIO);
-  if (core_.header.encryption == kAes)
-    return Error(ErrorKind::Unsupported, "writing to qcow2 images with AES encryption is not supported", ENOTSUP);
   return {};
 }
 

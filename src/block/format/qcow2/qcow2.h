@@ -32,6 +32,7 @@ struct Qcow2CreateOptions {
   std::string data_file;
   bool data_file_raw = false;
   std::optional<crypto::LuksCreateOptions> luks;
+  std::optional<std::string> aes_password;   // the old encryption
 };
 /// Writes an empty image over `file`; `data_file` is the open external file, if there is one.
 Task<Status> create_qcow2(Loop& loop, NodePtr file, NodePtr data_file, Qcow2CreateOptions options);
