@@ -53,6 +53,7 @@ class FakeMachine final : public machine::Machine {
   machine::BlockStore& blocks() override { return blocks_; }
   machine::Media& media() override { return media_; }
   void report_write_threshold(std::string, u64, u64) override {}
+  std::vector<machine::IoThreadInfo> io_threads;
   /// Lets the I/O thread do what is ready.
   void settle() {
     thread_->run_on([] {});
@@ -65,6 +66,11 @@ class FakeMachine final : public machine::Machine {
   }
   Status add_rng(const machine::RngConfig& rng) override { return note("add_rng " + rng.id); }
   Status remove_object(const std::string& id) override { return missing(fmt::format("object '{}' not found", id)); }
+  Status add_iothread(const machine::IoThreadConfig& thread) override {
+    io_threads.push_back({thread.id, 7});
+    return {};
+  }
+  std::vector<machine::IoThreadInfo> iothreads() override { return io_threads; }
   Status set_balloon(u64 bytes) override {
     if (!balloon) return missing("No balloon device has been activated");
     balloon = bytes;

@@ -128,6 +128,7 @@ Status VmControl::add_object(KeyValues values) {
       place->thread.run_on([&] { place->graph.add_tls_credentials(id, credentials); });
     return {};
   }
+  if (type == "iothread") return machine_->add_iothread(TRY(iothread_from_values(std::move(values))));
   auto rng = TRY(rng_from_values(std::move(values)));
   return machine_->add_rng(rng);
 }

@@ -1,5 +1,7 @@
 #include "machine/back_ends.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 
 #include <fmt/core.h>
@@ -26,6 +28,12 @@ BackEnds::~BackEnds() {
   blocks_.reset();
 }
 
+namespace {
+
+constexpr std::string_view kOwnThread = "device ";  // no id that an option could give
+
+}  // namespace
+
 void BackEnds::stop_threads() {
   if (blocks_) blocks_->close();
   default_->stop();
@@ -47,8 +55,15 @@ Result<LoopThread*> BackEnds::iothread(const std::string& id) {
   return Error(ErrorKind::NotFound, fmt::format("Device '{}' not found", id));
 }
 
+std::map<std::string, int> BackEnds::iothreads() {
+  std::map<std::string, int> list;
+  for (const auto& [id, thread] : iothreads_)
+    if (!id.starts_with(kOwnThread)) list[id] = thread->run_on([] { return static_cast<int>(::gettid()); });
+  return list;
+}
+
 Result<LoopThread*> BackEnds::own_thread(const std::string& user) {
-  auto& thread = iothreads_["device " + user];  // no id that an option could give
+  auto& thread = iothreads_[std::string(kOwnThread) + user];
   if (!thread) thread = TRY(LoopThread::start("IO " + user).context("start a thread for " + user));
   return thread.get();
 }

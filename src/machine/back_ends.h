@@ -24,6 +24,8 @@ class BackEnds {
   ~BackEnds();
 
   Status add_iothread(const IoThreadConfig& config);
+  /// Those that were asked for by name, and the numbers of their threads.
+  std::map<std::string, int> iothreads();
   /// "" is the default I/O thread.
   Result<LoopThread*> iothread(const std::string& id);
   LoopThread& default_thread() { return *default_; }

@@ -67,6 +67,11 @@ struct CpuInfo {
   u32 socket = 0, core = 0, thread = 0;
 };
 
+struct IoThreadInfo {
+  std::string id;
+  int thread_id = 0;
+};
+
 struct BlockInfo {
   std::string drive;        // "" for a -blockdev without drive
   std::string qdev;         // device id or QOM-like path, "" if no device uses it
@@ -135,6 +140,8 @@ class Machine {
   virtual Status change_forward(const std::string& id, const net::HostForward& rule, bool add) = 0;
   virtual Status add_rng(const RngConfig& rng) = 0;
   virtual Status remove_object(const std::string& id) = 0;
+  virtual Status add_iothread(const IoThreadConfig& thread) = 0;
+  virtual std::vector<IoThreadInfo> iothreads() = 0;
   virtual Status set_balloon(u64 target_bytes) = 0;
   virtual Result<u64> balloon_bytes() const = 0;
   virtual Result<MemoryStatistics> memory_statistics() const = 0;

@@ -269,6 +269,12 @@ void MachineImpl::report_write_threshold(std::string node_name, u64 exceeded, u6
   });
 }
 
+std::vector<IoThreadInfo> MachineImpl::iothreads() {
+  std::vector<IoThreadInfo> list;
+  for (const auto& [id, thread] : back_ends_->iothreads()) list.push_back({id, thread});
+  return list;
+}
+
 Status MachineImpl::set_link(const std::string& name, bool up) {
   for (const Plugged& p : plugged_) {
     if (!p.set_link || (p.config.id != name && PropertyReader(p.config).text("netdev") != name) || name.empty()) continue;

@@ -58,6 +58,8 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   }
   Status add_rng(const RngConfig& rng) override { return back_ends_->add_rng(rng); }
   Status remove_object(const std::string& id) override { return back_ends_->remove_object(id); }
+  Status add_iothread(const IoThreadConfig& thread) override { return back_ends_->add_iothread(thread); }
+  std::vector<IoThreadInfo> iothreads() override;
   Status set_balloon(u64 target_bytes) override;
   Result<u64> balloon_bytes() const override;
   Result<MemoryStatistics> memory_statistics() const override;

@@ -176,12 +176,8 @@ Status option_object(Builder& b, const OptionUse& use) {
       return add_memory_backend(b, use, std::move(values));
   }
   if (type == "iothread") {
-    machine::IoThreadConfig thread;
-    values.take("qom-type");
-    thread.id = TRY(values.take_required("id"));
-    TRY(check_id(thread.id));
-    b.config().iothreads.push_back(thread);
-    return values.expect_empty();
+    b.config().iothreads.push_back(TRY(iothread_from_values(std::move(values))));
+    return {};
   }
   if (type == "secret") {
     b.config().secrets.push_back(TRY(secret_from_values(std::move(values))));

@@ -37,6 +37,7 @@ Result<net::HostForward> forward_from_text(const std::string& rule);
 Result<net::HostForward> forwarded_port_from_text(const std::string& rule);
 /// -object rng-random or rng-builtin.
 Result<machine::RngConfig> rng_from_values(KeyValues values);
+Result<machine::IoThreadConfig> iothread_from_values(KeyValues values);
 /// The type that a short name like "virtio-blk" stands for on a board; other names stay as they are.
 std::string board_device_name(std::string_view type, machine::BoardKind board);
 /// -device and device_add: `driver`, `id`, everything else is a property.

@@ -92,7 +92,7 @@ Status info_balloon(HmpContext& c, Arguments) {
 }
 
 Status info_iothreads(HmpContext& c, Arguments) {
-  for (const auto& thread : c.vm.config().iothreads) c.output += fmt::format("{}\n", thread.id);
+  for (const auto& thread : c.vm.machine().iothreads()) c.output += fmt::format("{}:\n  thread_id={}\n  poll-max-ns=0\n  poll-grow=0\n  poll-shrink=0\n  aio-max-batch=0\n", thread.id, thread.thread_id);
   return {};
 }
 

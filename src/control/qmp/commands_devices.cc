@@ -28,7 +28,9 @@ Reply query_vm_generation_id(QmpContext& c, const Json&) {
 
 Reply query_iothreads(QmpContext& c, const Json&) {
   Json list = Json::array();
-  for (const auto& thread : c.vm.config().iothreads) list.push_back({{"id", thread.id}});
+  // These threads never poll.
+  for (const auto& thread : c.vm.machine().iothreads())
+    list.push_back({{"id", thread.id}, {"thread-id", thread.thread_id}, {"poll-max-ns", 0}, {"poll-grow", 0}, {"poll-shrink", 0}, {"aio-max-batch", 0}});
   return list;
 }
 

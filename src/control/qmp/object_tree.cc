@@ -105,9 +105,10 @@ ObjectNode machine_node(VmControl& vm) {
   return node;
 }
 
-ObjectNode objects_node(const machine::Config& config) {
+ObjectNode objects_node(VmControl& vm) {
+  const machine::Config& config = vm.config();
   ObjectNode node = container("objects");
-  for (const auto& thread : config.iothreads) node.children.push_back({.name = thread.id, .type = "iothread"});
+  for (const auto& thread : vm.machine().iothreads()) node.children.push_back({.name = thread.id, .type = "iothread"});
   for (const auto& rng : config.rngs)
     node.children.push_back({.name = rng.id, .type = "rng-random", .properties = {text("filename", rng.path), flag("opened", true)}});
   for (const auto& group : config.throttle_groups) node.children.push_back({.name = group.id, .type = "throttle-group"});
@@ -150,7 +151,7 @@ const ObjectProperty* ObjectNode::find_property(std::string_view property) const
 
 ObjectNode object_tree(VmControl& vm) {
   ObjectNode root = container("");
-  root.children = {machine_node(vm), objects_node(vm.config()), chardevs_node(vm.chars())};
+  root.children = {machine_node(vm), objects_node(vm), chardevs_node(vm.chars())};
   return root;
 }
 
