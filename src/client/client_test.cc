@@ -1,10 +1,6 @@
 #include <gmock/gmock.h>
-#include <linux/kvm.h>
-
-#include <cstring>
 
 #include "client/doctor.h"
-#include "client/stat_sample.h"
 #include "client/text_table.h"
 #include "client/verb.h"
 
@@ -52,38 +48,6 @@ TEST(Sizes, AreRoundedAsVirshDoes) {
   EXPECT_EQ(pretty_size(0), "0.00 B");
   EXPECT_EQ(pretty_size(1536), "1.50 KiB");
   EXPECT_EQ(pretty_size(u64{10} << 30), "10.00 GiB");
-}
-
-/// A statistics file with one counter "exits" of two values.
-std::vector<u8> stats_file() {
-  constexpr u32 kNameBytes = 16;
-  kvm_stats_header header{};
-  header.name_size = kNameBytes;
-  header.num_desc = 1;
-  header.id_offset = sizeof header;
-  header.desc_offset = header.id_offset + kNameBytes;
-  header.data_offset = static_cast<u32>(header.desc_offset + sizeof(kvm_stats_desc) + kNameBytes);
-  std::vector<u8> file(header.data_offset + 16);
-  std::memcpy(file.data(), &header, sizeof header);
-  kvm_stats_desc desc{};
-  desc.flags = KVM_STATS_TYPE_CUMULATIVE;
-  desc.size = 2;
-  std::memcpy(file.data() + header.desc_offset, &desc, sizeof desc);
-  std::memcpy(file.data() + header.desc_offset + sizeof desc, "exits", 5);
-  file[header.data_offset] = 40;
-  file[header.data_offset + 8] = 2;
-  return file;
-}
-
-TEST(Stat, CountersAreDecoded) {
-  auto counters = decode_stats(stats_file());
-  ASSERT_TRUE(counters);
-  EXPECT_EQ((*counters)["exits"], 42u);
-}
-
-TEST(Stat, TruncatedFilesAreRefused) {
-  std::vector<u8> file = stats_file();
-  for (size_t size = 0; size < file.size(); ++size) EXPECT_FALSE(decode_stats(std::span(file).first(size))) << size;
 }
 
 TEST(Doctor, MissesComeWithAdvice) {

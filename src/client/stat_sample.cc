@@ -3,22 +3,18 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <linux/kvm.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <cstring>
 #include <vector>
 
-#include "base/endian.h"
 #include "base/fd.h"
+#include "base/statistics.h"
 #include "base/strings.h"
 
 namespace atl::client {
 
 namespace {
-
-constexpr size_t kContentMax = 256 * kKiB;
 
 std::vector<u64> numbers_in(const std::string& path) {
   std::vector<u64> numbers;
@@ -64,13 +60,17 @@ std::vector<Source> find_sources(std::optional<u64> only) {
   return sources;
 }
 
-Counters read_source(const Source& source) {
-  std::vector<u8> content(kContentMax);
-  ssize_t n = ::pread(source.fd.get(), content.data(), content.size(), 0);
-  if (n <= 0) return {};
-  auto counters = decode_stats({content.data(), static_cast<size_t>(n)});
-  return counters ? *counters : Counters();
+/// Histograms and peaks do not add up.
+Counters sums_of(const std::vector<Statistic>& list) {
+  Counters counters;
+  for (const Statistic& statistic : list) {
+    if (statistic.kind != Statistic::Kind::Cumulative && statistic.kind != Statistic::Kind::Instant) continue;
+    for (u64 value : statistic.values) counters[statistic.name] += value;
+  }
+  return counters;
 }
+
+Counters read_source(const Source& source) { return sums_of(read_kvm_statistics(source.fd)); }
 
 }  // namespace
 
@@ -84,34 +84,6 @@ Sample take_sample(std::optional<u64> pid, const Filter& filter) {
       sample.by_part[{source.pid, source.name}][name] += value;
     }
   return sample;
-}
-
-Result<Counters> decode_stats(std::span<const u8> content) {
-  auto bad = [](std::string_view what) { return Error(ErrorKind::Invalid, fmt::format("KVM statistics: {}", what)); };
-  if (content.size() < sizeof(kvm_stats_header)) return bad("no header");
-  kvm_stats_header header;
-  std::memcpy(&header, content.data(), sizeof header);
-  size_t stride = sizeof(kvm_stats_desc) + header.name_size;
-  if (header.name_size == 0 || header.name_size > kKiB || header.num_desc > 4096 ||
-      u64{header.desc_offset} + u64{header.num_desc} * stride > content.size())
-    return bad("descriptors past the end");
-  Counters counters;
-  for (u32 i = 0; i < header.num_desc; ++i) {
-    const u8* at = content.data() + header.desc_offset + i * stride;
-    kvm_stats_desc desc;
-    std::memcpy(&desc, at, sizeof desc);
-    const char* text = reinterpret_cast<const char*>(at + sizeof desc);
-    std::string name(text, ::strnlen(text, header.name_size));
-    u64 begin = u64{header.data_offset} + desc.offset;
-    if (begin + u64{desc.size} * 8 > content.size()) return bad("data of " + name + " past the end");
-    u32 type = desc.flags & KVM_STATS_TYPE_MASK;
-    if (type != KVM_STATS_TYPE_CUMULATIVE && type != KVM_STATS_TYPE_INSTANT)
-      continue;  // histograms and peaks do not add up
-    u64 sum = 0;
-    for (u16 n = 0; n < desc.size; ++n) sum += load_le<u64>(content.data() + begin + u64{n} * 8);
-    counters[name] += sum;
-  }
-  return counters;
 }
 
 }  // namespace atl::client

@@ -18,9 +18,6 @@ namespace atl::client {
 /// Values by counter; of one VM or vCPU, or added up.
 using Counters = std::map<std::string, u64>;
 
-/// Decodes one statistics descriptor's content: header, id, descriptors, data. Malformed content is an error.
-Result<Counters> decode_stats(std::span<const u8> content);
-
 /// A compiled -f expression.
 class Filter {
  public:

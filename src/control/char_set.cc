@@ -8,6 +8,8 @@ namespace atl::control {
 
 Result<std::unique_ptr<CharSet>> CharSet::create(Loop& loop, const ProgramOptions& options, std::function<void()> on_exit_key) {
   std::unique_ptr<CharSet> set(new CharSet(loop, options.escape, std::move(on_exit_key)));
+  for (const auto& monitor : options.monitors) set->settled_.insert(monitor.chardev);
+  set->settled_.insert({options.gdb, options.qtest});
   for (const auto& config : options.chardevs) TRY(set->open(config).context(fmt::format("chardev {}", config.id)));
   for (const auto& [user, chardev] : options.ports)
     if (Entry* entry = set->find_entry(chardev)) set->add_user(*entry, user);
@@ -15,7 +17,7 @@ Result<std::unique_ptr<CharSet>> CharSet::create(Loop& loop, const ProgramOption
 }
 
 Status CharSet::open(const ChardevConfig& config) {
-  Entry entry{.plain = TRY(create_chardev(loop_, config))};
+  Entry entry{.plain = std::make_unique<ChardevSlot>(TRY(create_chardev(loop_, config)))};
   entry.chardev = entry.plain.get();
   if (config.mux) entry.mux = TRY(Mux::create(loop_, std::move(entry.plain), escape_, on_exit_key_));
   entries_.push_back(std::move(entry));
@@ -80,6 +82,23 @@ Status CharSet::remove(std::string_view id) {
     idle_users_.erase(user);
   }
   entries_.erase(entries_.begin() + (entry - entries_.data()));
+  return {};
+}
+
+Status CharSet::exchange(const ChardevConfig& config) {
+  Entry* entry = find_entry(config.id);
+  if (!entry) return Error(ErrorKind::NotFound, fmt::format("Chardev '{}' does not exist", config.id));
+  if (entry->mux || config.mux) return Error(ErrorKind::Unsupported, "Mux device hotswap not supported yet");
+  if (settled_.contains(config.id) || !entry->chardev->can_be_exchanged())
+    return Error(ErrorKind::Unsupported, "Chardev user does not support chardev hotswap");
+  entry->chardev->exchange(TRY(create_chardev(loop_, config)));
+  return {};
+}
+
+Status CharSet::send_break(std::string_view id) {
+  Entry* entry = find_entry(id);
+  if (!entry) return Error(ErrorKind::NotFound, fmt::format("Chardev '{}' not found", id));
+  entry->chardev->send_break();
   return {};
 }
 

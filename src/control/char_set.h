@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "control/chardev/mux.h"
+#include "control/chardev/slot.h"
 #include "control/options.h"
 
 namespace atl::control {
@@ -35,6 +36,10 @@ class CharSet {
   Result<Chardev*> add(const ChardevConfig& config);
   /// NotFound, or Busy while somebody uses it.
   Status remove(std::string_view id);
+  /// Puts another back end in its place; its user stays. The new one has the same id.
+  Status exchange(const ChardevConfig& config);
+  /// Its user sees a break.
+  Status send_break(std::string_view id);
   /// The id of a further user of a back end. NotFound, or Busy if it serves another one and is no mux.
   Result<machine::CharId> claim(const std::string& chardev);
   /// The user has gone.
@@ -42,9 +47,9 @@ class CharSet {
 
  private:
   struct Entry {
-    std::unique_ptr<Chardev> plain;  // or
+    std::unique_ptr<ChardevSlot> plain;  // or
     std::unique_ptr<Mux> mux;
-    Chardev* chardev = nullptr;
+    ChardevSlot* chardev = nullptr;
     std::vector<machine::CharId> users = {};
   };
   CharSet(Loop& loop, u8 escape, std::function<void()> on_exit_key)
@@ -56,6 +61,7 @@ class CharSet {
   Loop& loop_;
   const u8 escape_;
   const std::function<void()> on_exit_key_;
+  std::set<std::string> settled_;   // back ends of users that cannot do with another one
   bool started_ = false;
   std::vector<Entry> entries_;
   std::map<machine::CharId, CharBackend*> users_;

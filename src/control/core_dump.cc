@@ -142,10 +142,12 @@ std::vector<u8> head_of(std::span<const VcpuState> vcpus, std::span<const Piece>
 
 }  // namespace
 
-Status write_core_dump(const Fd& file, const memory::GuestMemory& memory, std::span<const VcpuState> vcpus, DumpRange range) {
+Status write_core_dump(const Fd& file, const memory::GuestMemory& memory, std::span<const VcpuState> vcpus, DumpRange range,
+                       DumpProgress& progress) {
   constexpr u64 kStep = 16 * kMiB;
   const std::vector<Piece> pieces = pieces_of(memory, range);
   if (pieces.empty()) return Error(ErrorKind::Invalid, "no guest memory in the range to be dumped");
+  for (const Piece& piece : pieces) progress.total += piece.size_bytes;
   TRY(write_all(file, head_of(vcpus, pieces)));
   for (const Piece& piece : pieces) {
     for (u64 done = 0; done < piece.size_bytes; done += kStep) {
@@ -153,6 +155,7 @@ Status write_core_dump(const Fd& file, const memory::GuestMemory& memory, std::s
       const u8* bytes = memory.host(piece.first + done, step, false);
       if (!bytes) return Error(ErrorKind::Invalid, "guest memory went away while it was dumped");
       TRY(write_all(file, {bytes, step}));
+      progress.completed += step;
     }
   }
   return {};

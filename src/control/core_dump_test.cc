@@ -21,10 +21,11 @@ class CoreDumpTest : public testing::Test {
     state_.gpr[cpu::kRax] = 0x55;
     state_.cr3 = 0x9000;
   }
+  DumpProgress progress_;
   /// The file's bytes.
   std::vector<u8> dump(DumpRange range = {}) {
     Fd file(::memfd_create("dump", MFD_CLOEXEC));
-    EXPECT_TRUE(write_core_dump(file, memory_, {&state_, 1}, range));
+    EXPECT_TRUE(write_core_dump(file, memory_, {&state_, 1}, range, progress_));
     std::vector<u8> bytes(static_cast<size_t>(::lseek(file.get(), 0, SEEK_END)));
     EXPECT_EQ(::pread(file.get(), bytes.data(), bytes.size(), 0), static_cast<ssize_t>(bytes.size()));
     return bytes;
@@ -79,7 +80,7 @@ TEST_F(CoreDumpTest, RangeCutsAtBothEnds) {
 
 TEST_F(CoreDumpTest, RangeWithoutMemoryIsRefused) {
   Fd file(::memfd_create("dump", MFD_CLOEXEC));
-  EXPECT_FALSE(write_core_dump(file, memory_, {&state_, 1}, {.first = 0x20000, .size_bytes = 0x1000}));
+  EXPECT_FALSE(write_core_dump(file, memory_, {&state_, 1}, {.first = 0x20000, .size_bytes = 0x1000}, progress_));
 }
 
 }  // namespace

@@ -53,7 +53,6 @@ class FakeMachine final : public machine::Machine {
   machine::BlockStore& blocks() override { return blocks_; }
   machine::Media& media() override { return media_; }
   void report_write_threshold(std::string, u64, u64) override {}
-  std::vector<machine::IoThreadInfo> io_threads;
   /// Lets the I/O thread do what is ready.
   void settle() {
     thread_->run_on([] {});
@@ -65,12 +64,8 @@ class FakeMachine final : public machine::Machine {
     return note(fmt::format("{} forward {} {}", add ? "add" : "remove", id, rule.host_port));
   }
   Status add_rng(const machine::RngConfig& rng) override { return note("add_rng " + rng.id); }
+  Status add_iothread(const machine::IoThreadConfig& thread) override { return note("add_iothread " + thread.id); }
   Status remove_object(const std::string& id) override { return missing(fmt::format("object '{}' not found", id)); }
-  Status add_iothread(const machine::IoThreadConfig& thread) override {
-    io_threads.push_back({thread.id, 7});
-    return {};
-  }
-  std::vector<machine::IoThreadInfo> iothreads() override { return io_threads; }
   Status set_balloon(u64 bytes) override {
     if (!balloon) return missing("No balloon device has been activated");
     balloon = bytes;
@@ -123,7 +118,13 @@ class FakeMachine final : public machine::Machine {
   void write_bus(bool port, u64 address, u64 value, unsigned width) override {
     static_cast<void>(note(fmt::format("write {} {:#x} {} {:#x}", port ? "port" : "memory", address, width, value)));
   }
-  u64 advance_clock(u64 ns) override { return time_ns += ns; }
+  u64 advance_clock(std::optional<u64> ns) override { return time_ns += ns.value_or(next_alarm_ns); }
+  Status watch_interrupt_lines(std::function<void(u32, bool)> listener) override {
+    lines = std::move(listener);
+    return {};
+  }
+  std::function<void(u32, bool)> lines;
+  u64 next_alarm_ns = 7;
   u64 time_ns = 0;
 
  private:

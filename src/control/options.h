@@ -49,12 +49,14 @@ struct ProgramOptions {
   std::map<std::string, std::shared_ptr<const TlsCredentials>> tls_credentials;  // -object tls-creds-*
   machine::CharId gdb;       // where a debugger connects; "" = nowhere
   machine::CharId qtest;     // where a program that tests devices is; "" = nowhere
+  std::string qtest_log;     // file, "" = none
   std::string pidfile;
   bool daemonize = false;
   SandboxConfig sandbox;
   u8 escape = 1;             // the mux's escape character: Ctrl-a
   bool lock_memory = false;
   bool log_timestamps = false;
+  bool log_guest_name = false;
   std::string process_name;  // -name process=
   std::string chroot;        // "" = none
   std::optional<std::pair<u32, u32>> run_as;  // user and group

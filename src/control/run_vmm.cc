@@ -1,5 +1,6 @@
 #include "control/run_vmm.h"
 
+#include <fcntl.h>
 #include <grp.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -44,6 +45,7 @@ class VmProcess {
  private:
   Status create_monitors();
   Status create_machine();
+  Status create_device_test();
   Status harden();
 
   const CommandLine line_;
@@ -56,7 +58,6 @@ class VmProcess {
   std::unique_ptr<machine::Machine> machine_;
   std::vector<std::unique_ptr<QmpMonitor>> qmp_monitors_;
   std::vector<std::unique_ptr<HmpMonitor>> hmp_monitors_;
-  std::unique_ptr<GdbStub> gdb_;
   std::unique_ptr<DeviceTestServer> device_test_;
   std::unique_ptr<RemoteScreen> remote_screen_;
 };
@@ -65,7 +66,7 @@ VmProcess::~VmProcess() {
   if (chars_) chars_->drain(kLastOutput_ns);
   // Monitors and debuggers look at the machine, and the machine writes to the back ends.
   device_test_.reset();
-  gdb_.reset();
+  if (control_) control_->set_debugger(nullptr);
   remote_screen_.reset();
   hmp_monitors_.clear();
   qmp_monitors_.clear();
@@ -78,6 +79,7 @@ VmProcess::~VmProcess() {
 Status VmProcess::set_up() {
   const auto& options = line_.program;
   set_log_timestamps(options.log_timestamps);
+  if (options.log_guest_name && !line_.machine.name.empty()) set_log_program(fmt::format("{} atoll-vmm", line_.machine.name));
   if (options.daemonize) TRY(daemon_.detach());
   if (!options.process_name.empty()) ::prctl(PR_SET_NAME, options.process_name.c_str());
   if (!options.pidfile.empty()) pid_file_ = TRY(PidFile::create(options.pidfile));
@@ -120,11 +122,19 @@ Status VmProcess::create_machine() {
     remote_screen_ = TRY(RemoteScreen::create(*loop_, *line_.program.vnc, *control_).context("-vnc"));
     control_->set_remote_screen(remote_screen_.get());
   }
-  if (!line_.program.gdb.empty()) gdb_ = std::make_unique<GdbStub>(*control_, *chars_->find_user(line_.program.gdb));
-  if (!line_.program.qtest.empty())
-    device_test_ = std::make_unique<DeviceTestServer>(*machine_, *chars_->find_user(line_.program.qtest));
+  if (!line_.program.gdb.empty()) control_->set_debugger(std::make_unique<GdbStub>(*control_, *chars_->find_user(line_.program.gdb)));
+  TRY(create_device_test());
   // Input that came in meanwhile was held back.
   for (const auto& [id, chars] : chars_->users()) chars->accept_input();
+  return {};
+}
+
+Status VmProcess::create_device_test() {
+  const ProgramOptions& program = line_.program;
+  if (program.qtest.empty()) return {};
+  Fd log;
+  if (!program.qtest_log.empty()) log = TRY(open_file(program.qtest_log, O_WRONLY | O_CREAT | O_TRUNC).context("-qtest-log"));
+  device_test_ = std::make_unique<DeviceTestServer>(*machine_, *chars_->find_user(program.qtest), *loop_, std::move(log));
   return {};
 }
 

@@ -8,6 +8,7 @@
 #include "base/strings.h"
 #include "base/tls.h"
 #include "control/cmdline/translate.h"
+#include "control/gdb/machine_target.h"
 #include "machine/block_store.h"
 #include "machine/device_table.h"
 
@@ -17,7 +18,9 @@ using machine::DriveConfig;
 using machine::Event;
 
 VmControl::VmControl(Loop& loop, const CommandLine& line, CharSet& chars)
-    : loop_(loop), chars_(chars), fd_sets_(line.program.fd_sets) {}
+    : loop_(loop), line_(line), chars_(chars), fd_sets_(line.program.fd_sets) {}
+
+VmControl::~VmControl() = default;
 
 void VmControl::set_machine(machine::Machine* machine) {
   machine_ = machine;
@@ -26,6 +29,7 @@ void VmControl::set_machine(machine::Machine* machine) {
 
 void VmControl::tell(const Event& event) {
   for (const auto& listener : listeners_) listener(event);
+  if (debugger_) debugger_->on_event(event);
 }
 
 void VmControl::on_event(const Event& event) {
@@ -78,6 +82,45 @@ Result<std::vector<machine::CharId>> VmControl::claim_chardevs(machine::DeviceCo
 
 Result<Chardev*> VmControl::add_chardev(KeyValues values) { return chars_.add(TRY(chardev_from_values(std::move(values)))); }
 
+void VmControl::set_debugger(std::unique_ptr<GdbStub> debugger) {
+  debugger_.reset();
+  if (!debugger_chardev_.empty()) {
+    chars_.release(debugger_chardev_);
+    static_cast<void>(chars_.remove(debugger_chardev_));  // nobody else uses it
+    debugger_chardev_.clear();
+  }
+  debugger_ = std::move(debugger);
+}
+
+Status VmControl::start_debugger(const std::string& place) {
+  if (place == "none") {
+    set_debugger(nullptr);
+    return {};
+  }
+  const std::string id = fmt::format("gdb{}", ++debuggers_);
+  const ChardevConfig config = TRY(chardev_from_compat(debugger_place(place), id));
+  TRY(chars_.add(config));
+  const machine::CharId user = TRY(chars_.claim(id));
+  set_debugger(std::make_unique<GdbStub>(*this, *chars_.find_user(user)));
+  debugger_chardev_ = id;
+  return {};
+}
+
+Status VmControl::resume() {
+  if (dump_.state() == GuestDump::State::Active) return Error(ErrorKind::Busy, "There is a dump in process, please wait.");
+  return machine_->resume();
+}
+
+void VmControl::dump_ended(u64 completed, u64 total, const Status& status) {
+  report({.kind = Event::Kind::DumpCompleted, .reason = status ? "" : status.error().text(), .value = static_cast<i64>(completed), .threshold = total});
+}
+
+Result<Chardev*> VmControl::change_chardev(KeyValues values) {
+  const ChardevConfig config = TRY(chardev_from_values(std::move(values)));
+  TRY(chars_.exchange(config));
+  return chars_.find(config.id);
+}
+
 Status VmControl::add_block_node(nlohmann::json tree) {
   DriveConfig drive = TRY(drive_from_tree(std::move(tree), fd_sets_));
   return machine_->blocks().add(drive);
@@ -128,9 +171,30 @@ Status VmControl::add_object(KeyValues values) {
       place->thread.run_on([&] { place->graph.add_tls_credentials(id, credentials); });
     return {};
   }
-  if (type == "iothread") return machine_->add_iothread(TRY(iothread_from_values(std::move(values))));
+  if (is_memory_object(type)) return add_memory(std::move(values));
+  if (type == "iothread") {
+    values.take("qom-type");
+    machine::IoThreadConfig thread{.id = TRY(values.take_required("id"))};
+    TRY(check_id(thread.id));
+    TRY(values.expect_empty());
+    return machine_->add_iothread(thread);
+  }
   auto rng = TRY(rng_from_values(std::move(values)));
   return machine_->add_rng(rng);
+}
+
+Status VmControl::add_memory(KeyValues values) {
+  const MemoryObject object = TRY(memory_from_values(std::move(values)));
+  if (std::ranges::find(spare_memory_, object.id, &SpareMemory::id) != spare_memory_.end())
+    return Error(ErrorKind::Exists, fmt::format("attempt to add duplicate property '{}' to object (type 'container')", object.id));
+  auto block = TRY(memory::RamBlock::create(object.id, object.size_bytes, object.ram));
+  spare_memory_.push_back({object.type, object.id, object.ram, std::move(block)});
+  return {};
+}
+
+Status VmControl::remove_object(const std::string& id) {
+  if (std::erase_if(spare_memory_, [&](const SpareMemory& memory) { return memory.id == id; })) return {};
+  return machine_->remove_object(id);
 }
 
 Status VmControl::close_fd(const std::string& name) {

@@ -10,7 +10,9 @@
 
 #include "base/fd.h"
 #include "base/key_values.h"
+#include "control/announcements.h"
 #include "control/char_set.h"
+#include "control/guest_dump.h"
 #include "control/options.h"
 #include "control/screen/user_input.h"
 #include "control/screen/vnc.h"
@@ -18,12 +20,15 @@
 
 namespace atl::control {
 
+class GdbStub;
+
 /// Control thread only.
 class VmControl {
  public:
   using Listener = std::function<void(const machine::Event&)>;
 
   VmControl(Loop& loop, const CommandLine& line, CharSet& chars);
+  ~VmControl();
 
   /// Monitors exist before the machine, but carry out commands only once it is there.
   void set_machine(machine::Machine* machine);
@@ -31,10 +36,19 @@ class VmControl {
   bool has_machine() const { return machine_ != nullptr; }
   CharSet& chars() { return chars_; }
   UserInput& input() { return input_; }
+  Announcements& announcements() { return announcements_; }
   /// nullptr without -vnc.
   RemoteScreen* remote_screen() const { return remote_screen_; }
   void set_remote_screen(RemoteScreen* screen) { remote_screen_ = screen; }
   const machine::Config& config() const { return machine_->config(); }
+
+  /// A debugger connects there: "tcp::1234", "unix:path"; "none" ends it. In place of the one before.
+  Status start_debugger(const std::string& place);
+  void set_debugger(std::unique_ptr<GdbStub> debugger);
+
+  GuestDump& dump() { return dump_; }
+  /// Monitors do not let the guest go on while it is dumped.
+  Status resume();
 
   /// News that are not the machine's own.
   void report(const machine::Event& event) { on_event(event); }
@@ -46,10 +60,20 @@ class VmControl {
   // What monitors change. Option lists have the keys of the command line.
   Status add_device(KeyValues values);
   Result<Chardev*> add_chardev(KeyValues values);
+  /// Of the one with the same id.
+  Result<Chardev*> change_chardev(KeyValues values);
   Status add_block_node(nlohmann::json tree);
   Status add_network(KeyValues values);
   Status remove_network(const std::string& id);
   Status add_object(KeyValues values);
+  Status remove_object(const std::string& id);
+  /// Memory that object-add brought: nothing of the machine uses it.
+  struct SpareMemory {
+    std::string type, id;
+    memory::RamOptions options;
+    std::shared_ptr<memory::RamBlock> block;
+  };
+  const std::vector<SpareMemory>& spare_memory() const { return spare_memory_; }
 
   // Descriptors that a client handed over.
   void keep_fd(const std::string& name, Fd fd) { named_fds_[name] = std::move(fd); }
@@ -66,16 +90,25 @@ class VmControl {
   Result<std::vector<machine::CharId>> claim_chardevs(machine::DeviceConfig& device);
   void on_event(const machine::Event& event);
   void tell(const machine::Event& event);
+  Status add_memory(KeyValues values);
+  void dump_ended(u64 completed, u64 total, const Status& status);
 
   Loop& loop_;
+  const CommandLine& line_;
   CharSet& chars_;
   machine::Machine* machine_ = nullptr;
   RemoteScreen* remote_screen_ = nullptr;
+  std::unique_ptr<GdbStub> debugger_;
+  std::string debugger_chardev_;     // that start_debugger() made
+  unsigned debuggers_ = 0;
   UserInput input_{loop_, [this] { return machine_; }};
+  Announcements announcements_{loop_, [this](const std::vector<std::string>& cards) { machine_->announce_cards(cards); }};
+  GuestDump dump_{loop_, [this](u64 completed, u64 total, const Status& status) { dump_ended(completed, total, status); }};
   std::vector<Listener> listeners_;
   bool quitting_ = false;
   std::multimap<std::string, machine::CharId> device_chars_;  // of devices that were added, by path
   std::map<std::string, machine::CharId> network_chars_;      // likewise of networks, by id
+  std::vector<SpareMemory> spare_memory_;
   std::map<std::string, Fd> named_fds_;
   std::vector<Fd> set_fds_;
   std::map<u64, int> fd_sets_;

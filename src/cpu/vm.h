@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/statistics.h"
 #include "base/types.h"
 #include "cpu/cpuid.h"
 #include "cpu/state.h"
@@ -36,6 +37,11 @@ struct DebugRequest {
 
 /// Counters for kvm_stat-like views, by stable names ("exits", "io_exits", "mmio_exits", "halt_exits", "insn_emulation" ...).
 using Counters = std::vector<std::pair<std::string, u64>>;
+inline std::vector<Statistic> statistics_of(const Counters& counters) {
+  std::vector<Statistic> list;
+  for (const auto& [name, value] : counters) list.push_back({.name = name, .values = {value}});
+  return list;
+}
 
 /// One virtual CPU. Created on the control thread; run() only on its own thread; get/set only while it is not in run().
 class Vcpu {
@@ -55,6 +61,8 @@ class Vcpu {
   /// Guest linear to physical, with the vCPU's current paging; nullopt if not mapped.
   virtual std::optional<GuestAddr> translate(u64 linear) = 0;
   virtual Counters counters() const = 0;  // any thread; values may be a moment old
+  /// What the accelerator measures, with its meaning. By default the counters.
+  virtual std::vector<Statistic> statistics() const { return statistics_of(counters()); }
 };
 
 /// Executes one instruction on a foreign vCPU's state, for an accelerator that cannot (KVM_EXIT_INTERNAL_ERROR).
@@ -138,6 +146,7 @@ class Vm {
   /// Text for the monitor: "pic", "ioapic", "lapic" (of vCPU 0) or "lapic 2"; the control thread, also while vCPUs run.
   virtual std::string describe_irqchip(std::string_view what) = 0;
   virtual Counters counters() const = 0;
+  virtual std::vector<Statistic> statistics() const { return statistics_of(counters()); }
 };
 
 

@@ -9,6 +9,8 @@
 namespace atl::machine {
 namespace {
 
+const std::string kDeviceThread = "device ";  // and its user: no id that an option could give
+
 Error in_use(std::string_view what, const std::string& id, const std::string& user) {
   return Error(ErrorKind::Busy, fmt::format("{} '{}' is already in use by device '{}'", what, id, user));
 }
@@ -27,12 +29,6 @@ BackEnds::~BackEnds() {
   while (!networks_.empty()) networks_.pop_back();  // a hub's port goes before what it holds
   blocks_.reset();
 }
-
-namespace {
-
-constexpr std::string_view kOwnThread = "device ";  // no id that an option could give
-
-}  // namespace
 
 void BackEnds::stop_threads() {
   if (blocks_) blocks_->close();
@@ -55,17 +51,17 @@ Result<LoopThread*> BackEnds::iothread(const std::string& id) {
   return Error(ErrorKind::NotFound, fmt::format("Device '{}' not found", id));
 }
 
-std::map<std::string, int> BackEnds::iothreads() {
-  std::map<std::string, int> list;
-  for (const auto& [id, thread] : iothreads_)
-    if (!id.starts_with(kOwnThread)) list[id] = thread->run_on([] { return static_cast<int>(::gettid()); });
-  return list;
-}
-
 Result<LoopThread*> BackEnds::own_thread(const std::string& user) {
-  auto& thread = iothreads_[std::string(kOwnThread) + user];
+  auto& thread = iothreads_[kDeviceThread + user];
   if (!thread) thread = TRY(LoopThread::start("IO " + user).context("start a thread for " + user));
   return thread.get();
+}
+
+std::vector<IoThreadInfo> BackEnds::iothreads() const {
+  std::vector<IoThreadInfo> list;
+  for (const auto& [id, thread] : iothreads_)
+    if (!id.starts_with(kDeviceThread)) list.push_back({id, thread->run_on([] { return ::gettid(); })});
+  return list;
 }
 
 BackEnds::Network* BackEnds::find_network(const std::string& id) {

@@ -12,6 +12,7 @@
 #include "base/thread.h"
 #include "machine/block_store.h"
 #include "machine/config.h"
+#include "machine/machine_info.h"
 #include "net/backend.h"
 #include "net/hub.h"
 
@@ -24,11 +25,11 @@ class BackEnds {
   ~BackEnds();
 
   Status add_iothread(const IoThreadConfig& config);
-  /// Those that were asked for by name, and the numbers of their threads.
-  std::map<std::string, int> iothreads();
   /// "" is the default I/O thread.
   Result<LoopThread*> iothread(const std::string& id);
   LoopThread& default_thread() { return *default_; }
+  /// Those that options brought.
+  std::vector<IoThreadInfo> iothreads() const;
   /// A thread for one device whose work waits for another process.
   Result<LoopThread*> own_thread(const std::string& user);
 

@@ -17,6 +17,7 @@
 #include "display/input.h"
 #include "display/screen.h"
 #include "machine/config.h"
+#include "machine/machine_info.h"
 
 namespace atl::block {
 struct JobEvent;
@@ -61,26 +62,11 @@ struct Event {
   std::optional<DebugStop> debug;   // Stop: by a break- or watchpoint, or after a single step
 };
 
-struct CpuInfo {
-  u32 index = 0;
-  int thread_id = 0;
-  u32 socket = 0, core = 0, thread = 0;
-};
-
-struct IoThreadInfo {
-  std::string id;
-  int thread_id = 0;
-};
-
 struct BlockInfo {
   std::string drive;        // "" for a -blockdev without drive
   std::string qdev;         // device id or QOM-like path, "" if no device uses it
   bool io_error = false;    // paused by this drive
   block::NodeInfo node;     // the top node
-};
-
-struct NetworkInfo {
-  std::string nic, backend;   // lines for `info network`
 };
 
 /// A device that -device or device_add brought and that is there now.
@@ -139,9 +125,8 @@ class Machine {
   /// A port of the host that leads to the guest comes or goes; `id` "" is the first user-mode network.
   virtual Status change_forward(const std::string& id, const net::HostForward& rule, bool add) = 0;
   virtual Status add_rng(const RngConfig& rng) = 0;
-  virtual Status remove_object(const std::string& id) = 0;
   virtual Status add_iothread(const IoThreadConfig& thread) = 0;
-  virtual std::vector<IoThreadInfo> iothreads() = 0;
+  virtual Status remove_object(const std::string& id) = 0;
   virtual Status set_balloon(u64 target_bytes) = 0;
   virtual Result<u64> balloon_bytes() const = 0;
   virtual Result<MemoryStatistics> memory_statistics() const = 0;
@@ -158,8 +143,24 @@ class Machine {
   virtual cpu::CpuidLimits cpuid_limits() const = 0;
   virtual std::vector<BlockInfo> block_devices() const = 0;
   virtual std::vector<NetworkInfo> networks() const = 0;
+  /// Of the network cards that have one.
+  virtual std::vector<CardInfo> receive_filters() const { return {}; }
+  /// Network cards tell the network where they are; no ids: all of them.
+  virtual void announce_cards(const std::vector<std::string>& ids) { static_cast<void>(ids); }
+  /// Of the root bus, with what is behind bridges.
+  virtual std::vector<devices::PciFunctionInfo> pci_functions() const { return {}; }
+  virtual std::vector<IoThreadInfo> iothreads() const { return {}; }
+  /// What the accelerator measures of a vCPU, or of the VM as a whole.
+  virtual std::vector<Statistic> statistics(std::optional<u32> cpu) const { static_cast<void>(cpu); return {}; }
+  /// Guest linear to physical, by a vCPU's page tables; nothing where nothing is mapped.
+  virtual Result<std::optional<GuestAddr>> translate(u32 cpu, u64 linear) { static_cast<void>(cpu); return std::optional<GuestAddr>(linear); }
+  /// Where firmware looks for a system at the next starts, until a reset chooses -boot's order anew.
+  virtual Status set_boot_order(const std::string& order) { static_cast<void>(order); return {}; }
+  /// Ticks of the clock that the guest was too slow for will not come later.
+  virtual void drop_missed_ticks() {}
   virtual cpu::Counters counters() const = 0;
-  /// Monitor text: what = "registers" (arg: vCPU index), "mem" (page tables), "mtree", "qtree", "pci", "pic", "lapic", "irq".
+  /// Monitor text: what = "registers" (arg: vCPU index), "mem" and "tlb" (page
+  /// tables), "mtree", "ramblock", "roms", "qtree", "pic", "lapic", "irq".
   virtual Result<std::string> describe(const std::string& what, u32 arg) = 0;
   /// Guest memory by linear (of vCPU `cpu_index`) or physical address; the error names the address.
   virtual Result<std::vector<u8>> read_memory(bool physical, u32 cpu_index, u64 address, u64 size_bytes) = 0;
@@ -185,8 +186,11 @@ class Machine {
   /// An access of 1, 2, 4 or 8 bytes as a vCPU makes it, to an I/O port or to memory.
   virtual u64 read_bus(bool port, u64 address, unsigned width) = 0;
   virtual void write_bus(bool port, u64 address, u64 value, unsigned width) = 0;
-  /// Puts guest time forward; the new time.
-  virtual u64 advance_clock(u64 ns) = 0;
+  /// Puts guest time forward, without a number to the next alarm of a device; the new time. On a machine whose vCPUs run nothing
+  /// (-accel qtest) alarms on the way have rung when this returns.
+  virtual u64 advance_clock(std::optional<u64> ns) = 0;
+  /// Each change of an interrupt line, told by the thread that makes it. On a machine whose vCPUs run nothing; once.
+  virtual Status watch_interrupt_lines(std::function<void(u32 gsi, bool level)> listener) = 0;
 };
 
 }  // namespace atl::machine

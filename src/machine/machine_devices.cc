@@ -79,7 +79,8 @@ Status MachineImpl::plug_into_place(const DeviceInfo& info, bool hotplugged) {
   }
   if (made.usb_bus) usb_.add_bus(std::move(made.usb_bus), *placed);
   if (made.console) console_ports_.add_controller(device.id, *made.console, *made.thread);
-  plugged_.push_back({device, user, *placed, made.balloon, made.console, made.thread, false, std::move(made.set_link)});
+  plugged_.push_back({device, user, *placed, made.balloon, made.console, made.thread, false, std::move(made.set_link),
+                      std::move(made.announce), std::move(made.receive_filter)});
   disk_buses_.add(device.id, **placed, made.ata, made.scsi);
   return {};
 }
@@ -267,12 +268,6 @@ void MachineImpl::report_write_threshold(std::string node_name, u64 exceeded, u6
   post([this, node_name = std::move(node_name), exceeded, threshold] {
     emit({.kind = Event::Kind::BlockWriteThreshold, .node = node_name, .value = static_cast<i64>(exceeded), .threshold = threshold});
   });
-}
-
-std::vector<IoThreadInfo> MachineImpl::iothreads() {
-  std::vector<IoThreadInfo> list;
-  for (const auto& [id, thread] : back_ends_->iothreads()) list.push_back({id, thread});
-  return list;
 }
 
 Status MachineImpl::set_link(const std::string& name, bool up) {

@@ -15,6 +15,7 @@
 #include "machine/console_ports.h"
 #include "machine/makers/device_makers.h"
 #include "machine/disk_buses.h"
+#include "machine/idle_vm.h"
 #include "machine/loop_clock.h"
 #include "machine/machine.h"
 #include "machine/media.h"
@@ -57,9 +58,8 @@ class MachineImpl final : public Machine, public devices::SystemControl {
     return back_ends_->change_forward(id, rule, add);
   }
   Status add_rng(const RngConfig& rng) override { return back_ends_->add_rng(rng); }
-  Status remove_object(const std::string& id) override { return back_ends_->remove_object(id); }
   Status add_iothread(const IoThreadConfig& thread) override { return back_ends_->add_iothread(thread); }
-  std::vector<IoThreadInfo> iothreads() override;
+  Status remove_object(const std::string& id) override { return back_ends_->remove_object(id); }
   Status set_balloon(u64 target_bytes) override;
   Result<u64> balloon_bytes() const override;
   Result<MemoryStatistics> memory_statistics() const override;
@@ -71,6 +71,14 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   cpu::CpuidLimits cpuid_limits() const override { return vm_->cpuid_limits(); }
   std::vector<BlockInfo> block_devices() const override;
   std::vector<NetworkInfo> networks() const override;
+  std::vector<CardInfo> receive_filters() const override;
+  void announce_cards(const std::vector<std::string>& ids) override;
+  std::vector<devices::PciFunctionInfo> pci_functions() const override { return board_->pci_functions(); }
+  std::vector<IoThreadInfo> iothreads() const override { return back_ends_->iothreads(); }
+  std::vector<Statistic> statistics(std::optional<u32> cpu) const override;
+  Result<std::optional<GuestAddr>> translate(u32 cpu, u64 linear) override;
+  Status set_boot_order(const std::string& order) override { return board_->set_boot_order(order); }
+  void drop_missed_ticks() override { board_->drop_missed_ticks(); }
   cpu::Counters counters() const override;
   Result<std::string> describe(const std::string& what, u32 arg) override;
   Result<std::vector<u8>> read_memory(bool physical, u32 cpu_index, u64 address, u64 size_bytes) override;
@@ -86,7 +94,8 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   void write_bus(bool port, u64 address, u64 value, unsigned width) override {
     memory::BusView(port ? ports_ : memory_).write(address, value, width);
   }
-  u64 advance_clock(u64 ns) override;
+  u64 advance_clock(std::optional<u64> ns) override;
+  Status watch_interrupt_lines(std::function<void(u32 gsi, bool level)> listener) override;
 
   // SystemControl: any thread.
   void request_reset() override;
@@ -106,6 +115,8 @@ class MachineImpl final : public Machine, public devices::SystemControl {
     LoopThread* thread = nullptr;
     bool leaving = false;                   // the guest was asked to let go
     std::function<void(bool up)> set_link = {};
+    std::function<void()> announce = {};
+    std::function<devices::ReceiveFilter()> receive_filter = {};
   };
 
   MachineImpl(const Config& config, Loop& control, const std::map<CharId, CharBackend*>& chars)
@@ -114,6 +125,7 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   // Birth.
   Status build();
   Status create_vm();
+  void make_idle();
   Result<std::unique_ptr<cpu::Vm>> try_accelerator(const AcceleratorChoice& choice);
   Status create_back_ends();
   Status create_board();
@@ -173,7 +185,7 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   void finish_unplug(devices::Device* device);
   void destroy(std::unique_ptr<devices::Device> device, LoopThread& thread);
 
-  Result<std::string> describe_page_tables(u32 index);
+  Result<std::string> describe_page_tables(u32 index, bool each);
   /// Runs `body` with all vCPUs stopped.
   template <class F>
   auto while_paused(F body);
@@ -200,7 +212,7 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   std::unique_ptr<BackEnds> back_ends_;
   std::unique_ptr<Media> media_;
   std::unique_ptr<cpu::Vm> vm_;
-  bool idle_ = false;  // the vCPUs run nothing
+  IdleVm* idle_vm_ = nullptr;  // vm_, if its vCPUs run nothing
   std::vector<cpu::CpuidTable> cpuid_;
   std::unique_ptr<LoopClock> device_clock_;
   std::unique_ptr<Board> board_;

@@ -53,6 +53,27 @@ std::vector<NetworkInfo> MachineImpl::networks() const {
   return list;
 }
 
+std::vector<CardInfo> MachineImpl::receive_filters() const {
+  std::vector<CardInfo> list;
+  for (const Plugged& p : plugged_)
+    if (p.receive_filter) list.push_back({p.config.id, p.thread->run_on(p.receive_filter)});
+  return list;
+}
+
+void MachineImpl::announce_cards(const std::vector<std::string>& ids) {
+  for (const Plugged& p : plugged_)
+    if (p.announce && (ids.empty() || std::ranges::find(ids, p.config.id) != ids.end())) p.announce();
+}
+
+std::vector<Statistic> MachineImpl::statistics(std::optional<u32> cpu) const {
+  return cpu ? threads_->vcpu(*cpu).statistics() : vm_->statistics();
+}
+
+Result<std::optional<GuestAddr>> MachineImpl::translate(u32 cpu, u64 linear) {
+  TRY(check_cpu(cpu));
+  return while_paused([&] { return threads_->vcpu(cpu).translate(linear); });
+}
+
 cpu::Counters MachineImpl::counters() const {
   cpu::Counters total = vm_->counters();
   for (u32 i = 0; i < threads_->count(); ++i) {
@@ -68,18 +89,20 @@ cpu::Counters MachineImpl::counters() const {
 Result<std::string> MachineImpl::describe(const std::string& what, u32 arg) {
   TRY(check_cpu(arg));
   if (what == "registers") return registers_text(arg, TRY(cpu_state(arg)));
-  if (what == "mem") return describe_page_tables(arg);
+  if (what == "mem" || what == "tlb") return describe_page_tables(arg, what == "tlb");
   if (what == "mtree") return memory_map_text(*memory_.map(), "memory") + memory_map_text(*ports_.map(), "I/O");
+  if (what == "ramblock") return ram_blocks_text(*memory_.map());
+  if (what == "roms") return roms_text(*memory_.map());
   if (what == "usb") return usb_.describe();
-  if (what == "qtree" || what == "pci") return board_->describe(what);
+  if (what == "qtree") return board_->describe();
   if (what == "pic" || what == "irq") return vm_->describe_irqchip("pic") + vm_->describe_irqchip("ioapic");
   if (what == "lapic") return vm_->describe_irqchip(fmt::format("lapic {}", arg));
   return Error(ErrorKind::NotFound, fmt::format("nothing known of '{}'", what));
 }
 
-Result<std::string> MachineImpl::describe_page_tables(u32 index) {
+Result<std::string> MachineImpl::describe_page_tables(u32 index, bool each) {
   const cpu::VcpuState state = TRY(cpu_state(index));
-  return page_tables_text(state, *memory_.guest_memory());
+  return each ? translations_text(state, *memory_.guest_memory()) : page_tables_text(state, *memory_.guest_memory());
 }
 
 Result<cpu::VcpuState> MachineImpl::cpu_state(u32 index) {

@@ -1,6 +1,8 @@
 #include "machine/monitor_text.h"
 
+#include <algorithm>
 #include <array>
+#include <vector>
 
 #include <fmt/core.h>
 
@@ -51,8 +53,9 @@ PagingMode paging_mode(const VcpuState& s) {
 /// Walks page tables in address order and joins neighbours with equal rights.
 class TableWalk {
  public:
-  TableWalk(const VcpuState& state, const memory::GuestMemory& memory)
-      : state_(state), memory_(memory), mode_(paging_mode(state)) {}
+  /// `each`: a line for every page, with its translation.
+  TableWalk(const VcpuState& state, const memory::GuestMemory& memory, bool each = false)
+      : state_(state), memory_(memory), mode_(paging_mode(state)), each_(each) {}
 
   std::string run() {
     const GuestAddr root = state_.cr3 & (mode_.levels == 3 ? 0xffffffe0 : 0xffffffffff000);
@@ -65,7 +68,7 @@ class TableWalk {
  private:
   static constexpr u64 kPresent = 1, kWritable = 2, kUser = 4, kLarge = 0x80;
   // Tables that point at themselves must not keep the monitor busy.
-  static constexpr size_t kMaxEntries = 4 << 20;
+  static constexpr size_t kMaxEntries = 4 << 20, kMaxLines = 128 << 10;
 
   void table(GuestAddr at, unsigned level, u64 base, u64 rights) {
     const unsigned bits = level == mode_.levels ? mode_.top_bits : mode_.index_bits;
@@ -81,12 +84,25 @@ class TableWalk {
     std::array<u8, 8> raw{};
     const bool readable = memory_.read(at, std::span(raw).first(mode_.entry_bytes));
     const u64 value = readable ? load_le<u64>(raw.data()) : 0;
-    if (!(value & kPresent)) return range(address, size, 0);
+    if (!(value & kPresent)) return each_ ? void() : range(address, size, 0);
     const bool pae_top = mode_.levels == 3 && level == 3;  // PDPTEs have no rights
     if (!pae_top) rights &= value;
     const bool leaf = level == 1 || (value & kLarge && level < 4 && !pae_top);
+    if (leaf && each_) return page(address, size, value);
     if (leaf) return range(address, size, (rights & (kWritable | kUser)) | kPresent);
     table(value & 0xffffffffff000, level - 1, address, rights);
+  }
+
+  /// One leaf entry: where it leads to, and its flags.
+  void page(u64 address, u64 size, u64 value) {
+    static constexpr std::pair<unsigned, char> kFlags[] = {{63, 'X'}, {8, 'G'}, {7, 'P'}, {6, 'D'}, {5, 'A'}, {4, 'C'}, {3, 'T'}, {2, 'U'}, {1, 'W'}};
+    if (++lines_ > kMaxLines) {
+      entries_ = kMaxEntries;
+      return;
+    }
+    out_ += fmt::format("{:016x}: {:016x} ", address, value & 0xffffffffff000 & ~(size - 1));
+    for (auto [bit, letter] : kFlags) out_ += value >> bit & 1 ? letter : '-';
+    out_ += '\n';
   }
 
   void range(u64 address, u64 size, u64 rights) {
@@ -111,8 +127,9 @@ class TableWalk {
   const VcpuState& state_;
   const memory::GuestMemory& memory_;
   const PagingMode mode_;
+  const bool each_;
   std::string out_;
-  size_t entries_ = 0;
+  size_t entries_ = 0, lines_ = 0;
   u64 start_ = 0, size_ = 0, rights_ = 0;
 };
 
@@ -140,6 +157,32 @@ std::string registers_text(u32 index, const VcpuState& s) {
 std::string page_tables_text(const VcpuState& state, const memory::GuestMemory& memory) {
   if (!(state.cr0 & kCr0PG)) return "PG disabled\n";
   return TableWalk(state, memory).run();
+}
+
+std::string translations_text(const VcpuState& state, const memory::GuestMemory& memory) {
+  if (!(state.cr0 & kCr0PG)) return "PG disabled\n";
+  return TableWalk(state, memory, true).run();
+}
+
+std::string ram_blocks_text(const memory::AddressMap& map) {
+  std::string out = fmt::format("{:>24} {:>8}  {:>18} {:>18} {:>18}\n", "Block Name", "PSize", "Offset", "Used", "Total");
+  std::vector<const memory::RamBlock*> seen;
+  for (const auto& slot : map.slots()) {
+    const memory::RamBlock* block = slot.region->ram.get();
+    if (!block || std::ranges::find(seen, block) != seen.end()) continue;
+    seen.push_back(block);
+    out += fmt::format("{:>24} {:>4} KiB  0x{:016x} 0x{:016x} 0x{:016x}\n", block->name(), block->page_bytes() / kKiB, slot.base, block->size(), block->size());
+  }
+  return out;
+}
+
+std::string roms_text(const memory::AddressMap& map) {
+  std::string out;
+  for (const auto& slot : map.slots()) {
+    if (!slot.region->ram || !slot.region->readonly) continue;
+    out += fmt::format("addr={:016x} size=0x{:06x} mem=rom name=\"{}\"\n", slot.base, slot.size, slot.region->name);
+  }
+  return out;
 }
 
 std::string memory_map_text(const memory::AddressMap& map, std::string_view name) {

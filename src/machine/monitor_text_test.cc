@@ -40,11 +40,36 @@ TEST_F(PageTables, NeighboursWithEqualRightsAreOneLine) {
   EXPECT_EQ(text(), "0000000000200000-0000000000600000 0000000000400000 urw\n");
 }
 
+TEST_F(PageTables, EachPageHasALineWithItsFlags) {
+  state.cr4 = cpu::kCr4PAE;
+  state.efer = cpu::kEferLME | cpu::kEferLMA;
+  entry(0x1000, 511, 0x2007);
+  entry(0x2000, 0, 0x3007);
+  entry(0x3000, 1, 0x80000000004001e7);
+  entry(0x3000, 2, 0x4003);
+  entry(0x4000, 3, 0x7061);
+  EXPECT_EQ(translations_text(state, *space.guest_memory()),
+            "ffffff8000200000: 0000000000400000 XGPDA--UW\n"
+            "ffffff8000403000: 0000000000007000 ---DA----\n");
+}
+
 TEST_F(PageTables, SelfReferencesEnd) {
   state.cr4 = cpu::kCr4PAE;
   state.efer = cpu::kEferLME | cpu::kEferLMA;
   for (u64 i = 0; i < 512; ++i) entry(0x1000, i, 0x1003);
   EXPECT_THAT(text(), HasSubstr("cut"));
+}
+
+TEST_F(PageTables, BlocksAndRomsAreListed) {
+  memory::Region rom;
+  rom.name = "bios";
+  rom.base = 0xf0000000;
+  rom.size = 64 * kKiB;
+  rom.ram = MUST(memory::RamBlock::create("pc.bios", 64 * kKiB, {}));  // a small anonymous mapping
+  rom.readonly = true;
+  MUST(space.add(rom));  // nothing else is there
+  EXPECT_THAT(ram_blocks_text(*space.map()), HasSubstr(" pc.bios    4 KiB  0x00000000f0000000 0x0000000000010000"));
+  EXPECT_EQ(roms_text(*space.map()), "addr=00000000f0000000 size=0x010000 mem=rom name=\"bios\"\n");
 }
 
 TEST_F(PageTables, TablesOutsideRamAreEmpty) {

@@ -237,7 +237,7 @@ class QmpSocket(Folder):
         self.assertIn("0000000000000000", human("info mtree"))
         # SeaBIOS's entry point: a far jump.
         self.assertEqual(human("xp /1bx 0xffff0"), "00000000000ffff0: 0xea\r\n")
-        self.assertEqual(human("print $pc"), "4294967280\r\n")
+        self.assertEqual(human("print $pc"), "0xfffffff0\r\n")
 
 
 class Monitor(Folder):
@@ -352,7 +352,7 @@ class OnATerminal(Folder):
         terminal.wait_until(terminal.is_raw)
         terminal.type("\x01c")
         terminal.wait_for("(qemu) ")
-        terminal.type("info sta\t\r")
+        terminal.type("info statu\t\r")
         terminal.wait_for("VM status: paused (prelaunch)")
         terminal.wait_for("(qemu) ")
         terminal.type("quit\r")

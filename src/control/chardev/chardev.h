@@ -31,6 +31,17 @@ class Chardev : public CharBackend {
     return Error(ErrorKind::Unsupported, id() + " is not a ringbuf device");
   }
 
+  /// Takes a connected socket for a client's (add_client). The error says why that cannot be.
+  virtual Status add_client(Fd fd) {
+    (void)fd;
+    return Error(ErrorKind::Unsupported, "chardev '" + id() + "' takes no clients");
+  }
+  /// Whether it stands on a connection that can be cut, and cutting it: both ends see its end.
+  virtual bool has_connection() const { return false; }
+  virtual void cut_connection() {}
+  /// False: its user has taken the connection away and speaks over it by itself.
+  virtual bool can_be_exchanged() const { return true; }
+
  private:
   std::atomic<bool> open_ = true;
 };

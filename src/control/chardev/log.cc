@@ -31,6 +31,10 @@ class LoggedChardev final : public Chardev {
   void drain(u64 timeout_ns) override { inner_->drain(timeout_ns); }
   Fd take_received_fd() override { return inner_->take_received_fd(); }
   Result<std::string> read_ring(u64 limit_bytes) override { return inner_->read_ring(limit_bytes); }
+  Status add_client(Fd fd) override { return inner_->add_client(std::move(fd)); }
+  bool has_connection() const override { return inner_->has_connection(); }
+  void cut_connection() override { inner_->cut_connection(); }
+  bool can_be_exchanged() const override { return inner_->can_be_exchanged(); }
 
  private:
   const std::unique_ptr<Chardev> inner_;

@@ -120,6 +120,16 @@ class SocketChardev final : public Chardev {
   void drain(u64 timeout_ns) override { channel_->drain(timeout_ns); }
   bool is_waiting() const override { return config_.server && config_.wait && !had_client_; }
   Fd take_received_fd() override { return channel_->take_received_fd(); }
+  Status add_client(Fd fd) override {
+    if (!config_.server || connection_ || taken_) return Error(ErrorKind::Busy, fmt::format("chardev '{}' is a client, or has one", config_.id));
+    take_connection(TRY(adopt_socket(fd.release())));
+    return {};
+  }
+  bool has_connection() const override { return true; }
+  void cut_connection() override {
+    if (connection_) ::shutdown(connection_.get(), SHUT_RDWR);
+  }
+  bool can_be_exchanged() const override { return !taken_; }
 
  private:
   Frontend behind_telnet(Frontend frontend) {

@@ -171,13 +171,14 @@ Status option_object(Builder& b, const OptionUse& use) {
     return {};
   }
   std::string type = values.get("qom-type");
-  if (type.starts_with("memory-backend-")) {
-    if (type == "memory-backend-ram" || type == "memory-backend-file" || type == "memory-backend-memfd")
-      return add_memory_backend(b, use, std::move(values));
-  }
+  if (is_memory_object(type)) return add_memory_backend(b, use, std::move(values));
   if (type == "iothread") {
-    b.config().iothreads.push_back(TRY(iothread_from_values(std::move(values))));
-    return {};
+    machine::IoThreadConfig thread;
+    values.take("qom-type");
+    thread.id = TRY(values.take_required("id"));
+    TRY(check_id(thread.id));
+    b.config().iothreads.push_back(thread);
+    return values.expect_empty();
   }
   if (type == "secret") {
     b.config().secrets.push_back(TRY(secret_from_values(std::move(values))));

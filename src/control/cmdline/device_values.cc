@@ -42,15 +42,6 @@ Result<machine::DeviceConfig> device_from_values(KeyValues values) {
   return device;
 }
 
-Result<machine::IoThreadConfig> iothread_from_values(KeyValues values) {
-  machine::IoThreadConfig thread;
-  values.take("qom-type");
-  thread.id = TRY(values.take_required("id"));
-  TRY(check_id(thread.id));
-  TRY(values.expect_empty());
-  return thread;
-}
-
 Result<machine::RngConfig> rng_from_values(KeyValues values) {
   machine::RngConfig rng;
   std::string type = TRY(values.take_required("qom-type"));

@@ -82,6 +82,7 @@ Status option_qmp_pretty(Builder&, const OptionUse&);
 Status option_gdb(Builder&, const OptionUse&);
 Status option_gdb_default(Builder&, const OptionUse&);
 Status option_qtest(Builder&, const OptionUse&);
+Status option_qtest_log(Builder&, const OptionUse&);
 Status option_mon(Builder&, const OptionUse&);
 Status option_nographic(Builder&, const OptionUse&);
 Status option_escape(Builder&, const OptionUse&);
@@ -107,6 +108,19 @@ Status option_add_fd(Builder&, const OptionUse&);
 Status option_version(Builder&, const OptionUse&);
 Status option_help(Builder&, const OptionUse&);
 Status option_nothing(Builder&, const OptionUse&);
+Status option_log_items(Builder&, const OptionUse&);
+Status option_log_file(Builder&, const OptionUse&);
+Status option_trace(Builder&, const OptionUse&);
+Status option_compat(Builder&, const OptionUse&);
+Status option_audio(Builder&, const OptionUse&);
+
+// absent_options.cc
+/// Why an option of QEMU's is not there, by name without the dash; nullptr for names that QEMU does not know either.
+const char* why_absent(std::string_view option);
+
+// set_option.cc
+/// "-set group.id.key=value" changes the option "-group ...,id=..." before it; both are words of `arguments`. What remains.
+Result<std::vector<std::string>> apply_set_options(std::span<const std::string> arguments);
 
 /// The error for a value that we do not know or offer.
 Error invalid_option(std::string text);

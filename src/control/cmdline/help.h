@@ -20,8 +20,11 @@ std::string_view property_type_name(machine::PropertyType type);
 /// What -version says and -help begins with; programs look for QEMU's words in it.
 std::string version_line();
 std::string option_table_help();
-/// Without the dash.
-std::vector<std::string_view> option_names();
+/// "name:type" of every parameter; types: string, boolean, number, size.
+struct OptionGroup {
+  std::string_view name, parameters;
+};
+std::span<const OptionGroup> option_groups();
 std::string machine_help();
 std::string cpu_help();
 std::string object_help();

@@ -51,15 +51,18 @@ Status option_overcommit(Builder& b, const OptionUse& use) {
   return values.expect_empty();
 }
 
-Status add_memory_backend(Builder& b, const OptionUse& use, KeyValues values) {
-  std::string type = TRY(values.take_required("qom-type"));
-  std::string id = TRY(values.take_required("id"));
-  TRY(check_id(id));
-  MemoryBackend backend{.origin = use};
-  if (!values.has("size")) return invalid_option("can't create backend with size 0");
-  backend.size_bytes = TRY(values.take_size("size", 0));
-  TRY(check_ram_size(backend.size_bytes));
-  RamOptions& ram = backend.ram;
+bool is_memory_object(std::string_view type) {
+  return type == "memory-backend-ram" || type == "memory-backend-file" || type == "memory-backend-memfd";
+}
+
+Result<MemoryObject> memory_from_values(KeyValues values) {
+  const std::string type = TRY(values.take_required("qom-type"));
+  MemoryObject object{.type = type, .id = TRY(values.take_required("id"))};
+  TRY(check_id(object.id));
+  object.size_bytes = TRY(values.take_size("size", 0));
+  if (object.size_bytes == 0) return invalid_option("can't create backend with size 0");
+  TRY(check_ram_size(object.size_bytes));
+  RamOptions& ram = object.ram;
   ram.shared = TRY(values.take_bool("share", type == "memory-backend-memfd"));
   ram.prealloc = TRY(values.take_bool("prealloc", false));
   ram.merge = TRY(values.take_bool("merge", true));
@@ -73,8 +76,14 @@ Status add_memory_backend(Builder& b, const OptionUse& use, KeyValues values) {
     ram.backing = RamOptions::Backing::Memfd;
   }
   TRY(values.expect_empty());
-  if (!b.memory_backends.emplace(id, std::move(backend)).second)
-    return invalid_option(fmt::format("attempt to add duplicate property '{}' to object (type 'container')", id));
+  return object;
+}
+
+Status add_memory_backend(Builder& b, const OptionUse& use, KeyValues values) {
+  const MemoryObject object = TRY(memory_from_values(std::move(values)));
+  MemoryBackend backend{.origin = use, .size_bytes = object.size_bytes, .ram = object.ram};
+  if (!b.memory_backends.emplace(object.id, std::move(backend)).second)
+    return invalid_option(fmt::format("attempt to add duplicate property '{}' to object (type 'container')", object.id));
   return {};
 }
 

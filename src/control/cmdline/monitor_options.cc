@@ -35,16 +35,25 @@ Status option_debugcon(Builder& b, const OptionUse& use) {
   return {};
 }
 
-/// A debugger connects to us: sockets listen, and the VM does not wait for it (-S does).
+std::string debugger_place(std::string_view spec) {
+  std::string place(spec);
+  if (spec.starts_with("tcp:")) place += ",server=on,wait=off,nodelay=on";
+  if (spec.starts_with("unix:")) place += ",server=on,wait=off";
+  return place;
+}
+
 Status option_gdb(Builder& b, const OptionUse& use) {
-  const bool socket = use.value.starts_with("tcp:") || use.value.starts_with("unix:");
-  b.gdb = PortRequest{use, use.value};
-  if (socket) b.gdb->spec += use.value.starts_with("tcp:") ? ",server=on,wait=off,nodelay=on" : ",server=on,wait=off";
+  b.gdb = PortRequest{use, debugger_place(use.value)};
   return {};
 }
 
 Status option_qtest(Builder& b, const OptionUse& use) {
   b.qtest = PortRequest{use, use.value};
+  return {};
+}
+
+Status option_qtest_log(Builder& b, const OptionUse& use) {
+  b.program().qtest_log = use.value == "none" ? "" : use.value;
   return {};
 }
 

@@ -82,6 +82,7 @@ constexpr Option kOptions[] = {
     {"gdb", "dev", option_gdb, "where a debugger connects: tcp::1234, unix:path, stdio ..."},
     {"s", "", option_gdb_default, "the same as -gdb tcp::1234"},
     {"qtest", "dev", option_qtest, "where a program that tests devices connects (usually with -accel qtest)"},
+    {"qtest-log", "file", option_qtest_log, "what is said there; none: no log, as without the option"},
     {"S", "", option_start_paused, "do not start the CPUs: a monitor does"},
     {"no-reboot", "", option_no_reboot, "exit instead of rebooting"},
     {"no-shutdown", "", option_no_shutdown, "pause instead of exiting when the guest powers off"},
@@ -95,7 +96,13 @@ constexpr Option kOptions[] = {
     {"daemonize", "", option_daemonize, "go to the background once the VM is ready"},
     {"sandbox", "on[,obsolete=allow|deny][,spawn=allow|deny]...", option_sandbox, "a filter of system calls"},
     {"add-fd", "fd=n,set=n", option_add_fd, "an inherited descriptor, to be opened as /dev/fdset/n"},
-    {"msg", "[timestamp=on|off]", option_msg, "put the time before messages"},
+    {"D", "file", option_log_file, "where logged items go"},
+    {"d", "item[,...]", option_log_items, "items to be logged (-d help)"},
+    {"trace", "[[enable=]pattern][,events=file][,file=file]", option_trace, "trace events (-trace help)"},
+    {"set", "setting", option_nothing, "group.id.key=value: a further value of an option before"},
+    {"compat", "[deprecated-input=accept][,deprecated-output=accept]", option_compat, "what becomes of deprecated interfaces"},
+    {"audio", "[driver=]none", option_audio, "sound; there is none"},
+    {"msg", "[timestamp=on|off][,guest-name=on|off]", option_msg, "put the time before messages"},
     {"readconfig", "file", option_read_config, "options from a file"},
     {"nodefaults", "", option_no_defaults, "no default serial port, monitor, network card and CD drive"},
     {"no-user-config", "", option_nothing, "there are no configuration files anyway"},
@@ -113,6 +120,7 @@ Status read_option(Builder& builder, std::span<const std::string> arguments, siz
     return option_hard_disk(builder, {.name = "-hda", .value = std::string(text)}).context(text);
   std::string_view name = text.substr(text.starts_with("--") ? 2 : 1);
   const Option* option = find_option(name);
+  if (!option && why_absent(name)) return invalid_option(fmt::format("{}: not supported: {}", text, why_absent(name)));
   if (!option) return invalid_option(fmt::format("{}: invalid option", text));
   OptionUse use{.name = fmt::format("-{}", name)};
   if (!option->argument.empty()) {
@@ -129,12 +137,6 @@ Handler listed_option(std::string_view name) {
   return option && option->argument.contains('=') ? option->handler : nullptr;
 }
 
-std::vector<std::string_view> option_names() {
-  std::vector<std::string_view> names;
-  for (const auto& option : kOptions) names.push_back(option.name);
-  return names;
-}
-
 std::string option_table_help() {
   std::string text = fmt::format("{}usage: atoll-vmm [options] [disk_image]\n\n", version_line());
   for (const auto& option : kOptions) {
@@ -146,8 +148,9 @@ std::string option_table_help() {
 
 Result<CommandLine> parse_command_line(std::span<const std::string> arguments) {
   Builder builder;
-  for (size_t index = 0; index < arguments.size();) {
-    TRY(read_option(builder, arguments, index));
+  const std::vector<std::string> words = TRY(apply_set_options(arguments));
+  for (size_t index = 0; index < words.size();) {
+    TRY(read_option(builder, words, index));
     if (builder.line.text) return std::move(builder.line);
   }
   TRY(builder.finish());

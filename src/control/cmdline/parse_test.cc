@@ -429,5 +429,21 @@ TEST(CommandLine, OtherUsersAreNamedOrNumbered) {
   EXPECT_THAT(error_of("-runas nobody-of-that-name"), HasSubstr("doesn't exist"));
 }
 
+TEST(CommandLine, SetAddsAValueToAnOptionBeforeIt) {
+  const auto line = parsed("-nodefaults -netdev user,id=u -device virtio-net-pci,netdev=u,id=n -set device.n.mac=52:54:00:00:00:09");
+  const auto& properties = line.machine.devices.back().properties;
+  EXPECT_THAT(properties, testing::Contains(std::pair<std::string, std::string>("mac", "52:54:00:00:00:09")));
+  EXPECT_THAT(error_of("-set device.n.mac=x"), HasSubstr("there is no device \"n\" defined"));
+  EXPECT_THAT(error_of("-set nonsense"), HasSubstr("group.id.key=value is expected"));
+  EXPECT_THAT(error_of("-set"), HasSubstr("requires an argument"));
+}
+
+TEST(CommandLine, WhatIsAbsentSaysWhy) {
+  EXPECT_EQ(error_of("-spice port=1"), "-spice: not supported: there is no SPICE; -vnc shows the screen");
+  EXPECT_EQ(error_of("-frobnicate"), "-frobnicate: invalid option");
+  EXPECT_THAT(error_of("-compat deprecated-input=reject"), HasSubstr("'deprecated-input=reject' is not supported"));
+  EXPECT_EQ(error_of("-compat deprecated-input=accept -trace nothing -D /nonexistent/log -d none -audio none"), "no error");
+}
+
 }  // namespace
 }  // namespace atl::control

@@ -6,7 +6,9 @@
 
 #include <fmt/format.h>
 
+#include "base/log.h"
 #include "base/strings.h"
+#include "control/cmdline/json_values.h"
 #include "control/cmdline/handlers.h"
 #include "control/cmdline/help.h"
 
@@ -58,7 +60,7 @@ Status option_sandbox(Builder& b, const OptionUse& use) {
 Status option_msg(Builder& b, const OptionUse& use) {
   KeyValues values = TRY(KeyValues::parse(use.value));
   b.program().log_timestamps = TRY(values.take_bool("timestamp", b.program().log_timestamps));
-  TRY(expect_switch(values, "guest-name", false));
+  b.program().log_guest_name = TRY(values.take_bool("guest-name", b.program().log_guest_name));
   return values.expect_empty();
 }
 
@@ -73,6 +75,47 @@ Status option_add_fd(Builder& b, const OptionUse& use) {
   ::fcntl(fd, F_SETFD, FD_CLOEXEC);
   b.program().fd_sets.emplace(set, fd);
   return {};
+}
+
+/// Nothing of what the translator of QEMU logs is there; items are refused, so that nobody waits for them.
+Status option_log_items(Builder& b, const OptionUse& use) {
+  if (use.value == "help" || use.value == "?") {
+    b.line.text = "Log items (comma separated):\nnone            remove all logs\n";
+    return {};
+  }
+  if (use.value == "none") return {};
+  return invalid_option(fmt::format("log item '{}' is not available; -d help lists those that are", use.value));
+}
+
+/// Only chosen items (-d) are written there.
+Status option_log_file(Builder&, const OptionUse&) { return {}; }
+
+Status option_trace(Builder& b, const OptionUse& use) {
+  KeyValues values = TRY(KeyValues::parse(use.value, "enable"));
+  if (values.asks_help()) {
+    b.line.text = "";  // there are none
+    return {};
+  }
+  const std::string pattern = values.take("enable").value_or("");
+  if (auto path = values.take("events")) TRY(read_file(*path, kMiB));
+  values.take("file");
+  if (!pattern.empty()) log_warning("trace event '{}' does not exist", pattern);
+  return values.expect_empty();
+}
+
+Status option_compat(Builder&, const OptionUse& use) {
+  KeyValues values = TRY(parse_option_value(use.value, ""));
+  for (const char* key : {"deprecated-input", "deprecated-output", "unstable-input", "unstable-output"}) {
+    const auto policy = values.take(key);
+    if (policy && *policy != "accept") return invalid_option(fmt::format("'{}={}' is not supported: 'accept' is", key, *policy));
+  }
+  return values.expect_empty();
+}
+
+Status option_audio(Builder&, const OptionUse& use) {
+  KeyValues values = TRY(KeyValues::parse(use.value, "driver"));
+  if (values.get("driver") == "none" && !values.has("model")) return {};
+  return invalid_option("there is no sound; 'none' is accepted");
 }
 
 Status option_version(Builder& b, const OptionUse&) {

@@ -35,9 +35,16 @@ Result<machine::NetConfig> net_from_values(KeyValues values);
 Result<net::HostForward> forward_from_text(const std::string& rule);
 /// What names a rule that is to go: the same without the guest's part.
 Result<net::HostForward> forwarded_port_from_text(const std::string& rule);
+/// -object memory-backend-ram, -file or -memfd.
+struct MemoryObject {
+  std::string type, id;
+  u64 size_bytes = 0;
+  memory::RamOptions ram;
+};
+Result<MemoryObject> memory_from_values(KeyValues values);
+bool is_memory_object(std::string_view type);
 /// -object rng-random or rng-builtin.
 Result<machine::RngConfig> rng_from_values(KeyValues values);
-Result<machine::IoThreadConfig> iothread_from_values(KeyValues values);
 /// The type that a short name like "virtio-blk" stands for on a board; other names stay as they are.
 std::string board_device_name(std::string_view type, machine::BoardKind board);
 /// -device and device_add: `driver`, `id`, everything else is a property.
@@ -48,6 +55,8 @@ Result<ChardevConfig> chardev_from_values(KeyValues values);
 std::vector<std::string_view> chardev_backends();
 /// The old form of a character back end, as -serial and -monitor take it.
 Result<ChardevConfig> chardev_from_compat(std::string_view spec, const std::string& id);
+/// The same for a debugger, who connects to us: sockets listen, and the VM does not wait for it (-S does).
+std::string debugger_place(std::string_view spec);
 
 /// Whether a name can be an id: a letter, then letters, digits, '-', '.', '_'.
 bool is_well_formed_id(std::string_view id);

@@ -2,9 +2,7 @@
 
 namespace atl::control {
 
-GdbStub::GdbStub(VmControl& control, CharBackend& backend) : target_(control), server_(backend, target_) {
-  control.add_listener([this](const machine::Event& event) { on_event(event); });
-}
+GdbStub::GdbStub(VmControl& control, CharBackend& backend) : target_(control), server_(backend, target_) {}
 
 void GdbStub::on_event(const machine::Event& event) {
   using Kind = machine::Event::Kind;

@@ -30,14 +30,14 @@ class MachineTarget final : public GdbTarget {
   VmControl& control_;
 };
 
-/// A debugger's connection to a VM whose machine exists.
+/// A debugger's connection to a VM whose machine exists. VmControl owns it and tells it the news.
 class GdbStub {
  public:
   GdbStub(VmControl& control, CharBackend& backend);
 
- private:
   void on_event(const machine::Event& event);
 
+ private:
   MachineTarget target_;
   GdbServer server_;
 };

@@ -32,6 +32,8 @@ constexpr HmpCommand kBridged[] = {
      "block_set_io_throttle", "device:s bps:i bps_rd:i bps_wr:i iops:i iops_rd:i iops_wr:i"},
     {"block_stream", "device [speed [base]]", "copy what lies in backing files into a disk's own image", nullptr,
      "block-stream", "device:s speed?:o base?:s"},
+    {"chardev-send-break", "id", "tell the user of a character device of a break", nullptr,
+     "chardev-send-break", "id:s"},
     {"chardev-remove", "id", "close a character device", nullptr,
      "chardev-remove", "id:s"},
     {"closefd", "name", "close a descriptor that getfd stored", nullptr,

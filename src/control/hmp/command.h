@@ -16,6 +16,7 @@ struct HmpContext {
   VmControl& vm;
   u32& cpu;            // selected vCPU
   std::string output;  // lines end with "\n"
+  std::span<const std::string> history = {};  // of the lines typed into the monitor
 };
 
 /// The rest of the line, with the command's name and any "/format" cut off.
@@ -51,6 +52,10 @@ Status run_bridged(HmpContext& context, const HmpCommand& command, const HmpArgu
 /// A QMP command's result.
 Result<nlohmann::json> run_qmp(HmpContext& context, std::string_view name, const nlohmann::json& arguments);
 
+/// Integer expressions with the registers of the selected vCPU; memory_dump.cc.
+Result<u64> take_number(HmpContext& context, std::string_view& text);
+/// The size of a port's access: 1, 2 or 4 of "b", "h" and "w".
+Result<unsigned> access_width(std::string_view format);
 /// Fails if anything is left of the line.
 Status expect_no_arguments(const HmpArguments& arguments);
 
@@ -59,7 +64,34 @@ Status hmp_dump_linear(HmpContext& context, const HmpArguments& arguments);
 Status hmp_dump_physical(HmpContext& context, const HmpArguments& arguments);
 Status hmp_print(HmpContext& context, const HmpArguments& arguments);
 
+// hardware.cc: ports, addresses and what is in the machine.
+Status hmp_port_read(HmpContext& context, const HmpArguments& arguments);
+Status hmp_port_write(HmpContext& context, const HmpArguments& arguments);
+Status hmp_linear_to_physical(HmpContext& context, const HmpArguments& arguments);
+Status hmp_physical_to_host(HmpContext& context, const HmpArguments& arguments);
+Status hmp_info_pci(HmpContext& context, const HmpArguments& arguments);
+Status hmp_info_device_types(HmpContext& context, const HmpArguments& arguments);
+Status hmp_info_virtio(HmpContext& context, const HmpArguments& arguments);
+Status hmp_info_usernet(HmpContext& context, const HmpArguments& arguments);
+
+// process.cc: the program around the machine.
+Status hmp_boot_set(HmpContext& context, const HmpArguments& arguments);
+Status hmp_debugger(HmpContext& context, const HmpArguments& arguments);
+Status hmp_log(HmpContext& context, const HmpArguments& arguments);
+Status hmp_log_file(HmpContext& context, const HmpArguments& arguments);
+Status hmp_announce(HmpContext& context, const HmpArguments& arguments);
+Status hmp_chardev_change(HmpContext& context, const HmpArguments& arguments);
+Status hmp_trace_event(HmpContext& context, const HmpArguments& arguments);
+/// Commands and queries about what there is none of: success with nothing to say.
+Status hmp_nothing(HmpContext& context, const HmpArguments& arguments);
+
 // queries.cc
+Status hmp_info_hotpluggable_cpus(HmpContext& context, const HmpArguments& arguments);
+Status hmp_info_memory_backends(HmpContext& context, const HmpArguments& arguments);
+Status hmp_info_dump(HmpContext& context, const HmpArguments& arguments);
+Status hmp_info_statistics(HmpContext& context, const HmpArguments& arguments);
+Status hmp_info_generation(HmpContext& context, const HmpArguments& arguments);
+Status hmp_info_iothreads(HmpContext& context, const HmpArguments& arguments);
 Status hmp_qom_list(HmpContext& context, const HmpArguments& arguments);
 Status hmp_qom_get(HmpContext& context, const HmpArguments& arguments);
 Status hmp_qom_set(HmpContext& context, const HmpArguments& arguments);

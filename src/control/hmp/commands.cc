@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/strings.h"
+#include "control/cmdline/help.h"
 #include "control/cmdline/translate.h"
 #include "control/hmp/command.h"
 #include "machine/media.h"
@@ -16,7 +17,7 @@ using Arguments = const HmpArguments&;
 Error invalid(std::string text) { return Error(ErrorKind::Invalid, std::move(text)); }
 
 void print_help_line(std::string& out, std::string_view prefix, const HmpCommand& command) {
-  out += fmt::format("{}{}{}{} -- {}\n", prefix, command.names, command.parameters.empty() ? "" : " ", command.parameters, command.help);
+  out += fmt::format("{}{} {} -- {}\n", prefix, command.names, command.parameters, command.help);
 }
 
 Status help(HmpContext& c, Arguments arguments) {
@@ -61,13 +62,17 @@ Status select_cpu(HmpContext& c, Arguments arguments) {
 }
 
 Status stop(HmpContext& c, Arguments) { return c.vm.machine().pause(); }
-Status resume(HmpContext& c, Arguments) { return c.vm.machine().resume(); }
+Status resume(HmpContext& c, Arguments) { return c.vm.resume(); }
 Status system_reset(HmpContext& c, Arguments) { return c.vm.machine().reset(); }
 Status system_powerdown(HmpContext& c, Arguments) { return c.vm.machine().powerdown(); }
 Status nmi(HmpContext& c, Arguments) { return c.vm.machine().inject_nmi(); }
 
 Status device_add(HmpContext& c, Arguments arguments) {
   KeyValues values = TRY(KeyValues::parse(arguments.text, "driver"));
+  if (values.asks_help()) {
+    c.output += TRY(device_help(values.get("driver")));
+    return {};
+  }
   return c.vm.add_device(std::move(values));
 }
 
@@ -91,7 +96,7 @@ Status set_link(HmpContext& c, Arguments arguments) {
   const size_t space = arguments.text.find_last_of(' ');
   if (space == std::string_view::npos) return invalid("set_link: a name and on or off are expected");
   const auto up = parse_bool(trim(arguments.text.substr(space + 1)));
-  if (!up) return invalid("Error: invalid option, on or off are expected");
+  if (!up) return invalid("Expected 'on' or 'off'");
   return c.vm.machine().set_link(std::string(trim(arguments.text.substr(0, space))), *up);
 }
 
@@ -100,7 +105,7 @@ Status object_add(HmpContext& c, Arguments arguments) {
   return c.vm.add_object(std::move(values));
 }
 
-Status object_del(HmpContext& c, Arguments arguments) { return c.vm.machine().remove_object(std::string(arguments.text)); }
+Status object_del(HmpContext& c, Arguments arguments) { return c.vm.remove_object(std::string(arguments.text)); }
 
 Status balloon(HmpContext& c, Arguments arguments) {
   auto megabytes = parse_u64(arguments.text);
@@ -144,26 +149,36 @@ Status hostfwd_add(HmpContext& c, Arguments arguments) { return change_forward(c
 Status hostfwd_remove(HmpContext& c, Arguments arguments) { return change_forward(c, arguments, false); }
 
 constexpr HmpCommand kCommands[] = {
+    {"announce_self", "[interfaces] [id]", "let network cards tell where they are", hmp_announce},
     {"balloon", "target", "request VM to change its memory allocation (in MB)", balloon},
+    {"boot_set", "bootdevice", "define new values for the boot device list", hmp_boot_set},
     {"change", "device [-f] filename [format]", "change a removable medium", change},
     {"chardev-add", "backend,id=str[,prop=value][,...]", "open a character device", chardev_add},
+    {"chardev-change", "id backend[,prop=value][,...]", "put another character device in the place of one", hmp_chardev_change},
     {"cont|c", "", "resume emulation", resume},
     {"cpu", "index", "set the default CPU", select_cpu},
     {"device_add", "driver[,prop=value][,...]", "add device, like -device on the command line", device_add},
     {"device_del", "device", "remove device", device_del},
-    {"dump-guest-memory", "filename", "save guest memory and registers as an ELF core file", hmp_dump_guest_memory},
+    {"dump-guest-memory", "[-p] [-d] filename [begin length]", "save guest memory and registers as an ELF core file", hmp_dump_guest_memory},
     {"eject", "[-f] device", "eject a removable medium (use -f to force it)", eject},
     {"expire_password", "vnc now|never|+seconds|seconds", "set when the password ends", hmp_expire_password},
+    {"gdbserver", "[device]", "start gdbserver on given device (default 'tcp::1234'), stop with 'none'", hmp_debugger},
+    {"gpa2hva", "addr", "print the host virtual address of a guest physical address", hmp_physical_to_host},
+    {"gva2gpa", "addr", "print the guest physical address of a guest virtual address", hmp_linear_to_physical},
     {"help|?", "[cmd]", "show the help", help},
     {"hostfwd_add", "[netdev_id] [tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport", "redirect TCP or UDP connections from host to guest", hostfwd_add},
     {"hostfwd_remove", "[netdev_id] [tcp|udp]:[hostaddr]:hostport", "remove host-to-guest TCP or UDP redirection", hostfwd_remove},
+    {"i", "/fmt addr [index]", "I/O port read", hmp_port_read},
     {"info", "[subcommand]", "show various information about the system state", info},
+    {"log", "item1[,...]", "activate logging of the specified items", hmp_log},
+    {"logfile", "filename", "output logs to 'filename'", hmp_log_file},
     {"mouse_button", "state", "change mouse button state (1=L, 2=M, 4=R)", hmp_mouse_button},
     {"mouse_move", "dx dy [dz]", "send mouse move events", hmp_mouse_move},
     {"mouse_set", "index", "set which mouse device receives events", hmp_mouse_set},
     {"netdev_add", "[user|tap|socket|stream|dgram|hubport],id=str[,prop=value][,...]", "add host network device", netdev_add},
     {"netdev_del", "id", "remove host network device", netdev_del},
     {"nmi", "", "inject an NMI", nmi},
+    {"o", "/fmt addr value", "I/O port write", hmp_port_write},
     {"object_add", "type,id=str[,prop=value][,...]", "create a random source", object_add},
     {"object_del", "id", "destroy an object", object_del},
     {"print|p", "/fmt expr", "print expression value (use $reg for CPU register access)", hmp_print},
@@ -181,6 +196,7 @@ constexpr HmpCommand kCommands[] = {
     {"sum", "addr size", "the checksum of a stretch of memory", hmp_sum},
     {"system_powerdown", "", "send system power down event", system_powerdown},
     {"system_reset", "", "reset the system", system_reset},
+    {"trace-event", "name on|off", "changes status of a specific trace event", hmp_trace_event},
     {"x", "/fmt addr", "virtual memory dump starting at 'addr'", hmp_dump_linear},
     {"xp", "/fmt addr", "physical memory dump starting at 'addr'", hmp_dump_physical},
 };

@@ -84,8 +84,8 @@ Status expect_no_arguments(const HmpArguments& arguments) {
   return Error(ErrorKind::Invalid, "extraneous characters at the end of line");
 }
 
-std::string hmp_execute(VmControl& vm, std::string_view line, u32& cpu) {
-  HmpContext context{vm, cpu, {}};
+std::string hmp_execute(VmControl& vm, std::string_view line, u32& cpu, std::span<const std::string> history) {
+  HmpContext context{vm, cpu, {}, history};
   line = trim(line);
   if (line.size() > kMaxLineBytes) return "line too long\r\n";
   if (!line.empty() && line.front() != '#') run_line(context, line);

@@ -1,6 +1,7 @@
 // One line of the human monitor, as text to text. QMP's human-monitor-command and the interactive monitor share it.
 #pragma once
 
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,7 +12,7 @@ namespace atl::control {
 
 /// Carries out one command line. `cpu` is the vCPU that "cpu" selected, for commands that look at one. Lines of the
 /// result end with "\r\n"; errors are text too.
-std::string hmp_execute(VmControl& vm, std::string_view line, u32& cpu);
+std::string hmp_execute(VmControl& vm, std::string_view line, u32& cpu, std::span<const std::string> history = {});
 /// Names that a first word, or the word after "info", may be completed to.
 std::vector<std::string> hmp_completions(std::string_view line);
 

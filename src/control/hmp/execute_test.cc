@@ -35,7 +35,8 @@ TEST_F(HmpTest, MemoryDumpsLookAsQemus) {
 TEST_F(HmpTest, ExpressionsKnowRegisters) {
   machine.cpu.gpr[cpu::kRax] = 0x1234;
   machine.cpu.gpr[cpu::kR8] = 8;
-  EXPECT_EQ(run("print $rax"), "4660\r\n");
+  EXPECT_EQ(run("print $rax"), "0x1234\r\n");
+  EXPECT_EQ(run("p /d $rax"), "4660\r\n");
   EXPECT_EQ(run("p /x ($rax + 0x10) * 2 - $r8"), "0x2480\r\n");
   EXPECT_EQ(run("print $nope"), "Error: unknown register 'nope'\r\n");
 }
@@ -66,7 +67,7 @@ TEST_F(HmpTest, InfoShowsStateAndMachineTexts) {
   EXPECT_EQ(run("info cpus"), "* CPU #0: thread_id=42\r\n");
   EXPECT_EQ(run("info registers"), "text of registers\r\n");
   EXPECT_THAT(run("info accelerator"), testing::HasSubstr("exits"));
-  EXPECT_THAT(run("help"), testing::HasSubstr("quit|q -- quit the emulator"));
+  EXPECT_THAT(run("help"), testing::HasSubstr("quit|q  -- quit the emulator"));
 }
 
 TEST(Expression, DeepNestingIsRefused) {

@@ -1,6 +1,7 @@
 // The "info" commands.
 #include <fmt/format.h>
 
+#include "base/strings.h"
 #include "control/hmp/command.h"
 #include "control/version.h"
 #include "machine/media.h"
@@ -91,11 +92,6 @@ Status info_balloon(HmpContext& c, Arguments) {
   return {};
 }
 
-Status info_iothreads(HmpContext& c, Arguments) {
-  for (const auto& thread : c.vm.machine().iothreads()) c.output += fmt::format("{}:\n  thread_id={}\n  poll-max-ns=0\n  poll-grow=0\n  poll-shrink=0\n  aio-max-batch=0\n", thread.id, thread.thread_id);
-  return {};
-}
-
 /// Texts that the machine makes.
 Status describe(HmpContext& c, const char* what) {
   std::string text = TRY(c.vm.machine().describe(what, c.cpu));
@@ -106,6 +102,11 @@ Status describe(HmpContext& c, const char* what) {
 
 Status info_registers(HmpContext& c, Arguments arguments) {
   if (arguments.text.empty()) return describe(c, "registers");
+  if (auto index = parse_u64(arguments.text)) {
+    if (*index >= c.vm.machine().cpus().size()) return Error(ErrorKind::Invalid, fmt::format("CPU#{} not available", *index));
+    c.output += TRY(c.vm.machine().describe("registers", static_cast<u32>(*index)));
+    return {};
+  }
   if (arguments.text != "-a") return Error(ErrorKind::Invalid, fmt::format("unsupported option '{}'", arguments.text));
   u32 selected = c.cpu;
   for (const auto& cpu : c.vm.machine().cpus()) {
@@ -123,6 +124,22 @@ Status info_screen(HmpContext& c, Arguments) {
   display::Screen* screen = c.vm.machine().screens().first();
   if (!screen) return Error(ErrorKind::NotFound, "there is no screen");
   c.output += screen->text();
+  return {};
+}
+
+Status info_numa(HmpContext& c, Arguments) {
+  c.output += "0 nodes\n";
+  return {};
+}
+
+Status info_replay(HmpContext& c, Arguments) {
+  c.output += "Record/replay is not active\n";
+  return {};
+}
+
+/// What was typed into this monitor.
+Status info_history(HmpContext& c, Arguments) {
+  for (size_t i = 0; i < c.history.size(); ++i) c.output += fmt::format("{}: '{}'\n", i, c.history[i]);
   return {};
 }
 
@@ -150,7 +167,9 @@ Status info_mem(HmpContext& c, Arguments) { return describe(c, "mem"); }
 Status info_mtree(HmpContext& c, Arguments) { return describe(c, "mtree"); }
 Status info_qtree(HmpContext& c, Arguments) { return describe(c, "qtree"); }
 Status info_usb(HmpContext& c, Arguments) { return describe(c, "usb"); }
-Status info_pci(HmpContext& c, Arguments) { return describe(c, "pci"); }
+Status info_tlb(HmpContext& c, Arguments) { return describe(c, "tlb"); }
+Status info_ram_blocks(HmpContext& c, Arguments) { return describe(c, "ramblock"); }
+Status info_roms(HmpContext& c, Arguments) { return describe(c, "roms"); }
 Status info_pic(HmpContext& c, Arguments) { return describe(c, "pic"); }
 Status info_lapic(HmpContext& c, Arguments) { return describe(c, "lapic"); }
 Status info_irq(HmpContext& c, Arguments) { return describe(c, "irq"); }
@@ -161,30 +180,48 @@ constexpr HmpCommand kInfo[] = {
     {"block", "", "show the block devices", info_block},
     {"block-jobs", "", "show the block jobs", hmp_info_block_jobs},
     {"blockstats", "", "show what block devices have done", hmp_info_blockstats},
+    {"capture", "", "show capture information", hmp_nothing},
     {"chardev", "", "show the character devices", info_chardev},
     {"cpus", "", "show infos for each CPU", info_cpus},
-    {"iothreads", "", "show iothreads", info_iothreads},
+    {"dump", "", "display the latest dump status", hmp_info_dump},
+    {"history", "", "show the command line history", info_history},
+    {"hotpluggable-cpus", "", "show the CPUs and their places", hmp_info_hotpluggable_cpus},
+    {"iothreads", "", "show iothreads", hmp_info_iothreads},
     {"irq", "", "show the interrupts statistics", info_irq},
     {"kvm", "", "show KVM information", info_kvm},
     {"lapic", "", "show local apic state", info_lapic},
     {"mem", "", "show the active virtual memory mappings", info_mem},
+    {"memdev", "", "show memory backends", hmp_info_memory_backends},
+    {"memory-devices", "", "show memory devices", hmp_nothing},
     {"memory_size_summary", "", "show the amount of memory", hmp_info_memory_size},
     {"mice", "", "show which guest mouse is receiving events", info_mice},
     {"mtree", "", "show memory tree", info_mtree},
     {"name", "", "show the current VM name", info_name},
     {"network", "", "show the network state", info_network},
-    {"pci", "", "show PCI info", info_pci},
+    {"numa", "", "show NUMA information", info_numa},
+    {"pci", "", "show PCI info", hmp_info_pci},
     {"pic", "", "show PIC state", info_pic},
+    {"qdm", "", "show qdev device model list", hmp_info_device_types},
     {"qom-tree", "[path]", "show the objects", hmp_qom_tree},
     {"qtree", "", "show device tree", info_qtree},
-    {"registers", "[-a]", "show the cpu registers (-a: of every CPU)", info_registers},
+    {"ramblock", "", "show the blocks of memory that the guest reaches", info_ram_blocks},
+    {"registers", "[-a|vcpu]", "show the cpu registers (-a: of every CPU)", info_registers},
+    {"replay", "", "show record/replay information", info_replay},
+    {"roms", "", "show roms", info_roms},
     {"screen", "", "show the characters of a screen in text mode", info_screen},
+    {"stats", "target [names] [provider]", "show what the accelerator measures", hmp_info_statistics},
     {"status", "", "show the current VM status (running|paused)", info_status},
+    {"tlb", "", "show virtual to physical memory mappings", info_tlb},
     {"tpm", "", "show the TPM", hmp_info_tpm},
+    {"trace-events", "[name]", "show available trace-events and their state", hmp_nothing},
     {"usb", "", "show guest USB devices", info_usb},
+    {"usbhost", "", "show host USB devices that guests have", hmp_nothing},
+    {"usernet", "", "show the state of user networks", hmp_info_usernet},
     {"uuid", "", "show the current VM UUID", info_uuid},
-    {"vnc", "", "show the vnc server status", info_vnc},
     {"version", "", "show the version", info_version},
+    {"virtio", "", "list all available virtio devices", hmp_info_virtio},
+    {"vm-generation-id", "", "show the VM generation ID", hmp_info_generation},
+    {"vnc", "", "show the vnc server status", info_vnc},
 };
 
 }  // namespace

@@ -22,6 +22,7 @@ class LineEditor {
   /// The prompt and what has been typed so far.
   std::string show() const;
   void reset();
+  const std::vector<std::string>& history() const { return history_; }
 
  private:
   static constexpr size_t kMaxLine = 4096, kMaxHistory = 64;

@@ -153,18 +153,26 @@ Status dump(HmpContext& context, const HmpArguments& arguments, bool physical) {
 
 }  // namespace
 
+Result<u64> take_number(HmpContext& context, std::string_view& text) { return take_expression(text, lookup_in(context)); }
+
+Result<unsigned> access_width(std::string_view format) {
+  const DumpFormat parsed = TRY(parse_format(format, {}));
+  if (parsed.count != 1 || parsed.width > 4) return invalid("one port of 1, 2 or 4 bytes is expected: /b, /h or /w");
+  return parsed.width;
+}
+
 Status hmp_dump_linear(HmpContext& context, const HmpArguments& arguments) { return dump(context, arguments, false); }
 Status hmp_dump_physical(HmpContext& context, const HmpArguments& arguments) { return dump(context, arguments, true); }
 
 Status hmp_print(HmpContext& context, const HmpArguments& arguments) {
-  DumpFormat format = TRY(parse_format(arguments.format, {.form = 'd', .width = 8}));
+  DumpFormat format = TRY(parse_format(arguments.format, {.form = 'x', .width = 8}));
   u64 value = TRY(only_expression(context, arguments.text));
   switch (format.form) {
-    case 'x': context.output += fmt::format("0x{:x}\n", value); break;
+    case 'd': context.output += fmt::format("{}\n", static_cast<i64>(value)); break;
     case 'o': context.output += fmt::format("0{:o}\n", value); break;
     case 'u': context.output += fmt::format("{}\n", value); break;
     case 'c': context.output += character_text(value) + "\n"; break;
-    default: context.output += fmt::format("{}\n", static_cast<i64>(value)); break;
+    default: context.output += fmt::format("0x{:x}\n", value); break;
   }
   return {};
 }

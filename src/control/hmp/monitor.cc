@@ -40,7 +40,7 @@ void HmpMonitor::receive(std::span<const u8> data) {
     auto line = editor_.feed(byte, echo);
     print(echo);
     if (!line) continue;
-    print(hmp_execute(vm_, *line, cpu_));
+    print(hmp_execute(vm_, *line, cpu_, editor_.history()));
     if (vm_.is_quitting()) return;
     print(editor_.show());
   }

@@ -1,4 +1,5 @@
 // Commands of the human monitor that print what a QMP command returns.
+#include <algorithm>
 #include <bit>
 
 #include <fmt/format.h>
@@ -78,9 +79,23 @@ Status hmp_ringbuf_read(HmpContext& c, Arguments arguments) {
   return {};
 }
 
+/// dump-guest-memory [-p] [-d] [-z|-l|-s|-w] filename [begin length]
 Status hmp_dump_guest_memory(HmpContext& c, Arguments arguments) {
-  const auto words = TRY(words_of(arguments.text, 1, 1));
-  TRY(run_qmp(c, "dump-guest-memory", {{"paging", false}, {"protocol", "file:" + words[0]}}));
+  auto words = TRY(words_of(arguments.text, 1, 8));
+  Json wanted = {{"paging", false}};
+  for (; !words.empty() && words[0].starts_with('-'); words.erase(words.begin())) {
+    if (words[0] == "-p") wanted["paging"] = true;
+    else if (words[0] == "-d") wanted["detach"] = true;
+    else return invalid(fmt::format("unsupported option '{}': dumps are ELF files", words[0]));
+  }
+  if (words.size() != 1 && words.size() != 3) return invalid("a file name, or that and an address and a length are expected");
+  wanted["protocol"] = "file:" + words[0];
+  for (size_t i = 1; i < words.size(); ++i) {
+    const auto number = parse_u64(words[i]);
+    if (!number) return invalid(fmt::format("invalid number '{}'", words[i]));
+    wanted[i == 1 ? "begin" : "length"] = *number;
+  }
+  TRY(run_qmp(c, "dump-guest-memory", wanted));
   return {};
 }
 
@@ -129,6 +144,65 @@ Status hmp_info_tpm(HmpContext& c, Arguments) {
   for (const Json& tpm : list)
     c.output += fmt::format("{}: model={}: type={}\n", tpm["id"].get<std::string>(), tpm["model"].get<std::string>(),
                             tpm["options"]["type"].get<std::string>());
+  return {};
+}
+
+Status hmp_info_hotpluggable_cpus(HmpContext& c, Arguments) {
+  c.output += "Hotpluggable CPUs:\n";
+  for (const Json& cpu : TRY(run_qmp(c, "query-hotpluggable-cpus", Json::object()))) {
+    c.output += fmt::format("  type: \"{}\"\n  vcpus_count: \"{}\"\n  qom_path: \"{}\"\n  CPUInstance Properties:\n", cpu["type"].get<std::string>(),
+                            cpu["vcpus-count"].get<u64>(), cpu["qom-path"].get<std::string>());
+    for (const char* name : {"socket-id", "core-id", "thread-id"})
+      c.output += fmt::format("    {}: \"{}\"\n", name, cpu["props"][name].get<u64>());
+  }
+  return {};
+}
+
+Status hmp_info_memory_backends(HmpContext& c, Arguments) {
+  for (const Json& m : TRY(run_qmp(c, "query-memdev", Json::object()))) {
+    c.output += fmt::format("memory backend: {}\n  size:  {}\n", m["id"].get<std::string>(), m["size"].get<u64>());
+    for (const char* name : {"merge", "dump", "prealloc", "share", "reserve"}) c.output += fmt::format("  {}: {}\n", name, m[name].get<bool>());
+    c.output += fmt::format("  policy: {}\n  host nodes: \n\n", m["policy"].get<std::string>());
+  }
+  return {};
+}
+
+Status hmp_info_dump(HmpContext& c, Arguments) {
+  const Json dump = TRY(run_qmp(c, "query-dump", Json::object()));
+  c.output += fmt::format("Status: {}\n", dump["status"].get<std::string>());
+  if (dump["status"] == "active")
+    c.output += fmt::format("Finished: {:.2f} %\n", 100.0 * dump["completed"].get<double>() / std::max(1.0, dump["total"].get<double>()));
+  return {};
+}
+
+/// info stats target [names] [provider]
+Status hmp_info_statistics(HmpContext& c, Arguments arguments) {
+  const auto words = TRY(words_of(arguments.text, 1, 3));
+  Json filter = {{"target", words[0]}};
+  if (words[0] == "vcpu") filter["vcpus"] = Json::array({fmt::format("/machine/unattached/device[{}]", c.cpu)});
+  if (words.size() > 1) {
+    Json provider = {{"provider", words.size() > 2 ? words[2] : std::string(c.vm.machine().accelerator())}};
+    if (words[1] != "*") provider["names"] = split(words[1], ',');
+    filter["providers"] = Json::array({std::move(provider)});
+  }
+  for (const Json& entry : TRY(run_qmp(c, "query-stats", filter))) {
+    c.output += fmt::format("provider: {}\n", entry["provider"].get<std::string>());
+    for (const Json& value : entry["stats"]) c.output += fmt::format("    {}: {}\n", value["name"].get<std::string>(), value["value"].dump());
+  }
+  return {};
+}
+
+Status hmp_info_generation(HmpContext& c, Arguments) {
+  c.output += TRY(run_qmp(c, "query-vm-generation-id", Json::object()))["guid"].get<std::string>() + "\n";
+  return {};
+}
+
+Status hmp_info_iothreads(HmpContext& c, Arguments) {
+  for (const Json& thread : TRY(run_qmp(c, "query-iothreads", Json::object()))) {
+    c.output += fmt::format("{}:\n", thread["id"].get<std::string>());
+    for (const char* name : {"thread-id", "poll-max-ns", "poll-grow", "poll-shrink", "aio-max-batch"})
+      c.output += fmt::format("  {}={}\n", name == std::string_view("thread-id") ? "thread_id" : name, thread[name].get<u64>());
+  }
   return {};
 }
 

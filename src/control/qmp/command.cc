@@ -13,8 +13,8 @@ namespace {
 
 using Json = nlohmann::json;
 
-std::array<std::span<const QmpCommand>, 13> all_tables() {
-  return {status_commands(),   device_commands(), chardev_commands(), memory_commands(), screen_commands(), block_commands(),  job_commands(),
+std::array<std::span<const QmpCommand>, 14> all_tables() {
+  return {status_commands(),   device_commands(), hardware_commands(), chardev_commands(), memory_commands(), screen_commands(), block_commands(),  job_commands(),
           snapshot_commands(), bitmap_commands(), export_commands(), media_commands(),  object_commands(), introspection_commands()};
 }
 

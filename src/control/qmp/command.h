@@ -32,6 +32,7 @@ struct QmpCommand {
 
 std::span<const QmpCommand> status_commands();   // commands_status.cc
 std::span<const QmpCommand> device_commands();   // commands_devices.cc
+std::span<const QmpCommand> hardware_commands(); // commands_hardware.cc
 std::span<const QmpCommand> chardev_commands();  // commands_chardevs.cc
 std::span<const QmpCommand> memory_commands();   // commands_memory.cc
 std::span<const QmpCommand> block_commands();     // commands_block.cc

@@ -163,7 +163,7 @@ Json stats_json(const block::RootStats& s) {
                {"failed_rd_operations", s.read.failed}, {"invalid_rd_operations", s.read.invalid}, {"rd_merged", 0},
                {"wr_bytes", s.write.bytes}, {"wr_operations", s.write.operations}, {"wr_total_time_ns", s.write.time_ns},
                {"failed_wr_operations", s.write.failed}, {"invalid_wr_operations", s.write.invalid}, {"wr_merged", 0},
-               {"flush_operations", s.flush.operations}, {"flush_total_time_ns", s.flush.time_ns}, {"failed_flush_operations", s.flush.failed},
+               {"flush_operations", s.flush.operations}, {"flush_total_time_ns", s.flush.time_ns}, {"failed_flush_operations", s.flush.failed}, {"invalid_flush_operations", 0},
                {"unmap_bytes", s.unmap.bytes}, {"unmap_operations", s.unmap.operations}, {"unmap_total_time_ns", s.unmap.time_ns},
                {"failed_unmap_operations", s.unmap.failed}, {"invalid_unmap_operations", s.unmap.invalid}, {"unmap_merged", 0},
                {"wr_highest_offset", s.highest_write}, {"account_invalid", true}, {"account_failed", true}, {"timed_stats", Json::array()}};

@@ -109,6 +109,63 @@ Reply chardev_add(QmpContext& c, const Json& arguments) {
   return Json{{"pty", chardev->describe().substr(4)}};  // behind "pty:"
 }
 
+/// The same in the place of one that has a user.
+Reply chardev_change(QmpContext& c, const Json& arguments) {
+  const std::string id = text_argument(arguments, "id");
+  if (!c.vm.chars().find(id)) return Error(ErrorKind::NotFound, fmt::format("Chardev '{}' does not exist", id));
+  const Json& backend = arguments["backend"];
+  KeyValues values = TRY(backend_values(c, id, backend));
+  const Chardev* chardev = TRY(c.vm.change_chardev(std::move(values)));
+  if (backend["type"] != "pty") return Json::object();
+  return Json{{"pty", chardev->describe().substr(4)}};
+}
+
+Reply chardev_send_break(QmpContext& c, const Json& arguments) {
+  TRY(c.vm.chars().send_break(text_argument(arguments, "id")));
+  return Json::object();
+}
+
+// --- connections that hang ---
+
+Reply query_yank(QmpContext& c, const Json&) {
+  Json list = Json::array();
+  for (const Chardev* chardev : c.vm.chars().all())
+    if (chardev->has_connection()) list.push_back({{"type", "chardev"}, {"id", chardev->id()}});
+  return list;
+}
+
+Result<Chardev*> yank_instance(QmpContext& c, const Json& instance) {
+  if (!instance.is_object() || text_argument(instance, "type").empty()) return Error(ErrorKind::Invalid, "Parameter 'instances[].type' is missing");
+  Chardev* chardev = text_argument(instance, "type") == "chardev" ? c.vm.chars().find(text_argument(instance, "id")) : nullptr;
+  if (!chardev || !chardev->has_connection()) return Error(ErrorKind::NotFound, "Instance not found");
+  return chardev;
+}
+
+/// All of them or, if one is not known, none.
+Reply yank(QmpContext& c, const Json& arguments) {
+  std::vector<Chardev*> found;
+  for (const Json& instance : arguments["instances"]) found.push_back(TRY(yank_instance(c, instance)));
+  for (Chardev* chardev : found) chardev->cut_connection();
+  return Json::object();
+}
+
+/// A connected socket for VNC, or for a chardev that listens.
+Reply add_client(QmpContext& c, const Json& arguments) {
+  const std::string protocol = text_argument(arguments, "protocol"), name = text_argument(arguments, "fdname");
+  auto fd = c.vm.take_fd(name);
+  if (!fd) return Error(ErrorKind::Invalid, fmt::format("File descriptor named '{}' has not been found", name));
+  if (protocol == "vnc") {
+    if (!c.vm.remote_screen()) return Error(ErrorKind::Invalid, "VNC is not enabled (-vnc)");
+    const bool trusted = arguments.value("skipauth", Json(false)) == true;
+    TRY(c.vm.remote_screen()->server().adopt(*std::move(fd), trusted));
+    return Json::object();
+  }
+  Chardev* chardev = c.vm.chars().find(protocol);
+  if (!chardev) return Error(ErrorKind::Invalid, fmt::format("protocol '{}' is invalid", protocol));
+  TRY(chardev->add_client(*std::move(fd)));
+  return Json::object();
+}
+
 Reply chardev_remove(QmpContext& c, const Json& arguments) {
   TRY(c.vm.chars().remove(text_argument(arguments, "id")));
   return Json::object();
@@ -121,6 +178,11 @@ constexpr QmpCommand kCommands[] = {
     {"ringbuf-write", "device:s data:s format?:s", ringbuf_write, "DeviceNotFound"},
     {"chardev-add", "id:s backend:o", chardev_add},
     {"chardev-remove", "id:s", chardev_remove},
+    {"chardev-change", "id:s backend:o", chardev_change},
+    {"chardev-send-break", "id:s", chardev_send_break},
+    {"add_client", "protocol:s fdname:s skipauth?:b tls?:b", add_client},
+    {"query-yank", "", query_yank},
+    {"yank", "instances:a", yank, "DeviceNotFound"},
 };
 
 }  // namespace

@@ -76,5 +76,35 @@ TEST_F(ChardevCommands, UnknownAddressIsNamed) {
   EXPECT_EQ(add("s", backend), "Parameter 'addr.type' does not accept value 'vsock'");
 }
 
+TEST_F(ChardevCommands, AnotherBackEndTakesItsPlaceUnderItsUser) {
+  add("c", {{"type", "null"}});
+  CharBackend* user = fake.chars->find_user(*fake.chars->claim("c"));
+  std::vector<CharEvent> events;
+  user->attach({.can_receive = {}, .receive = {}, .event = [&](CharEvent e) { events.push_back(e); }, .writable = {}});
+  EXPECT_EQ(run("chardev-change", {{"id", "c"}, {"backend", {{"type", "ringbuf"}, {"data", empty_}}}}), empty_);
+  user->write({reinterpret_cast<const u8*>("xy"), 2});
+  EXPECT_EQ(run("ringbuf-read", {{"device", "c"}, {"size", 9}}), "xy");
+  EXPECT_EQ(run("chardev-send-break", {{"id", "c"}}), empty_);
+  EXPECT_EQ(events, (std::vector<CharEvent>{CharEvent::Opened, CharEvent::Closed, CharEvent::Opened, CharEvent::Break}));
+  EXPECT_EQ(run("chardev-change", {{"id", "d"}, {"backend", {{"type", "null"}}}}), "Chardev 'd' does not exist");
+  EXPECT_EQ(run("chardev-send-break", {{"id", "d"}}), "Chardev 'd' not found");
+}
+
+TEST_F(ChardevCommands, YankTakesAllOrNothing) {
+  const std::string path = testing::TempDir() + "/yank.sock";
+  add("s", {{"type", "socket"}, {"data", {{"addr", {{"type", "unix"}, {"data", {{"path", path}}}}}}}});
+  add("n", {{"type", "null"}});
+  EXPECT_EQ(run("query-yank", empty_), Json::parse(R"([{"type": "chardev", "id": "s"}])"));
+  EXPECT_EQ(run("yank", {{"instances", Json::parse(R"([{"type": "chardev", "id": "s"}])")}}), empty_);
+  EXPECT_EQ(run("yank", {{"instances", Json::parse(R"([{"type": "chardev", "id": "n"}])")}}), "Instance not found");
+  EXPECT_EQ(run("yank", {{"instances", Json::parse("[3]")}}), "Parameter 'instances[].type' is missing");
+}
+
+TEST_F(ChardevCommands, ClientsNeedADescriptorAndAServer) {
+  EXPECT_EQ(run("add_client", {{"protocol", "vnc"}, {"fdname", "f"}}), "File descriptor named 'f' has not been found");
+  fake.control.keep_fd("f", MUST(make_eventfd()));  // there are descriptors
+  EXPECT_EQ(run("add_client", {{"protocol", "spice"}, {"fdname", "f"}}), "protocol 'spice' is invalid");
+}
+
 }  // namespace
 }  // namespace atl::control

@@ -28,7 +28,6 @@ Reply query_vm_generation_id(QmpContext& c, const Json&) {
 
 Reply query_iothreads(QmpContext& c, const Json&) {
   Json list = Json::array();
-  // These threads never poll.
   for (const auto& thread : c.vm.machine().iothreads())
     list.push_back({{"id", thread.id}, {"thread-id", thread.thread_id}, {"poll-max-ns", 0}, {"poll-grow", 0}, {"poll-shrink", 0}, {"aio-max-batch", 0}});
   return list;
@@ -53,7 +52,7 @@ Reply set_link(QmpContext& c, const Json& arguments) {
 Reply object_add(QmpContext& c, const Json& arguments) { return done(c.vm.add_object(key_values_from_json(arguments))); }
 
 Reply object_del(QmpContext& c, const Json& arguments) {
-  return done(c.vm.machine().remove_object(arguments["id"].get_ref<const std::string&>()));
+  return done(c.vm.remove_object(arguments["id"].get_ref<const std::string&>()));
 }
 
 Reply device_list_properties(QmpContext& c, const Json& arguments) {

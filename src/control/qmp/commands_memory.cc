@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "control/core_dump.h"
 #include "control/qmp/command.h"
 
 namespace atl::control {
@@ -48,7 +47,10 @@ Result<Json> pmemsave(QmpContext& c, const Json& arguments) { return save(c, arg
 /// "file:NAME", or "fd:NAME" of a descriptor that getfd stored.
 Result<Fd> open_dump(QmpContext& c, std::string_view protocol) {
   if (protocol.starts_with("file:")) return open_file(std::string(protocol.substr(5)), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-  if (protocol.starts_with("fd:")) return c.vm.take_fd(std::string(protocol.substr(3)));
+  if (protocol.starts_with("fd:")) {
+    if (auto fd = c.vm.take_fd(std::string(protocol.substr(3)))) return *std::move(fd);
+    return Error(ErrorKind::Invalid, fmt::format("File descriptor named '{}' has not been found", protocol.substr(3)));
+  }
   return Error(ErrorKind::Invalid, "Parameter 'protocol' expects file: or fd:");
 }
 
@@ -63,29 +65,23 @@ Result<DumpRange> dump_range(const Json& arguments) {
 Status refuse_dump_options(const Json& arguments) {
   auto on = [&](const char* name) { return arguments.contains(name) && arguments[name] == true; };
   if (on("paging")) return Error(ErrorKind::Unsupported, "Parameter 'paging' is not supported: addresses are physical");
-  if (on("detach")) return Error(ErrorKind::Unsupported, "Parameter 'detach' is not supported: the command returns when the dump is done");
   if (text_argument(arguments, "format", "elf") != "elf") return Error(ErrorKind::Unsupported, "Parameter 'format' supports 'elf' only");
   return {};
 }
 
-Status dump_stopped(machine::Machine& machine, const Fd& file, DumpRange range) {
-  std::vector<cpu::VcpuState> states;
-  for (const auto& cpu : machine.cpus()) states.push_back(TRY(machine.cpu_state(cpu.index)));
-  return write_core_dump(file, *machine.guest_memory(), states, range);
-}
-
 Result<Json> dump_guest_memory(QmpContext& c, const Json& arguments) {
   TRY(refuse_dump_options(arguments));
-  const DumpRange range = TRY(dump_range(arguments));
-  const Fd file = TRY(open_dump(c, arguments["protocol"].get_ref<const std::string&>()));
-  machine::Machine& machine = c.vm.machine();
-  const bool running = machine.state() == machine::RunState::Running;
-  if (running) TRY(machine.pause());
-  Status dumped = dump_stopped(machine, file, range);
-  if (running) TRY(machine.resume());
-  TRY(std::move(dumped));
-  c.vm.report({.kind = machine::Event::Kind::DumpCompleted, .value = static_cast<i64>(c.vm.config().ram_bytes)});
+  GuestDump::Request request{.file = {}, .range = TRY(dump_range(arguments)), .detach = arguments.value("detach", Json(false)) == true};
+  if (c.vm.dump().state() == GuestDump::State::Active) return Error(ErrorKind::Busy, "There is a dump in process, please wait.");
+  request.file = TRY(open_dump(c, arguments["protocol"].get_ref<const std::string&>()));
+  TRY(c.vm.dump().start(c.vm.machine(), std::move(request)));
   return Json::object();
+}
+
+Result<Json> query_dump(QmpContext& c, const Json&) {
+  static constexpr std::string_view kStates[] = {"none", "active", "completed", "failed"};
+  const GuestDump& dump = c.vm.dump();
+  return Json{{"status", kStates[static_cast<size_t>(dump.state())]}, {"completed", dump.completed()}, {"total", dump.total()}};
 }
 
 Result<Json> query_dump_capability(QmpContext&, const Json&) { return Json{{"formats", Json::array({"elf"})}}; }
@@ -97,17 +93,22 @@ Result<Json> query_memory_size(QmpContext& c, const Json&) {
 /// Memory in slots; boards here have none.
 Result<Json> query_memory_devices(QmpContext&, const Json&) { return Json::array(); }
 
+Json backend_json(const std::string& id, u64 size_bytes, const memory::RamOptions& ram) {
+  return {{"id", id}, {"size", size_bytes}, {"merge", ram.merge}, {"dump", ram.dump}, {"prealloc", ram.prealloc}, {"share", ram.shared},
+          {"reserve", true}, {"host-nodes", Json::array()}, {"policy", "default"}};
+}
+
 Result<Json> query_memdev(QmpContext& c, const Json&) {
-  const memory::RamOptions& ram = c.vm.config().ram;
-  return Json::array({{{"id", "pc.ram"}, {"size", c.vm.config().ram_bytes}, {"merge", ram.merge}, {"dump", ram.dump},
-                       {"prealloc", ram.prealloc}, {"share", ram.shared}, {"reserve", true}, {"host-nodes", Json::array()},
-                       {"policy", "default"}}});
+  Json list = Json::array({backend_json("pc.ram", c.vm.config().ram_bytes, c.vm.config().ram)});
+  for (const auto& spare : c.vm.spare_memory()) list.push_back(backend_json(spare.id, spare.block->size(), spare.options));
+  return list;
 }
 
 constexpr QmpCommand kCommands[] = {
     {"memsave", "val:i size:i filename:s cpu-index?:i", memsave},
     {"pmemsave", "val:i size:i filename:s", pmemsave},
     {"dump-guest-memory", "paging:b protocol:s detach?:b begin?:i length?:i format?:s", dump_guest_memory},
+    {"query-dump", "", query_dump},
     {"query-dump-guest-memory-capability", "", query_dump_capability},
     {"query-memory-size-summary", "", query_memory_size},
     {"query-memory-devices", "", query_memory_devices},

@@ -120,7 +120,7 @@ Reply balloon(QmpContext& c, const Json& arguments) {
 }
 
 Reply stop(QmpContext& c, const Json&) { return done(c.vm.machine().pause()); }
-Reply resume(QmpContext& c, const Json&) { return done(c.vm.machine().resume()); }
+Reply resume(QmpContext& c, const Json&) { return done(c.vm.resume()); }
 Reply powerdown(QmpContext& c, const Json&) { return done(c.vm.machine().powerdown()); }
 Reply reset(QmpContext& c, const Json&) { return done(c.vm.machine().reset()); }
 Reply inject_nmi(QmpContext& c, const Json&) { return done(c.vm.machine().inject_nmi()); }

@@ -32,7 +32,9 @@ Json action_data(const Event& event) { return {{"action", event.action}}; }
 Json no_data(const Event&) { return Json(); }
 Json balloon_data(const Event& event) { return {{"actual", event.value}}; }
 Json dump_data(const Event& event) {
-  return {{"result", {{"status", "completed"}, {"completed", event.value}, {"total", event.value}}}};
+  Json data = {{"result", {{"status", event.reason.empty() ? "completed" : "failed"}, {"completed", event.value}, {"total", event.threshold}}}};
+  if (!event.reason.empty()) data["error"] = event.reason;
+  return data;
 }
 
 Json rtc_data(const Event& event) { return {{"offset", event.value}}; }

@@ -5,6 +5,7 @@
 
 #include "control/qmp/command.h"
 #include "control/qmp/events.h"
+#include "control/qmp/schema.h"
 #include "control/version.h"
 
 namespace atl::control {
@@ -21,25 +22,29 @@ Json error_reply(std::string_view error_class, std::string_view text) {
 
 Json generic_error(std::string_view text) { return error_reply("GenericError", text); }
 
-Json greeting() {
+constexpr std::string_view kOutOfBand = "oob";
+
+/// Capabilities that a connection may choose: exec-oob where it is not one of several users of a back end.
+Json greeting(bool out_of_band) {
   Json version = {{"qemu", {{"major", kQemuMajor}, {"minor", kQemuMinor}, {"micro", kQemuMicro}}}, {"package", kPackage}};
-  return {{"QMP", {{"version", version}, {"capabilities", Json::array()}}}};
+  return {{"QMP", {{"version", version}, {"capabilities", out_of_band ? Json::array({kOutOfBand}) : Json::array()}}}};
 }
 
 /// What is wrong with a request's shape, in QEMU's words; "" if nothing.
-std::string shape_error(const Json& request) {
+std::string shape_error(const Json& request, bool out_of_band) {
   if (!request.is_object()) return "QMP input must be a JSON object";
   for (const auto& [key, value] : request.items()) {
     if (key == "id") continue;
-    if (key == "execute") {
-      if (!value.is_string()) return "QMP input member 'execute' must be a string";
+    if (key == "execute" || (key == "exec-oob" && out_of_band)) {
+      if (!value.is_string()) return fmt::format("QMP input member '{}' must be a string", key);
     } else if (key == "arguments") {
       if (!value.is_object()) return "QMP input member 'arguments' must be an object";
     } else {
       return fmt::format("QMP input member '{}' is unexpected", key);
     }
   }
-  return request.contains("execute") ? "" : "QMP input lacks member 'execute'";
+  if (request.contains("execute") && request.contains("exec-oob")) return "QMP input member 'exec-oob' clashes with 'execute'";
+  return request.contains("execute") || request.contains("exec-oob") ? "" : "QMP input lacks member 'execute'";
 }
 
 Json reply_of(const QmpCommand& command, Result<Json> result) {
@@ -69,7 +74,8 @@ void QmpMonitor::on_event(CharEvent event) {
   negotiated_ = false;
   output_.clear();
   framer_.reset();
-  if (open_) send(greeting());
+  out_of_band_ = false;
+  if (open_) send(greeting(connection_ != nullptr));
 }
 
 void QmpMonitor::receive(std::span<const u8> data) {
@@ -88,14 +94,16 @@ void QmpMonitor::handle_text(const std::string& text) {
 }
 
 void QmpMonitor::handle_request(const Json& request) {
-  std::string wrong = shape_error(request);
+  std::string wrong = shape_error(request, out_of_band_);
   Json reply = wrong.empty() ? execute(request) : generic_error(wrong);
   if (request.is_object() && request.contains("id")) reply["id"] = request["id"];
   send(reply);
 }
 
 Json QmpMonitor::execute(const Json& request) {
-  const auto& name = request["execute"].get_ref<const std::string&>();
+  const bool at_once = request.contains("exec-oob");
+  const auto& name = request[at_once ? "exec-oob" : "execute"].get_ref<const std::string&>();
+  if (at_once && find_qmp_command(name) && !is_out_of_band(name)) return generic_error(fmt::format("The command {} does not support OOB", name));
   Json arguments = request.contains("arguments") ? request["arguments"] : Json::object();
   if (name == "qmp_capabilities") return negotiate(arguments);
   if (!negotiated_)
@@ -108,7 +116,12 @@ Json QmpMonitor::negotiate(const Json& arguments) {
   for (const auto& [key, value] : arguments.items()) {
     if (key != "enable") return generic_error(fmt::format("Parameter '{}' is unexpected", key));
     if (!value.is_array()) return generic_error("Invalid parameter type for 'enable', expected: array");
-    if (!value.empty()) return generic_error(fmt::format("Capability {} is not available", value[0].dump()));
+    for (const Json& capability : value) {
+      if (!capability.is_string()) return generic_error("Invalid parameter type for 'enable[0]', expected: string");
+      if (capability != kOutOfBand) return generic_error(fmt::format("Parameter 'enable[0]' does not accept value '{}'", capability.get<std::string>()));
+      if (!connection_) return generic_error("Capability oob not available");
+      out_of_band_ = true;
+    }
   }
   negotiated_ = true;
   return {{"return", Json::object()}};

@@ -38,6 +38,7 @@ class QmpMonitor {
   const bool pretty_;
   bool open_ = false;
   bool negotiated_ = false;
+  bool out_of_band_ = false;  // the client may use exec-oob. Commands do not wait for each other here, so it overtakes nothing
   JsonFramer framer_;
   std::string output_;  // not yet taken by the back end
 };

@@ -105,17 +105,21 @@ ObjectNode machine_node(VmControl& vm) {
   return node;
 }
 
+ObjectNode memory_node(const std::string& type, const std::string& id, u64 size_bytes, const memory::RamOptions& ram) {
+  return {.name = id, .type = type, .properties = {number("size", "int", size_bytes), flag("share", ram.shared), flag("prealloc", ram.prealloc),
+                                                   flag("merge", ram.merge), flag("dump", ram.dump)}};
+}
+
 ObjectNode objects_node(VmControl& vm) {
   const machine::Config& config = vm.config();
   ObjectNode node = container("objects");
   for (const auto& thread : vm.machine().iothreads()) node.children.push_back({.name = thread.id, .type = "iothread"});
+  for (const auto& spare : vm.spare_memory()) node.children.push_back(memory_node(spare.type, spare.id, spare.block->size(), spare.options));
   for (const auto& rng : config.rngs)
     node.children.push_back({.name = rng.id, .type = "rng-random", .properties = {text("filename", rng.path), flag("opened", true)}});
   for (const auto& group : config.throttle_groups) node.children.push_back({.name = group.id, .type = "throttle-group"});
   for (const auto& secret : config.secrets) node.children.push_back({.name = secret.id, .type = "secret"});
-  node.children.push_back({.name = "pc.ram", .type = "memory-backend-ram",
-                           .properties = {number("size", "size", config.ram_bytes), flag("share", config.ram.shared),
-                                          flag("prealloc", config.ram.prealloc)}});
+  node.children.push_back(memory_node("memory-backend-ram", "pc.ram", config.ram_bytes, config.ram));
   return node;
 }
 

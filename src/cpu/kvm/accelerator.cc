@@ -64,6 +64,7 @@ class KvmMachine final : public Vm {
   Status restore_irqchip(std::span<const u8> state) override { return irqchip_->restore(state); }
   std::string describe_irqchip(std::string_view what) override;
   Counters counters() const override { return {}; }
+  std::vector<Statistic> statistics() const override { return read_kvm_statistics(shared_.fd.statistics()); }
 
  private:
   KvmMachine(System system, VmFd fd, const VmOptions& options, StepperFactory stepper);

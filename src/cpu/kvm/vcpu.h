@@ -38,6 +38,7 @@ class KvmVcpu final : public Vcpu {
   std::string failure() const override { return failure_; }
   std::optional<GuestAddr> translate(u64 linear) override { return fd_.translate(linear); }
   Counters counters() const override;
+  std::vector<Statistic> statistics() const override { return read_kvm_statistics(fd_.statistics()); }
   /// The VM was paused and goes on. vCPU not in run().
   void notify_paused() { (void)fd_.notify_paused(); }  // a guest without kvmclock has no watchdog to tell
   /// The control thread, also while the vCPU runs: an ioctl of ours would wait until the guest leaves KVM_RUN, so run() does it.

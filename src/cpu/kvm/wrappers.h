@@ -47,6 +47,7 @@ class VcpuFd {
 
   /// KVM_RUN: 0 for an exit described in run_page(), else the errno.
   int run();
+  const Fd& statistics() const { return stats_; }
   kvm_run& run_page() { return *reinterpret_cast<kvm_run*>(run_.data()); }
   const kvm_run& run_page() const { return *reinterpret_cast<const kvm_run*>(run_.data()); }
   u8* io_data() { return run_.data() + run_page().io.data_offset; }
@@ -101,6 +102,7 @@ class VmFd {
   VmFd() = default;
   VmFd(Fd fd, u64 run_size) : fd_(std::move(fd)), run_size_(run_size), stats_(open_statistics(fd_)) {}
 
+  const Fd& statistics() const { return stats_; }
   int extension(int capability) const;  // 0 if missing
   Status enable(u32 capability, u64 argument);
   Result<VcpuFd> create_vcpu(u32 id);

@@ -258,6 +258,13 @@ void Rtc::collect_events() {
   }
 }
 
+void Rtc::drop_missed_ticks() {
+  Lock lock(mutex_);
+  const u64 period = period_ns(), now = clock_.now_ns();
+  if (period && next_period_ns_ < now) next_period_ns_ += (now - next_period_ns_ + period - 1) / period * period;
+  arm();
+}
+
 void Rtc::restart_events() {
   events_seen_ = date_ns();
   next_period_ns_ = clock_.now_ns() + period_ns();

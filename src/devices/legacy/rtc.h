@@ -42,6 +42,8 @@ class Rtc final : public Device, public BytePorts {
   void visit(Archive& archive) override;
   /// What firmware finds in the RAM. `index` from 0x0e up.
   void set_cmos(u8 index, u8 value);
+  /// Periodic interrupts that are late, and would be delivered afterwards, are given up.
+  void drop_missed_ticks();
 
  private:
   struct Date {

@@ -67,6 +67,18 @@ std::string mac_text(const MacAddress& m) {
   return fmt::format("{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", m[0], m[1], m[2], m[3], m[4], m[5]);
 }
 
+std::array<u8, kMinFrameBytes> announcement(const MacAddress& mac) {
+  constexpr u8 kRest[] = {0x80, 0x35, 0, 1, 0x08, 0, 6, 4, 0, 3};  // RARP; Ethernet, IPv4, lengths of addresses; request reverse
+  constexpr size_t kSender = kHeaderBytes + 8, kTarget = kSender + 10;
+  std::array<u8, kMinFrameBytes> frame{};
+  std::fill_n(frame.begin(), 6, u8{0xff});
+  std::ranges::copy(mac, &frame[6]);
+  std::ranges::copy(kRest, &frame[12]);
+  std::ranges::copy(mac, &frame[kSender]);
+  std::ranges::copy(mac, &frame[kTarget]);
+  return frame;
+}
+
 u32 crc(std::span<const u8> data) {
   u32 value = ~u32{0};
   for (u8 byte : data) {

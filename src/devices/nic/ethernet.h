@@ -23,6 +23,8 @@ inline constexpr u16 kTypeVlan = 0x8100;
 
 /// "52:54:00:12:34:56".
 std::string mac_text(const MacAddress& mac);
+/// A broadcast from which switches learn where `mac` is: a request of RARP (RFC 903) for its own address, as QEMU sends it.
+std::array<u8, kMinFrameBytes> announcement(const MacAddress& mac);
 /// The frame check sequence, which cards also take multicast hashes from (802.3 section 3.2.9).
 u32 crc(std::span<const u8> data);
 /// A card's 64-bit hash filter by the upper six bits of the CRC: index of `address`'s bit.

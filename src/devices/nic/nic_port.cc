@@ -49,6 +49,14 @@ void NicPort::set_link(bool up) {
   if (link_.exchange(up) != up) post([this] { card_.link_changed(link_up()); });
 }
 
+void NicPort::announce(const MacAddress& mac) {
+  post([this, mac] {
+    if (!link_up()) return;
+    send(ethernet::announcement(mac));
+    backend_->flush();
+  });
+}
+
 void NicPort::send(std::span<const u8> frame) {
   if (!link_up() || frame.size() < ethernet::kHeaderBytes || frame.size() > ethernet::kMaxFrameBytes) return;
   static constexpr std::array<u8, std::max<size_t>(ethernet::kMinFrameBytes, net::kVnetHeaderBytes)> kZeros{};

@@ -40,6 +40,8 @@ class NicPort final : private net::FrameSink {
   bool link_up() const { return connected_ && link_.load(std::memory_order_relaxed); }
   void set_link(bool up);
 
+  /// Announces the card's address to the network. Any thread.
+  void announce(const std::array<u8, 6>& mac);
   /// Sends one frame, padded to Ethernet's shortest; lost without a link.
   void send(std::span<const u8> frame);
   Loop& loop() { return loop_; }

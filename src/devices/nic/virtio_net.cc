@@ -119,7 +119,20 @@ void VirtioNet::apply_offloads() {
 }
 
 void VirtioNet::set_link(bool up) { up ? change_status(kLinkUp, 0) : change_status(0, kLinkUp); }
-void VirtioNet::announce() { change_status(kAnnounce, 0); }
+
+void VirtioNet::announce() {
+  change_status(kAnnounce, 0);
+  post([this] { send_announcement(); });
+}
+
+void VirtioNet::send_announcement() {
+  if (!backend_ || !(status_.load() & kLinkUp)) return;
+  std::array<u8, net::kVnetHeaderBytes> header{};
+  auto frame = ethernet::announcement(filter_.own);
+  const std::array<iovec, 2> parts = {{{header.data(), header.size()}, {frame.data(), frame.size()}}};
+  backend_->send(std::span(parts).subspan(backend_header_ ? 0 : 1));
+  backend_->flush();
+}
 
 void VirtioNet::change_status(u16 set, u16 clear) {
   u16 before = status_.load(), after = 0;

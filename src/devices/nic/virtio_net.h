@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "devices/nic/ethernet.h"
+#include "devices/nic/receive_filter.h"
 #include "devices/virtio/device.h"
 #include "net/backend.h"
 
@@ -33,8 +34,10 @@ class VirtioNet final : public VirtioDevice, private net::FrameSink {
   ~VirtioNet() override;
 
   void set_link(bool up);
-  /// Asks the driver to announce its addresses (after migration).
+  /// Announces the card to the network, and asks the driver to announce its addresses.
   void announce();
+  /// Loop.
+  ReceiveFilter receive_filter() const;
   const MacAddress& mac() const { return options_.mac; }
   std::string describe() const override;
 
@@ -63,6 +66,7 @@ class VirtioNet final : public VirtioDevice, private net::FrameSink {
   void visit(Archive& archive) override;
 
   void resume_backend();
+  void send_announcement();
   void transmit();
   void send_chain(const Chain& chain);
   u8 control_command(const Chain& chain);

@@ -98,6 +98,21 @@ u8 VirtioNet::set_guest_offloads(const Chain& chain) {
   return kOk;
 }
 
+ReceiveFilter VirtioNet::receive_filter() const {
+  using Mode = ReceiveFilter::Mode;
+  ReceiveFilter out{.own = filter_.own, .promiscuous = filter_.promiscuous, .broadcast = !filter_.no_broadcast};
+  out.unicast = filter_.no_unicast ? Mode::None : filter_.all_unicast ? Mode::All : Mode::Normal;
+  out.multicast = filter_.all_multicast ? Mode::All : filter_.no_multicast ? Mode::None : Mode::Normal;
+  out.vlan = filter_.filter_vlans ? Mode::Normal : Mode::All;
+  out.unicast_overflow = filter_.unicast_overflow;
+  out.multicast_overflow = filter_.multicast_overflow;
+  out.unicast_table = filter_.unicast;
+  out.multicast_table = filter_.multicast;
+  for (size_t id = 0; id < filter_.vlans.size(); ++id)
+    if (filter_.vlans.test(id)) out.vlan_table.push_back(static_cast<u16>(id));
+  return out;
+}
+
 bool VirtioNet::Filter::passes(std::span<const u8> frame) const {
   if (frame.size() < 14) return false;
   if (filter_vlans && frame.size() >= 16 && load_be<u16>(&frame[12]) == kVlanTag &&

@@ -17,6 +17,7 @@
 #include "base/sync.h"
 #include "cpu/vm.h"
 #include "devices/pci/function.h"
+#include "devices/pci/info.h"
 #include "memory/address_space.h"
 
 namespace atl::devices {
@@ -87,8 +88,8 @@ class PciBus final : public memory::BusDevice {
 
   void reset();
   void visit(Archive& archive);
-  /// As `info pci` shows it.
-  std::string describe() const;
+  /// By slot and function.
+  std::vector<PciFunctionInfo> functions() const;
 
   u64 bus_read(u64 offset, unsigned width) override;
   void bus_write(u64 offset, u64 value, unsigned width) override;
@@ -108,6 +109,7 @@ class PciBus final : public memory::BusDevice {
   PciFunction* window_function(u64 offset) const REQUIRES(mutex_);
   void write_function(PciFunction& function, u16 offset, u32 value, unsigned width) REQUIRES(mutex_);
   void refresh_all() REQUIRES(mutex_);
+  std::vector<PciFunctionInfo> functions_locked() const REQUIRES(mutex_);
   /// Whether the bridges above let accesses to [first, last] through.
   bool is_reachable(bool io, u64 first, u64 last) const;
   void write_reset_control(u8 value);

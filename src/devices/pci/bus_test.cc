@@ -247,11 +247,19 @@ TEST_F(PciBusTest, MsiSendsTheGuestsMessageAndSharesWhatIsNotEnabled) {
   bus_->remove({6, 0});
 }
 
-TEST_F(PciBusTest, DescriptionListsFunctionsAndBars) {
+TEST_F(PciBusTest, FunctionsAreListedWithTheirRegions) {
+  const auto before = bus_->functions();
+  ASSERT_EQ(before.size(), 1u);
+  EXPECT_EQ(before[0].regions.back().address, std::nullopt) << "decoding is off";
   ASSERT_TRUE(bus_->assign_resources(kWindows));
-  std::string text = bus_->describe();
-  EXPECT_NE(text.find("Ethernet controller: PCI device 1234:5678"), std::string::npos);
-  EXPECT_NE(text.find("BAR4: 64 bit prefetchable memory at 0x100000000"), std::string::npos);
+  const PciFunctionInfo card = bus_->functions().front();
+  EXPECT_EQ(card.vendor, 0x1234);
+  EXPECT_EQ(card.device, 0x5678);
+  EXPECT_EQ(pci_class_name(card.class_code), "Ethernet controller");
+  EXPECT_EQ(card.regions.back().bar, 4u);
+  EXPECT_TRUE(card.regions.back().wide && card.regions.back().prefetchable);
+  EXPECT_EQ(card.regions.back().address, 0x100000000);
+  EXPECT_FALSE(card.bridge.has_value());
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "display/vnc/server.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -137,17 +138,27 @@ std::string_view Server::sub_auth() const {
 
 void Server::accept(const Listener& listener) {
   Fd fd(::accept4(listener.fd.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (fd && make_room()) add_connection(std::move(fd), listener.place.websocket);
+  if (fd && make_room()) add_connection(std::move(fd), listener.place.websocket, options_.settings);
 }
 
 Status Server::call(const Listen& viewer) {
   Fd fd = TRY(connect_to(viewer));
-  add_connection(std::move(fd), false);
+  add_connection(std::move(fd), false, options_.settings);
   return {};
 }
 
-void Server::add_connection(Fd fd, bool websocket) {
-  const Settings& settings = options_.settings;
+Status Server::adopt(Fd fd, bool trusted) {
+  const int flags = ::fcntl(fd.get(), F_GETFL);
+  if (flags < 0 || ::fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) < 0) return os_error("take a viewer's connection");
+  if (!make_room()) return Error(ErrorKind::Busy, "there are as many viewers as may be");
+  trusted_ = options_.settings;
+  trusted_.password.reset();
+  trusted_.tls.reset();
+  add_connection(std::move(fd), false, trusted ? trusted_ : options_.settings);
+  return {};
+}
+
+void Server::add_connection(Fd fd, bool websocket, const Settings& settings) {
   Connection::Events events{.session = [this](Connection& c) { admit(c); },
                             .input = [this](Connection&) { quiet_frames_ = 0; },
                             .ended = [this](Connection& c) {

@@ -58,6 +58,9 @@ class Server {
   /// Listens there instead; on an error everything is as before.
   Status listen(const std::vector<Listen>& places);
 
+  /// Takes a connected socket for a viewer's; without authentication and encryption if told so. The error says that there are too many.
+  Status adopt(Fd fd, bool trusted);
+
   std::vector<Endpoint> listeners() const;
   /// Those that have come in.
   std::vector<Endpoint> viewers();
@@ -76,7 +79,7 @@ class Server {
   void close_listeners(std::vector<Listener>& listeners);
   void accept(const Listener& listener);
   Status call(const Listen& viewer);
-  void add_connection(Fd fd, bool websocket);
+  void add_connection(Fd fd, bool websocket, const Settings& settings);
   bool make_room();
   void admit(Connection& connection);
   void drop_ended();
@@ -90,6 +93,7 @@ class Server {
 
   Loop& loop_;
   ServerOptions options_;
+  Settings trusted_;            // of viewers that need not prove who they are
   Screen& screen_;
   const Input input_;
   std::function<void(const ViewerChange&)> on_event_;

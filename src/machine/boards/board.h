@@ -14,10 +14,10 @@
 #include "block/node.h"
 #include "cpu/vm.h"
 #include "devices/device.h"
-#include "devices/pci/device.h"
 #include "devices/legacy/device_clock.h"
 #include "devices/legacy/system_control.h"
 #include "devices/pci/device.h"
+#include "devices/pci/info.h"
 #include "devices/storage/ata.h"
 #include "devices/storage/floppy.h"
 #include "devices/virtio/device.h"
@@ -105,8 +105,14 @@ class Board {
   virtual Result<BootEntry> load() = 0;
 
   virtual void press_power_button() = 0;
-  /// "qtree" or "pci" for the monitor.
-  virtual std::string describe(std::string_view what) = 0;
+  /// The devices and where they are, for the monitor.
+  virtual std::string describe() = 0;
+  /// Of the root bus; nothing without one.
+  virtual std::vector<devices::PciFunctionInfo> pci_functions() { return {}; }
+  /// Where firmware looks for a system at the next start.
+  virtual Status set_boot_order(const std::string& order);
+  /// Of the real-time clock.
+  virtual void drop_missed_ticks() {}
   /// Where a plugged device sits, as messages and query commands show it: "Bus 0, device 4, function 0".
   virtual std::string place_of(const devices::Device& device) = 0;
   /// Open Firmware path of a controller, `name` as its node is called: "/pci@i0cf8/ide@1,1".

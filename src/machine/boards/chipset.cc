@@ -53,6 +53,10 @@ bool is_network_card(std::string_view type) {
   return type.starts_with("virtio-net") || type.starts_with("e1000") || type == "rtl8139";
 }
 
+Status Board::set_boot_order(const std::string&) {
+  return Error(ErrorKind::Unsupported, "no function defined to set boot device list for this architecture");
+}
+
 Result<devices::Device*> Board::plug_pci(std::unique_ptr<PciDevice>, const PlugRequest& request) {
   return Error(ErrorKind::NotFound, fmt::format("No 'PCI' bus found for device '{}'", request.type));
 }

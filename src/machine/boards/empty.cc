@@ -19,7 +19,7 @@ class EmptyBoard final : public Board {
   void reset() override {}
   Result<BootEntry> load() override { return BootEntry{.mode = BootEntry::Mode::Reset}; }
   void press_power_button() override {}
-  std::string describe(std::string_view) override { return ""; }
+  std::string describe() override { return ""; }
   std::string place_of(const Device&) override { return ""; }
   Status add_boot_device(u32, std::string) override { return {}; }
 };

@@ -36,7 +36,8 @@ class Microvm final : public Board {
   void reset() override;
   Result<BootEntry> load() override;
   void press_power_button() override { chipset_->pm().power_button(); }
-  std::string describe(std::string_view what) override;
+  std::string describe() override;
+  void drop_missed_ticks() override { chipset_->rtc().drop_missed_ticks(); }
   std::string place_of(const Device& device) override;
   Status add_boot_device(u32 index, std::string path) override {
     return add_to_boot_order(boot_order_, index, std::move(path));
@@ -161,8 +162,7 @@ Result<BootEntry> Microvm::load() {
   return start_kernel(context_, *kernel_, ram_, acpi_tables(false));
 }
 
-std::string Microvm::describe(std::string_view what) {
-  if (what == "pci") return "No PCI buses in this machine\n";
+std::string Microvm::describe() {
   std::string out = "bus: main-system-bus\n";
   for (Device* device : devices()) {
     out += fmt::format("  dev: {}, {}\n", device->type(), place_of(*device));

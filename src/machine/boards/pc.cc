@@ -6,7 +6,7 @@
 //          0x510 fw_cfg (with firmware)   0x600 power management   0xae00 PCI hotplug   0xafe0 GPE0   0xcf8 PCI
 //   memory RAM, PCI devices up to 0xfec00000, I/O APIC, local APICs, firmware at the top of 4 GiB, RAM above 4 GiB
 // On "q35" the LPC bridge is at 1f.0, AHCI at 1f.2, GPE0 in the power management block, and hotplug a matter of root ports.
-// Missing: parallel port, SMBus; PAM registers are stored but 0xc0000 to 0xfffff is
+// Slots and what is plugged into them: pci_slots.h. Missing: parallel port, SMBus; PAM registers are stored but 0xc0000 to 0xfffff is
 // always writable RAM.
 #include <algorithm>
 #include <array>
@@ -15,24 +15,20 @@
 
 #include "base/strings.h"
 #include "devices/legacy/i8042.h"
-#include "devices/legacy/pci_hotplug.h"
 #include "devices/legacy/reset_ports.h"
 #include "devices/legacy/tpm_crb.h"
 #include "devices/legacy/tpm_tis.h"
 #include "devices/legacy/vm_generation.h"
-#include "devices/pci/bridge.h"
 #include "devices/pci/bus.h"
-#include "devices/pci/option_rom.h"
 #include "devices/storage/ahci.h"
 #include "devices/storage/piix_ide.h"
-#include "devices/virtio/pci_transport.h"
 #include "machine/acpi/dsdt.h"
 #include "machine/acpi/spec.h"
 #include "machine/boards/chipset.h"
 #include "machine/boards/firmware.h"
 #include "machine/boards/pci_chipset.h"
+#include "machine/boards/pci_slots.h"
 #include "machine/boards/ram.h"
-#include "machine/device_table.h"
 #include "machine/property_reader.h"
 
 namespace atl::machine {
@@ -64,17 +60,18 @@ MmioDevice tpm_of(const Config& config) {
   return {};
 }
 
-bool is_bridge(const PciFunction& function) { return (function.byte(pci::kHeaderType) & ~pci::kMultiFunction) == pci::kHeaderBridge; }
-
 class Pc final : public Board {
  public:
   static Result<std::unique_ptr<Board>> create(const BoardContext& context);
-  ~Pc() override;
 
-  Result<Device*> plug(std::unique_ptr<VirtioDevice> device, const PlugRequest& request) override;
-  Result<Device*> plug_pci(std::unique_ptr<PciDevice> device, const PlugRequest& request) override;
-  Status request_unplug(Device& device) override;
-  std::unique_ptr<Device> unplug(Device& device) override;
+  Result<Device*> plug(std::unique_ptr<VirtioDevice> device, const PlugRequest& request) override {
+    return slots_->plug(std::move(device), request);
+  }
+  Result<Device*> plug_pci(std::unique_ptr<PciDevice> device, const PlugRequest& request) override {
+    return slots_->plug_pci(std::move(device), request);
+  }
+  Status request_unplug(Device& device) override { return slots_->request_unplug(device); }
+  std::unique_ptr<Device> unplug(Device& device) override { return slots_->unplug(device); }
   std::optional<DiskController> disk_controller() override;
   FloppyController* floppy() override { return floppy_.get(); }
   void attach_floppy(unsigned unit, std::unique_ptr<FloppyDrive> drive) override;
@@ -82,24 +79,17 @@ class Pc final : public Board {
   void reset() override;
   Result<BootEntry> load() override;
   void press_power_button() override { chipset_->pm().power_button(); }
-  std::string describe(std::string_view what) override;
-  std::string place_of(const Device& device) override;
+  std::string describe() override;
+  std::vector<PciFunctionInfo> pci_functions() override { return slots_->functions(); }
+  Status set_boot_order(const std::string& order) override;
+  void drop_missed_ticks() override { chipset_->rtc().drop_missed_ticks(); }
+  std::string place_of(const Device& device) override { return slots_->place_of(device); }
   Result<std::string> firmware_path(const Device& device, std::string_view name) override;
   Status add_boot_device(u32 index, std::string path) override {
     return add_to_boot_order(boot_order_, index, std::move(path));
   }
 
  private:
-  struct Plugged {
-    PciAddress at;
-    std::string id;
-    bool removable = true;
-    std::unique_ptr<PciDevice> device;
-    PciBus* bus = nullptr;
-    PciBridge* parent = nullptr;   // nullptr: on the root bus
-    std::string path;              // Open Firmware's, but for the device's own node
-  };
-
   explicit Pc(const BoardContext& context)
       : context_(context), ram_(ram_layout(context.config.board, context.config.ram_bytes)) {}
   Status add_bridges();
@@ -109,16 +99,7 @@ class Pc final : public Board {
   Status add_boot();
   void set_cmos(const std::string& boot_order);
   void move_power_management(u16 base);
-  /// Where a device goes, still without a device.
-  Result<Plugged> choose_place(const PlugRequest& request);
-  Result<PciAddress> choose_address(const PciBus& bus, u8 first, const PlugRequest& request) const;
-  PciBridge* find_bridge(std::string_view id);
-  void announce(const Plugged& plugged, bool hotplugged);
   bool has_q35() const { return context_.config.board == BoardKind::Q35; }
-  Plugged* find(const Device& device);
-  void on_eject(unsigned slot);
-  void on_slot_off(const PciDevice& port);
-  static std::string firmware_node(const Plugged& plugged, std::string_view name);
   void offer_tables();
   u64 hole_base() const { return std::max<u64>(kPciHoleMin, ram_.low_bytes); }
   u64 hole64_base() const { return kHighRamBase + ram_.high_bytes; }
@@ -135,12 +116,11 @@ class Pc final : public Board {
   std::unique_ptr<FloppyController> floppy_;
   std::unique_ptr<I8042> keyboard_;
   std::unique_ptr<Port92> port92_;
-  std::unique_ptr<PciHotplug> hotplug_;
   std::unique_ptr<Firmware> firmware_;
   std::optional<DirectBoot> kernel_;
   BootOrder boot_order_;
   std::vector<std::vector<u8>> more_tables_;  // -acpitable
-  std::vector<Plugged> plugged_;
+  std::unique_ptr<PciSlots> slots_;
 };
 
 Result<std::unique_ptr<Board>> Pc::create(const BoardContext& context) {
@@ -154,16 +134,13 @@ Result<std::unique_ptr<Board>> Pc::create(const BoardContext& context) {
   return std::unique_ptr<Board>(std::move(board));
 }
 
-Pc::~Pc() {
-  for (; !plugged_.empty(); plugged_.pop_back()) plugged_.back().bus->remove(plugged_.back().at);
-}
-
 Status Pc::add_bridges() {
   PciChipset::Callbacks callbacks = {.power_management_moved = [this](u16 base) { move_power_management(base); },
                                      .window_moved = [this] { offer_tables(); },
                                      .smi_locked = [this] { chipset_->smi()->set_locked(true); }};
   chips_ = TRY(has_q35() ? create_q35_chipset(context_, std::move(callbacks)) : create_i440fx(context_, std::move(callbacks)));
   bus_ = &chips_->bus();
+  slots_ = std::make_unique<PciSlots>(context_, *chips_, boot_order_, [this] { chipset_->pm().raise_event(acpi::kPciHotplugEvent); });
   if (!chipset_->smi()) chipset_->pm().on_command([this] { chips_->smi_command_written(); });
   return {};
 }
@@ -173,13 +150,10 @@ Status Pc::add_ports() {
   context_.input.add(keyboard_->keyboard_sink());
   context_.input.add(keyboard_->mouse_sink());
   port92_ = std::make_unique<Port92>(context_.system);
-  hotplug_ = std::make_unique<PciHotplug>(PciHotplug::Callbacks{
-      .changed = [this] { chipset_->pm().raise_event(acpi::kPciHotplugEvent); },
-      .eject = [this](unsigned slot) { on_eject(slot); }});
   const std::array<PortBlock, 4> blocks = {{{"keyboard-data", 0x60, 1, keyboard_.get()},
                                             {"keyboard-command", 0x64, 1, &keyboard_->command_port()},
                                             {"port92", 0x92, 1, port92_.get()},
-                                            {"pci-hotplug", acpi::kPciHotplugPort, PciHotplug::kPorts, hotplug_.get()}}};
+                                            {"pci-hotplug", acpi::kPciHotplugPort, PciHotplug::kPorts, &slots_->registers()}}};
   return map_ports(context_.ports, std::span(blocks).first(chips_->traits().root_hotplug ? 4 : 3));
 }
 
@@ -255,148 +229,17 @@ void Pc::set_cmos(const std::string& boot_order) {
   }
 }
 
-PciBridge* Pc::find_bridge(std::string_view id) {
-  for (auto& plugged : plugged_) {
-    if (plugged.id == id && is_bridge(plugged.device->function())) return static_cast<PciBridge*>(plugged.device.get());
-  }
-  return nullptr;
-}
-
-/// The root bus unless the request names the bus of a bridge, which is called as the bridge.
-Result<Pc::Plugged> Pc::choose_place(const PlugRequest& request) {
-  Plugged out{.id = request.id, .device = nullptr, .bus = bus_, .path = "/pci@i0cf8"};
-  u8 first = chips_->traits().first_free_slot;
-  if (!request.bus.empty() && request.bus != chips_->traits().root_bus) {
-    out.parent = find_bridge(request.bus);
-    if (!out.parent) return Error(ErrorKind::NotFound, fmt::format("Bus '{}' not found", request.bus));
-    out.bus = out.parent->secondary();
-    out.path = TRY(firmware_path(*out.parent, "pci-bridge"));
-    first = out.parent->is_express() ? 0 : 1;
-  }
-  if (request.hotplugged && !(out.parent ? out.parent->has_hotplug_slot() : chips_->traits().root_hotplug)) {
-    return Error(ErrorKind::Unsupported, fmt::format("Bus '{}' does not support hotplugging", request.bus.empty() ? chips_->traits().root_bus : request.bus));
-  }
-  out.at = TRY(choose_address(*out.bus, first, request));
-  if (out.parent && out.parent->is_express() && out.at.slot != 0) {
-    return Error(ErrorKind::Invalid, fmt::format("PCI: slot {} is not valid for {}, parent device only allows plugging into slot 0.", out.at.slot, request.type));
-  }
-  return out;
-}
-
-Result<PciAddress> Pc::choose_address(const PciBus& bus, u8 first, const PlugRequest& request) const {
-  PciAddress at;
-  if (request.address.empty()) {
-    const auto slot = bus.free_slot(first);
-    if (!slot) return Error(ErrorKind::NoSpace, fmt::format("PCI: no slot/function available for {}, all in use", request.type));
-    at.slot = *slot;
-    return at;
-  }
-  const auto place = parse_pci_place(request.address);
-  if (!place) {
-    return Error(ErrorKind::Invalid, fmt::format("Property '{}.addr' doesn't take value '{}'", request.type, request.address));
-  }
-  at = {place->first, place->second};
-  if (const PciFunction* holder = bus.find(at)) {
-    return Error(ErrorKind::Busy, fmt::format("PCI: slot {} function {} not available for {}, in use by {}", at.slot,
-                                              at.function, request.type, holder->name()));
-  }
-  return at;
-}
-
-Result<Device*> Pc::plug(std::unique_ptr<VirtioDevice> device, const PlugRequest& request) {
-  const Plugged place = TRY(choose_place(request));
-  // Slots of PCI Express are for devices without I/O ports.
-  const bool conventional = !place.parent || !place.parent->is_express();
-  const bool legacy = request.legacy.value_or(!request.modern || (conventional && transitional_pci_id(device->device_id())));
-  auto transport = TRY(VirtioPci::create(context_.vm, std::move(device), {.type = request.type, .legacy = legacy, .modern = request.modern, .vectors = request.vectors}));
-  return plug_pci(std::move(transport), request);
-}
-
-Result<Device*> Pc::plug_pci(std::unique_ptr<PciDevice> device, const PlugRequest& request) {
-  Plugged place = TRY(choose_place(request));
-  if (is_bridge(device->function())) static_cast<PciBridge&>(*device).attach_to(*place.bus);
-  if (!request.rom.empty()) TRY(add_option_rom(device->function(), request.rom));
-  TRY(place.bus->add(place.at, device->function()));
-  if (!request.hotplugged) TRY(add_to_boot_order(boot_order_, request.boot_index, firmware_node(place, request.firmware_name) + request.firmware_tail));
-  place.removable = request.removable;
-  place.device = std::move(device);
-  plugged_.push_back(std::move(place));
-  announce(plugged_.back(), request.hotplugged);
-  if (plugged_.back().device->type() == "pcie-root-port") {
-    static_cast<PciBridge&>(*plugged_.back().device).on_power_off([this, port = plugged_.back().device.get()] { on_slot_off(*port); });
-  }
-  return static_cast<Device*>(plugged_.back().device.get());
-}
-
-/// As Open Firmware names devices, and SeaBIOS and OVMF look for them.
-std::string Pc::firmware_node(const Plugged& plugged, std::string_view name) {
-  const PciAddress at = plugged.at;
-  const std::string place = at.function ? fmt::format("{:x},{:x}", at.slot, at.function) : fmt::format("{:x}", at.slot);
-  return fmt::format("{}/{}@{}", plugged.path, name, place);
-}
-
-/// Tells the guest of a device, by the slot's registers or by ACPI.
-void Pc::announce(const Plugged& plugged, bool hotplugged) {
-  if (plugged.parent) return plugged.parent->set_occupied(true, hotplugged);
-  if (!chips_->traits().root_hotplug) return;
-  if (plugged.at.function == 0 && plugged.removable) hotplug_->set_removable(plugged.at.slot, true);
-  if (hotplugged) hotplug_->announce_plugged(plugged.at.slot);
-}
-
-/// The guest switched a root port's slot off. vCPU thread.
-void Pc::on_slot_off(const PciDevice& port) {
-  for (const Plugged& p : plugged_) {
-    if (p.parent == &port && p.removable) context_.ejected(*p.device);
-  }
-}
-
-Pc::Plugged* Pc::find(const Device& device) {
-  auto found = std::ranges::find_if(plugged_, [&](const Plugged& p) { return p.device.get() == &device; });
-  return found == plugged_.end() ? nullptr : &*found;
-}
-
-Status Pc::request_unplug(Device& device) {
-  const Plugged* plugged = find(device);
-  const bool leaves = plugged && plugged->removable &&
-                      (plugged->parent ? plugged->parent->has_hotplug_slot() : chips_->traits().root_hotplug);
-  if (!leaves) return Error(ErrorKind::Unsupported, fmt::format("Device '{}' does not support hotplugging", device.type()));
-  if (plugged->parent) plugged->parent->press_attention_button();
-  else hotplug_->request_unplug(plugged->at.slot);
-  return {};
-}
-
-/// All functions of a slot leave together. vCPU thread: the control thread changes `plugged_` only with vCPUs stopped.
-void Pc::on_eject(unsigned slot) {
-  for (const Plugged& p : plugged_) {
-    if (!p.parent && p.at.slot == slot && p.removable) context_.ejected(*p.device);
-  }
-}
-
-std::unique_ptr<Device> Pc::unplug(Device& device) {
-  Plugged* plugged = find(device);
-  if (!plugged) return nullptr;
-  plugged->bus->remove(plugged->at);
-  std::unique_ptr<Device> out = std::move(plugged->device);
-  const u8 slot = plugged->at.slot;
-  PciBridge* parent = plugged->parent;
-  std::erase_if(plugged_, [](const Plugged& p) { return !p.device; });
-  if (std::ranges::any_of(plugged_, [&](const Plugged& p) { return p.parent == parent && p.at.slot == slot; })) return out;
-  if (parent) parent->set_occupied(false, true);
-  else hotplug_->set_removable(slot, false);
-  return out;
-}
-
 std::vector<Device*> Pc::devices() {
   std::vector<Device*> all = chipset_->devices();
   for (Device* device : chips_->devices()) all.push_back(device);
-  all.insert(all.end(), {keyboard_.get(), port92_.get(), hotplug_.get()});
+  all.insert(all.end(), {keyboard_.get(), port92_.get(), &slots_->registers()});
   if (ide_) all.push_back(ide_.get());
   if (ahci_) all.push_back(ahci_.get());
   all.insert(all.end(), {dma_.get(), floppy_.get()});
   if (firmware_) {
     for (Device* device : firmware_->devices()) all.push_back(device);
   }
-  for (auto& p : plugged_) all.push_back(p.device.get());
+  for (Device* device : slots_->devices()) all.push_back(device);
   return all;
 }
 
@@ -461,30 +304,25 @@ Result<BootEntry> Pc::load() {
   return start_kernel(context_, *kernel_, ram_, acpi);
 }
 
-std::string Pc::describe(std::string_view what) {
-  if (what == "pci") return bus_->describe();
+Status Pc::set_boot_order(const std::string& order) {
+  set_cmos(order);
+  return {};
+}
+
+std::string Pc::describe() {
   std::string out = fmt::format("bus: main-system-bus\n  dev: {}\n    bus: {}\n", chips_->traits().host, chips_->traits().root_bus);
   for (Device* device : devices()) {
-    const Plugged* plugged = find(*device);
-    out += fmt::format("      dev: {}, id \"{}\"\n        {}\n", device->type(), plugged ? plugged->id : "", place_of(*device));
+    out += fmt::format("      dev: {}, id \"{}\"\n        {}\n", device->type(), slots_->id_of(*device), place_of(*device));
     if (std::string more = device->describe(); !more.empty()) out += "        " + more + "\n";
   }
   return out;
-}
-
-std::string Pc::place_of(const Device& device) {
-  const Plugged* plugged = find(device);
-  if (!plugged) return "on board";
-  return fmt::format("addr = {:02x}.{}", plugged->at.slot, plugged->at.function);
 }
 
 Result<std::string> Pc::firmware_path(const Device& device, std::string_view name) {
   if (&device == ide_.get()) return std::string("/pci@i0cf8/ide@1,1");
   if (&device == ahci_.get()) return std::string("/pci@i0cf8/pci8086,2922@1f,2");
   if (&device == floppy_.get()) return fmt::format("/pci@i0cf8/isa@{}/fdc@03f0", has_q35() ? "1f" : "1");
-  const Plugged* plugged = find(device);
-  if (!plugged) return Error(ErrorKind::NotFound, fmt::format("{}: not on the PCI bus", device.type()));
-  return firmware_node(*plugged, name);
+  return slots_->firmware_path(device, name);
 }
 
 }  // namespace

@@ -109,6 +109,8 @@ Result<MadeDevice> make_net(const Order& order) {
   made.device = made.thread->run_on([&]() -> std::unique_ptr<VirtioDevice> {
     auto card = std::make_unique<VirtioNet>(options, backend, loop, order.context.memory);
     made.set_link = [net = card.get()](bool up) { net->set_link(up); };
+    made.announce = [net = card.get()] { net->announce(); };
+    made.receive_filter = [net = card.get()] { return net->receive_filter(); };
     return card;
   });
   return made;

@@ -13,6 +13,7 @@
 #include "devices/virtio/balloon.h"
 #include "devices/legacy/device_clock.h"
 #include "devices/legacy/system_control.h"
+#include "devices/nic/receive_filter.h"
 #include "devices/pci/device.h"
 #include "devices/virtio/device.h"
 #include "devices/virtio/console.h"
@@ -56,6 +57,8 @@ struct MadeDevice {
   std::optional<unsigned> vectors = {};           // MSI-X vectors if the properties say nothing; else one a queue
   std::shared_ptr<devices::usb::Bus> usb_bus;     // if it has one of its own
   std::function<void(bool up)> set_link = {};     // of a network card
+  std::function<void()> announce = {};            // likewise
+  std::function<devices::ReceiveFilter()> receive_filter = {};  // likewise, if it can tell; on the loop
 };
 
 /// `user` names the device in back ends' error texts. On an error nothing stays claimed.

@@ -33,19 +33,20 @@ std::string find_rom(const std::string& name) {
 }
 
 template <class Card>
-void keep(MadeDevice& made, std::unique_ptr<Card> card) {
+void keep(MadeDevice& made, std::unique_ptr<Card> card, const MacAddress& mac) {
   made.set_link = [port = &card->port()](bool up) { port->set_link(up); };
+  made.announce = [port = &card->port(), mac] { port->announce(mac); };
   made.pci = std::move(card);
 }
 
 Status build(std::string_view type, const MacAddress& mac, net::Backend* backend, const MakerContext& context, MadeDevice& made) {
   Loop& loop = made.thread->loop();
   if (type == "rtl8139") {
-    keep(made, std::make_unique<Rtl8139>(mac, Rtl8139::Wiring{.memory = context.memory, .clock = context.clock, .backend = backend, .loop = loop}));
+    keep(made, std::make_unique<Rtl8139>(mac, Rtl8139::Wiring{.memory = context.memory, .clock = context.clock, .backend = backend, .loop = loop}), mac);
     return {};
   }
   const E1000Model model = type == "e1000e" ? E1000Model::I82574 : E1000Model::I82540;
-  keep(made, TRY(E1000::create(model, mac, {.vm = context.vm, .memory = context.memory, .backend = backend, .loop = loop})));
+  keep(made, TRY(E1000::create(model, mac, {.vm = context.vm, .memory = context.memory, .backend = backend, .loop = loop})), mac);
   return {};
 }
 
