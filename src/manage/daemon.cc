@@ -1,6 +1,7 @@
 #include "manage/daemon.h"
 
 #include "manage/network/card_plug.h"
+#include "manage/uuid.h"
 
 namespace atl::manage {
 
@@ -31,6 +32,11 @@ void Daemon::connect_domains() {
   domains_->set_volume_paths([this](const std::string& pool, const std::string& volume) -> Result<std::string> {
     Pools::Found found = TRY(pools_->volume(pool, volume));
     return found.volume.path;
+  });
+  domains_->set_secret_values([this](const xml::Element& secret) -> Result<std::string> {
+    if (auto uuid = parse_uuid(secret.attribute("uuid"))) return secrets_->value_for_use(*uuid);
+    const auto usage = static_cast<i32>(SecretUsage::Volume);
+    return secrets_->value_for_use(TRY(secrets_->find_usage(usage, secret.attribute("usage"))).uuid);
   });
   filters_->keep_bindings(link_exists);
   networks_->keep_ports(link_exists);  // taps of VMs that ended while no daemon ran are gone

@@ -33,6 +33,7 @@ constexpr Words kWords[] = {
     {Code::OperationInvalid, "Requested operation is not valid: %s"},
     {Code::NoInterface, "Interface not found: %s"},
     {Code::NoNwfilter, "Network filter not found: %s"},
+    {Code::InvalidSecret, "Invalid secret: %s"},
     {Code::NoSecret, "Secret not found: %s"},
     {Code::ConfigUnsupported, "unsupported configuration: %s"},
     {Code::OperationTimeout, "Timed out during operation: %s"},

@@ -40,6 +40,7 @@ enum class Code : i32 {
   OperationInvalid = 55,
   NoInterface = 57,
   NoNwfilter = 62,
+  InvalidSecret = 65,
   NoSecret = 66,
   ConfigUnsupported = 67,
   OperationTimeout = 68,

@@ -91,6 +91,33 @@ class DomainTuning(unittest.TestCase):
         self.d.virsh("dommemstat", "g", "--period", "3", "--live")
         self.assertIn("<stats period='3'/>", self.d.virsh("dumpxml", "g"))
 
+    def test_io_threads_come_run_where_they_are_told_and_go(self):
+        self.d.virsh("iothreadadd", "g", "2", "--live", "--config")
+        self.assertIn("an IOThread is already using iothread_id '2'", self.d.virsh("iothreadadd", "g", "2", fails=True))
+        self.d.virsh("iothreadpin", "g", "2", "0")
+        with open(f"{self.threads()['IO iothread2']}/status") as file:
+            self.assertIn("Cpus_allowed_list:\t0\n", file.read())
+        self.assertRegex(self.d.virsh("iothreadinfo", "g"), r"2 +0\n")
+        path = f"{self.d.root}/io.raw"
+        with open(path, "wb") as file:
+            file.truncate(1 << 20)
+        disk = DISK.format(path=path, target="vdq").replace("<source", "<driver name='qemu' iothread='2'/><source")
+        self.d.virsh("attach-device", "g", self.d.write("io.xml", disk))
+        self.assertIn("it is being used by disk 'vdq'", self.d.virsh("iothreaddel", "g", "2", fails=True))
+        self.d.virsh("iothreadadd", "g", "5")
+        self.d.virsh("iothreaddel", "g", "5")
+        self.assertNotIn("IO iothread5", self.threads())
+        self.assertIn("cannot find IOThread '5'", self.d.virsh("iothreaddel", "g", "5", fails=True))
+
+    def threads(self):
+        """The VM's, by name."""
+        found = {}
+        task = f"/proc/{self.d.vm_pids()[0]}/task"
+        for number in os.listdir(task):
+            with open(f"{task}/{number}/comm") as file:
+                found[file.read().strip()] = f"{task}/{number}"
+        return found
+
 
 class DomainTpm(unittest.TestCase):
     def test_a_tpm_lives_with_its_definition(self):

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "manage/domain/aliases.h"
+#include "manage/domain/disk_secrets.h"
 #include "manage/domain/iothreads.h"
 
 namespace atl::manage {
@@ -159,7 +160,9 @@ void write_iothreads(const Element& domain, Writer& w) {
 
 // --- devices
 
-Status write_disk(const Element& domain, const Element& disk, Writer& w) {
+Status write_disk(const Element& domain, const Element& disk, const Handed& handed, Writer& w) {
+  if (const std::string id = disk_secret_id(disk); !id.empty())
+    w.add("-object", OptionList("qom-type", "secret").set("id", id).set("file", fmt::format("{}/{}", handed.secrets, id)));
   for (const auto& node : TRY(disk_nodes(disk))) w.add("-blockdev", node.dump());
   w.add("-device", TRY(disk_device(domain, disk, boot_index(domain, disk))));
   return {};
@@ -213,7 +216,7 @@ constexpr std::string_view kDeviceOrder[] = {"disk",       "interface", "serial"
 
 Status write_device(const Element& domain, const Element& device, const Handed& handed, Writer& w) {
   const std::string& name = device.name();
-  if (name == "disk") return write_disk(domain, device, w);
+  if (name == "disk") return write_disk(domain, device, handed, w);
   if (name == "interface") return write_card(domain, device, handed, w);
   if (name == "serial" || name == "console" || name == "channel") return write_port(device, w);
   if (name == "graphics") return write_graphics(device, w);

@@ -157,5 +157,40 @@ TEST(CommandLine, OwnWordsOfTheDefinitionComeLast) {
   EXPECT_NE(command->text().find("A='b c'"), std::string::npos);
 }
 
+std::string encrypted(const char* where, const char* encryption, const char* format = "raw") {
+  const std::string inside = std::string(where) == "source" ? encryption : "", beside = inside.empty() ? encryption : "";
+  return domain_with(std::string("<disk type='file'><driver type='") + format + "'/><source file='/a'>" + inside + "</source><target dev='vda'/>" + beside + "</disk>");
+}
+
+TEST(Encryption, DisksAreOpenedWithTheSecretOfTheirNode) {
+  const char* kLuks = "<encryption format='luks'><secret type='passphrase' uuid='212c459b-b02c-41fc-8ae2-714cc31612c5'/></encryption>";
+  for (const char* where : {"source", "disk"}) {
+    Element tree = define(encrypted(where, kLuks));
+    assign_aliases(tree);
+    number_sources(tree);
+    auto command = compose_command(tree, {.taps = {}, .secrets = "/vm"});
+    ASSERT_TRUE(command);
+    const std::string text = command->text();
+    EXPECT_NE(text.find("-object secret,id=libvirt-1-format-encryption-secret0,file=/vm/libvirt-1-format-encryption-secret0"), std::string::npos) << text;
+    EXPECT_NE(text.find(R"("driver":"luks")"), std::string::npos) << text;
+    EXPECT_NE(text.find(R"("key-secret":"libvirt-1-format-encryption-secret0")"), std::string::npos) << text;
+  }
+  Element tree = define(encrypted("source", kLuks, "qcow2"));
+  EXPECT_EQ(at(tree, "devices/disk/source/encryption", "engine"), "qemu");
+  assign_aliases(tree);
+  number_sources(tree);
+  EXPECT_NE(compose_command(tree, {})->text().find(R"("encrypt":{"format":"luks","key-secret":"libvirt-1-format-encryption-secret0"})"), std::string::npos);
+}
+
+TEST(Encryption, OtherKindsAreRefusedByName) {
+  const std::string uuid = "<secret type='passphrase' uuid='212c459b-b02c-41fc-8ae2-714cc31612c5'/></encryption>";
+  EXPECT_NE(refusal(encrypted("source", "<encryption format='foo'/>")).find("type foo"), std::string::npos);
+  EXPECT_NE(refusal(encrypted("source", ("<encryption format='qcow'>" + uuid).c_str())).find("old qcow"), std::string::npos);
+  EXPECT_NE(refusal(encrypted("source", ("<encryption format='luks' engine='librbd'>" + uuid).c_str())).find("librbd"), std::string::npos);
+  EXPECT_NE(refusal(encrypted("source", ("<encryption format='luks'>" + uuid).c_str(), "vmdk")).find("vmdk"), std::string::npos);
+  EXPECT_NE(refusal(encrypted("source", "<encryption format='luks'><secret type='passphrase'/></encryption>")).find("missing secret uuid"), std::string::npos);
+  EXPECT_NE(refusal(encrypted("source", "<encryption format='luks'><secret type='volume' uuid='x'/></encryption>")).find("secret type volume"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace atl::manage

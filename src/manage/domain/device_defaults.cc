@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "manage/domain/definition.h"
+#include "manage/domain/disk_secrets.h"
 #include "manage/domain/tpm.h"
 
 namespace atl::manage {
@@ -67,6 +68,7 @@ Status fill_disk(Element& disk) {
   TRY(check_choice(disk, "device", disk.attribute("device"), {"disk", "cdrom"}));
   TRY(check_disk_source(disk));
   TRY(fill_disk_driver(disk));
+  TRY(complete_encryption(disk));
   // In the schema a source without any attribute has no meaning.
   if (Element* source = disk.child("source"); source && source->attributes().empty() && source->children().empty()) disk.remove("source");
   if (disk.attribute("device") == "cdrom") ensure(disk, "readonly");

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "manage/domain/aliases.h"
+#include "manage/domain/disk_secrets.h"
 #include "manage/domain/vm_parts.h"
 
 namespace atl::manage {
@@ -104,6 +105,10 @@ Json image_node(const Element& disk, const Layer& layer) {
   Json node = {{"node-name", format_node(layer.index)}, {"driver", layer.format.empty() ? "raw" : layer.format},
                {"read-only", layer.readonly}, {"file", storage_node(layer.index)}};
   put_mode(disk, node);
+  const std::string secret = layer.source == disk.child("source") ? disk_secret_id(disk) : "";
+  if (secret.empty()) return node;
+  if (layer.format == "qcow2") node["encrypt"] = {{"format", "luks"}, {"key-secret", secret}};
+  else node.update({{"driver", "luks"}, {"key-secret", secret}});
   return node;
 }
 

@@ -36,6 +36,8 @@ struct NetworkPlugs {
 };
 /// Where a <disk type='volume'> is: pool and volume to a path.
 using VolumePaths = std::function<Result<std::string>(const std::string& pool, const std::string& volume)>;
+/// The value of a <secret uuid=> or <secret usage=>.
+using SecretValues = std::function<Result<std::string>(const Element& secret)>;
 
 struct StartOptions {
   bool paused = false;
@@ -56,6 +58,7 @@ class Domains {
   /// Before anything starts.
   void set_network_plugs(NetworkPlugs plugs) { plugs_ = std::move(plugs); }
   void set_volume_paths(VolumePaths paths) { volume_paths_ = std::move(paths); }
+  void set_secret_values(SecretValues values) { secret_values_ = std::move(values); }
   /// Starts what is to start with the daemon; once, after networks and pools are there.
   void start_marked();
 
@@ -78,6 +81,8 @@ class Domains {
   /// Makes what a device needs of the host ready: a tap, ownership of files.
   Status prepare_disk(RunningVm& vm, Element& disk);
   void release_disk(RunningVm& vm, const Element& disk);
+  /// What an encrypted disk is opened with.
+  Result<std::string> passphrase_of(const Element& disk) const;
   Result<PluggedTap> plug(const Element& card, const Domain& domain);
   void unplug(const Element& card);
 
@@ -110,6 +115,7 @@ class Domains {
   void clear_up(RunningVm& vm, const Element& tree);
   Status launch(const DomainPtr& domain, const std::shared_ptr<RunningVm>& vm, Element& tree, i32 id);
   Status prepare_files(RunningVm& vm, Element& tree);
+  Status hand_over_secrets(const RunningVm& vm, const Element& tree) const;
   Status come_up(Domain& domain, RunningVm& vm, const StartOptions& options);
   Status learn_details(Domain& domain, RunningVm& vm);
 
@@ -130,6 +136,7 @@ class Domains {
   DefinitionHost host_;
   NetworkPlugs plugs_;
   VolumePaths volume_paths_;
+  SecretValues secret_values_;
   std::unique_ptr<StateFolder> definitions_, statuses_;
   std::unique_ptr<LoopThread> monitors_;  // outlives the domains' monitors
   mutable Mutex mutex_;

@@ -7,9 +7,11 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "base/base64.h"
 #include "base/clock.h"
 #include "manage/domain/addresses.h"
 #include "manage/domain/aliases.h"
+#include "manage/domain/disk_secrets.h"
 #include "manage/domain/vm_parts.h"
 
 namespace atl::manage {
@@ -64,6 +66,10 @@ Status plug_disk(Domains& domains, RunningVm& vm, const Element& tree, Element& 
   const std::string bus = at(disk, "target", "bus");
   if (bus == "ide" || bus == "sata" || bus == "fdc") return operation_unsupported(fmt::format("disk bus '{}' cannot be hotplugged.", bus));
   TRY(domains.prepare_disk(vm, disk));
+  if (const std::string id = disk_secret_id(disk); !id.empty()) {
+    const std::string value = encode_base64(TRY(domains.passphrase_of(disk)));
+    TRY(steps.run("object-add", {{"qom-type", "secret"}, {"id", id}, {"data", value}, {"format", "base64"}}, "object-del", {{"id", id}}));
+  }
   for (Json& node : TRY(disk_nodes(disk))) {
     const std::string name = node["node-name"];
     TRY(steps.run("blockdev-add", std::move(node), "blockdev-del", {{"node-name", name}}));
@@ -102,6 +108,7 @@ Status plug_other(const Element& tree, const Element& device, Steps& steps) {
 void delete_nodes(QmpClient& monitor, const Element& disk) {
   for (const auto& index : chain_indexes(disk))
     for (const auto& node : {format_node(index), storage_node(index)}) (void)monitor.execute("blockdev-del", {{"node-name", node}}, kAnswer_ns);
+  if (const std::string id = disk_secret_id(disk); !id.empty()) (void)monitor.execute("object-del", {{"id", id}}, kAnswer_ns);
 }
 
 void delete_back_end(QmpClient& monitor, const Element& device) {

@@ -18,6 +18,7 @@
 #include "manage/domain/command_line.h"
 #include "manage/domain/disk_chain.h"
 #include "manage/domain/domains.h"
+#include "manage/domain/disk_secrets.h"
 #include "manage/domain/firmware.h"
 #include "manage/domain/hooks.h"
 #include "manage/domain/iothreads.h"
@@ -154,6 +155,13 @@ Status Domains::prepare_disk(RunningVm& vm, Element& disk) {
   return describe_chain(vm, disk, path);
 }
 
+Result<std::string> Domains::passphrase_of(const Element& disk) const {
+  const Element* secret = disk_secret(disk);
+  if (!secret) return internal_error("missing secret info for 'luks' driver");
+  if (!secret_values_) return config_unsupported("secrets are not supported by this daemon");
+  return secret_values_(*secret);
+}
+
 void Domains::release_disk(RunningVm& vm, const Element& disk) {
   for (const Element* layer = &disk; layer; layer = layer->child("backingStore"))
     for (const char* kind : {"file", "dev"})
@@ -220,6 +228,19 @@ Status Domains::prepare_files(RunningVm& vm, Element& tree) {
   return {};
 }
 
+/// Files in the VM's own folder, for the moment of its start.
+Status Domains::hand_over_secrets(const RunningVm& vm, const Element& tree) const {
+  for (const Element* disk : devices_of(tree).children("disk")) {
+    const std::string id = disk_secret_id(*disk), path = vm.folder + "/" + id;
+    if (id.empty()) continue;
+    const std::string value = TRY(passphrase_of(*disk));
+    Fd file = TRY(open_file(path, O_WRONLY | O_CREAT | O_EXCL, 0600));
+    TRY(write_all(file, std::span(reinterpret_cast<const u8*>(value.data()), value.size())));
+    if (vm.user && ::fchown(file.get(), vm.user, vm.user) < 0) return os_error("chown " + path);
+  }
+  return {};
+}
+
 Status Domains::launch(const DomainPtr& domain, const std::shared_ptr<RunningVm>& vm, Element& tree, i32 id) {
   tree.set("id", static_cast<u64>(id));
   assign_aliases(tree);
@@ -232,8 +253,9 @@ Status Domains::launch(const DomainPtr& domain, const std::shared_ptr<RunningVm>
   if (vm->user && ::chown(vm->folder.c_str(), vm->user, vm->user) < 0) return os_error("chown " + vm->folder);
   name_sockets(vm->folder, tree);
   TRY(prepare_files(*vm, tree));
+  TRY(hand_over_secrets(*vm, tree));
   Fd listener = TRY(listen_for_monitor(vm->folder));
-  Handed handed{.taps = {}, .monitor = std::to_string(listener.get()), .vhost_vsock = {}, .tpm = {}};
+  Handed handed{.taps = {}, .monitor = std::to_string(listener.get()), .vhost_vsock = {}, .tpm = {}, .secrets = vm->folder};
   ProcessRequest request;
   request.descriptors = {listener.get()};
   request.user = request.group = vm->user;
@@ -249,7 +271,7 @@ Status Domains::launch(const DomainPtr& domain, const std::shared_ptr<RunningVm>
   }
   vm->group = TRY(ControlGroup::open(fmt::format("{}-{}", id, domain->name())));
   TRY(apply_group_tuning(vm->group, tree));
-  handed.tpm = TRY(start_tpm(config_, tree, *vm));
+  handed.tpm = TRY(start_tpm(config_, tree, *vm, secret_values_));
   VmCommand command = TRY(compose_command(tree, handed));
   request.program = host_.emulator;
   request.arguments = command.arguments;
@@ -271,6 +293,8 @@ Status Domains::launch(const DomainPtr& domain, const std::shared_ptr<RunningVm>
     return internal_error(fmt::format("process exited while connecting to monitor: {}", said.empty() ? ready.error().message() : said));
   }
   vm->monitor = std::move(*monitor);
+  for (const Element* disk : devices_of(tree).children("disk"))
+    if (const std::string secret = disk_secret_id(*disk); !secret.empty()) ::unlink((vm->folder + "/" + secret).c_str());
   return {};
 }
 

@@ -1,6 +1,7 @@
 #include "manage/domain/tpm.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -10,6 +11,7 @@
 #include "base/sockets.h"
 #include "manage/store/state_folder.h"
 #include "manage/tool/run_tool.h"
+#include "manage/uuid.h"
 
 namespace atl::manage {
 namespace {
@@ -55,8 +57,9 @@ Status check_tpm(const Element& tpm) {
   if (!backend) return xml_error("missing TPM device backend type");
   if (backend->attribute("type") != "emulator")
     return config_unsupported(fmt::format("<tpm> backend '{}' is not supported by atoll-vmm", backend->attribute("type")));
-  for (const char* name : {"encryption", "active_pcr_banks"})
-    if (backend->child(name)) return config_unsupported(fmt::format("<{}> of a <tpm> is not supported", name));
+  if (backend->child("active_pcr_banks")) return config_unsupported("<active_pcr_banks> of a <tpm> is not supported");
+  if (const Element* encryption = backend->child("encryption"); encryption && !parse_uuid(encryption->attribute("secret")))
+    return xml_error(fmt::format("Unable to parse secret uuid '{}'", encryption->attribute("secret")));
   const std::string model = tpm.attribute("model"), version = backend->attribute("version");
   if (model != "tpm-tis" && model != "tpm-crb") return config_unsupported(fmt::format("<tpm model='{}'> is not supported by atoll-vmm", model));
   if (version != "2.0" && version != "1.2") return xml_error(fmt::format("Unsupported TPM version '{}'", version));
@@ -64,7 +67,26 @@ Status check_tpm(const Element& tpm) {
   return {};
 }
 
-Result<std::string> start_tpm(const Config& config, const Element& domain, const RunningVm& vm) {
+namespace {
+
+/// The passphrase that the state is encrypted with, in a file without a name; nothing if it is not.
+Result<Fd> passphrase_file(const Element& tpm, const SecretValues& values) {
+  const Element* encryption = tpm.find("backend/encryption");
+  if (!encryption) return Fd();
+  if (!values) return config_unsupported("secrets are not supported by this daemon");
+  Element secret("secret");
+  secret.set("uuid", encryption->attribute("secret"));
+  const std::string value = TRY(values(secret));
+  Fd file(::memfd_create("tpm-passphrase", MFD_CLOEXEC));
+  if (!file) return os_error("memfd_create");
+  TRY(write_all(file, std::span(reinterpret_cast<const u8*>(value.data()), value.size())));
+  if (::lseek(file.get(), 0, SEEK_SET) < 0) return os_error("lseek");
+  return file;
+}
+
+}  // namespace
+
+Result<std::string> start_tpm(const Config& config, const Element& domain, const RunningVm& vm, const SecretValues& secrets) {
   const Element* tpm = devices_of(domain).child("tpm");
   if (!tpm) return std::string();
   const std::string program = find_tool("swtpm"), name = text_at(domain, "name");
@@ -80,6 +102,11 @@ Result<std::string> start_tpm(const Config& config, const Element& domain, const
   if (is_version_2(*tpm)) request.arguments.push_back("--tpm2");
   request.environment = {"LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"};
   request.descriptors = {listener.get()};
+  const Fd passphrase = TRY(passphrase_file(*tpm, secrets));
+  if (passphrase) {
+    request.arguments.insert(request.arguments.end(), {"--key", fmt::format("pwdfd={},mode=aes-256-cbc", passphrase.get())});
+    request.descriptors.push_back(passphrase.get());
+  }
   request.log = log.get();
   request.user = request.group = vm.user;
   TRY(start_process(request, [&](pid_t pid) { return vm.group.attach(pid); }));

@@ -20,6 +20,7 @@ struct Handed {
   std::string monitor;                      // the listening socket
   std::string vhost_vsock;
   std::string tpm;                          // the socket of its process
+  std::string secrets;                      // the folder with passphrases of disks
 };
 
 // disk_parts.cc

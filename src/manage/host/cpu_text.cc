@@ -168,7 +168,21 @@ Comparison compare_cpu(const cpu::FeatureSet& host, const cpu::FeatureSet& wante
   return names_of(minus(host, wanted)).empty() ? Comparison::Identical : Comparison::Superset;
 }
 
-Result<xml::Element> baseline_cpu(const std::vector<std::string>& documents, bool expands) {
+Result<Comparison> compare_definition(const cpu::FeatureSet& host, const xml::Element& element) {
+  const std::string arch = element.child_text("arch").value_or("x86_64");
+  if (arch != "x86_64" && arch != "i686") return Comparison::Incompatible;
+  if (element.child_text("model").value_or("").empty()) {
+    if (element.children("feature").empty()) return Comparison::Superset;
+    return Error(Code::XmlError, "Non-empty feature list specified without CPU model", Part::Cpu);
+  }
+  const cpu::FeatureSet wanted = TRY(read_cpu(element));
+  for (const xml::Element* child : element.children("feature"))
+    if (const cpu::Feature* feature = find_libvirt_feature(child->attribute("name")); feature && child->attribute("policy") == "forbid" && host.has(*feature))
+      return Comparison::Incompatible;
+  return compare_cpu(host, wanted);
+}
+
+Result<xml::Element> baseline_cpu(const std::vector<std::string>& documents, bool expands, bool migratable) {
   if (documents.empty()) return invalid_arg("no CPUs given");
   std::optional<cpu::FeatureSet> common;
   std::string vendor;
@@ -181,6 +195,8 @@ Result<xml::Element> baseline_cpu(const std::vector<std::string>& documents, boo
     for (const VendorName& v : kVendors)
       if (v.libvirt == element->child_text("vendor").value_or("")) vendor = v.cpuid;
   }
+  // A guest cannot take the rate of its clock along.
+  if (migratable) common->set(*cpu::find_feature("invtsc"), false);
   CpuText text = describe_cpu(*common, vendor.empty() ? host_vendor() : vendor);
   if (expands) text.required = names_of(*common);
   if (vendor.empty()) text.vendor.clear();

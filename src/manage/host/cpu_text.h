@@ -44,8 +44,11 @@ Result<cpu::FeatureSet> read_cpu(const xml::Element& element);
 enum class Comparison : i32 { Incompatible = 0, Identical = 1, Superset = 2 };
 Comparison compare_cpu(const cpu::FeatureSet& host, const cpu::FeatureSet& wanted);
 
+/// What a <cpu> asks for, against a host; one that names no model asks for nothing.
+Result<Comparison> compare_definition(const cpu::FeatureSet& host, const xml::Element& element);
+
 /// The <cpu> that runs on each of `documents` (<cpu> or whole capabilities).
-Result<xml::Element> baseline_cpu(const std::vector<std::string>& documents, bool expands);
+Result<xml::Element> baseline_cpu(const std::vector<std::string>& documents, bool expands, bool migratable);
 
 /// Models that libvirt's clients know by name.
 std::vector<const cpu::CpuModel*> named_models();

@@ -56,7 +56,7 @@ TEST(CpuText, ComparesAsLibvirtDoes) {
 }
 
 TEST(CpuText, BaselineIsWhatAllHave) {
-  auto result = baseline_cpu({"<cpu><model>Nehalem</model></cpu>", "<cpu><model>Penryn</model></cpu>"}, false);
+  auto result = baseline_cpu({"<cpu><model>Nehalem</model></cpu>", "<cpu><model>Penryn</model></cpu>"}, false, false);
   ASSERT_TRUE(result);
   EXPECT_THAT(xml::write(*result), HasSubstr("<model fallback='forbid'>"));
 }
@@ -65,6 +65,25 @@ TEST(CpuText, UnknownNamesAreRefused) {
   EXPECT_FALSE(read_cpu(cpu("<cpu><model>Nonesuch</model></cpu>")));
   EXPECT_FALSE(read_cpu(cpu("<cpu><model>Penryn</model><feature name='nonesuch'/></cpu>")));
   EXPECT_FALSE(read_cpu(cpu("<cpu/>")));
+}
+
+TEST(CpuText, AMigratableBaselineHasNoInvariantClock) {
+  const std::vector<std::string> documents = {"<cpu><model>Westmere</model><vendor>Intel</vendor><feature name='invtsc'/></cpu>"};
+  EXPECT_THAT(xml::write(*baseline_cpu(documents, false, false)), HasSubstr("invtsc"));
+  EXPECT_THAT(xml::write(*baseline_cpu(documents, false, true)), Not(HasSubstr("invtsc")));
+}
+
+TEST(CpuText, ADefinitionWithoutAModelAsksForNothing) {
+  const cpu::FeatureSet host = cpu::listed_features(*cpu::find_model("Penryn"));
+  auto compared = [&](const char* text) { return *compare_definition(host, cpu(text)); };
+  EXPECT_EQ(compared("<cpu/>"), Comparison::Superset);
+  EXPECT_EQ(compared("<cpu><mode name='custom' supported='yes'/></cpu>"), Comparison::Superset);  // of domain capabilities
+  EXPECT_EQ(compared("<cpu mode='host-passthrough'/>"), Comparison::Superset);
+  EXPECT_EQ(compared("<cpu><model>Nehalem</model></cpu>"), Comparison::Incompatible);
+  EXPECT_EQ(compared("<cpu><arch>aarch64</arch><model>cortex-a57</model></cpu>"), Comparison::Incompatible);
+  EXPECT_EQ(compared("<cpu><model>Penryn</model><feature name='sse2' policy='forbid'/></cpu>"), Comparison::Incompatible);
+  EXPECT_FALSE(compare_definition(host, cpu("<cpu><feature name='vme'/></cpu>")));
+  EXPECT_FALSE(compare_definition(host, cpu("<cpu><model>nosuch</model></cpu>")));
 }
 
 }  // namespace

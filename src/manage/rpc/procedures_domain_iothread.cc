@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "manage/domain/iothreads.h"
 #include "manage/domain/tuning.h"
@@ -13,6 +14,8 @@
 
 namespace atl::manage {
 namespace {
+
+using Json = nlohmann::json;
 
 struct IoThreadInfo {
   u32 id = 0;
@@ -92,18 +95,40 @@ Status check_idle(const Element& tree, u32 id) {
 
 using ThreadEdit = void (*)(Element& tree, u64 id);
 
-Status change(Call& call, Domain& domain, u32 id, u32 flags, Status (*check)(const Element&, u32), ThreadEdit edit) {
+struct ThreadChange {
+  Status (*check)(const Element&, u32);
+  ThreadEdit edit;
+  const char* command;  // of QMP
+};
+constexpr ThreadChange kAddThread = {check_new, add_iothread, "object-add"}, kRemoveThread = {check_idle, remove_iothread, "object-del"};
+
+Status change_live(Call& call, Domain& domain, u32 id, const ThreadChange& change) {
+  Json arguments = {{"id", fmt::format("iothread{}", id)}};
+  if (change.edit == add_iothread) arguments["qom-type"] = "iothread";
+  TRY(ask(domain, change.command, std::move(arguments)));
+  auto monitor = TRY(domain.monitor());
+  if (auto vm = domain.running()) vm->io_threads = TRY(running_iothreads(*monitor));
+  return edit_live(call.daemon().domains(), domain, [&](Element& tree) -> Status {
+    change.edit(tree, id);
+    return {};
+  });
+}
+
+Status change(Call& call, Domain& domain, u32 id, u32 flags, const ThreadChange& change) {
   auto job = TRY(domain.begin_job());
   const Impact impact = TRY(impact_of(domain, flags));
   if (impact.live) {
     const Element tree = TRY(domain.current());
-    TRY(check(tree, id));
-    return operation_unsupported("I/O threads of a running domain cannot be added or removed with atoll-vmm");
+    TRY(change.check(tree, id));
   }
-  const Element tree = TRY(domain.config());
-  TRY(check(tree, id));
+  if (impact.config) {
+    const Element tree = TRY(domain.config());
+    TRY(change.check(tree, id));
+  }
+  if (impact.live) TRY(change_live(call, domain, id, change));
+  if (!impact.config) return {};
   return edit_config(call.daemon().domains(), domain, [&](Element& config) -> Status {
-    edit(config, id);
+    change.edit(config, id);
     return {};
   });
 }
@@ -113,7 +138,7 @@ Status add(Call& call) {
   auto domain = TRY(read_domain(call, id, flags));
   TRY(check_flags(flags, kAffect, "virDomainAddIOThread"));
   if (id == 0) return invalid_arg("invalid value of 0 for iothread_id");
-  return change(call, *domain, id, flags, check_new, add_iothread);
+  return change(call, *domain, id, flags, kAddThread);
 }
 
 Status remove(Call& call) {
@@ -121,7 +146,7 @@ Status remove(Call& call) {
   auto domain = TRY(read_domain(call, id, flags));
   TRY(check_flags(flags, kAffect, "virDomainDelIOThread"));
   if (id == 0) return invalid_arg("invalid value of 0 for iothread_id");
-  return change(call, *domain, id, flags, check_idle, remove_iothread);
+  return change(call, *domain, id, flags, kRemoveThread);
 }
 
 Status set_params(Call& call) {

@@ -89,6 +89,8 @@ Status set_vcpus_with(Call& call, Domain& domain, u32 count, u32 flags) {
   if (impact.live && count > vcpu_count(tree, false))
     return invalid_arg(fmt::format("requested vcpus is greater than max allowable vcpus for the live domain: {} > {}", count, vcpu_count(tree, false)));
   if (impact.live && count == vcpu_count(tree, true)) return {};
+  if (impact.live && count < vcpu_count(tree, true))
+    return config_unsupported("failed to find appropriate hotpluggable vcpus to reach the desired target vcpu count");
   if (impact.live) return operation_unsupported("CPU hotplug is not supported by atoll-vmm");
   if (count == 0) return invalid_arg("a domain has at least one vCPU");
   return edit_config(call.daemon().domains(), domain, [&](Element& config) -> Status {

@@ -86,8 +86,8 @@ Status compare(Call& call, const std::string& document, u32 flags, const cpu::Fe
   TRY(check_flags(flags, kFailIncompatible | kValidateXml, "virConnectCompareCPU"));
   xml::Element root = TRY(xml::parse(document, "(CPU_definition)"));
   const xml::Element* element = root.name() == "cpu" ? &root : root.find("host/cpu");
-  if (!element) return Error(Code::XmlError, "no <cpu> element in the document", Part::Cpu);
-  host::Comparison result = host::compare_cpu(host, TRY(host::read_cpu(*element)));
+  if (!element) return Error(Code::XmlError, "XML does not contain expected 'cpu' element", Part::Cpu);
+  const host::Comparison result = TRY(host::compare_definition(host, *element));
   if (result == host::Comparison::Incompatible && flags & kFailIncompatible)
     return Error(Code::CpuIncompatible, "Host CPU does not provide required features", Part::Cpu);
   call.write(static_cast<i32>(result));
@@ -111,7 +111,7 @@ Status compare_hypervisor_cpu(Call& call) {
 
 Status baseline(Call& call, const std::vector<std::string>& documents, u32 flags) {
   TRY(check_flags(flags, kExpandFeatures | kMigratable, "virConnectBaselineCPU"));
-  call.write(xml::write(TRY(host::baseline_cpu(documents, flags & kExpandFeatures))));
+  call.write(xml::write(TRY(host::baseline_cpu(documents, flags & kExpandFeatures, flags & kMigratable))));
   return {};
 }
 

@@ -161,7 +161,7 @@ Status Secrets::set_value(const Uuid& uuid, std::string value) {
 Result<std::string> Secrets::value_of(const Uuid& uuid, bool for_use) const {
   Lock lock(mutex_);
   const Secret* secret = TRY(require(uuid));
-  if (secret->is_private && !for_use) return refusal(Code::OperationDenied, "secret is private");
+  if (secret->is_private && !for_use) return refusal(Code::InvalidSecret, "secret is private");
   if (!secret->value)
     return refusal(Code::NoSecret, fmt::format("secret '{}' does not have a value", format_uuid(uuid)));
   return *secret->value;
