@@ -130,7 +130,8 @@ struct BootConfig {
   std::string firmware;                 // -bios; "" = none (direct kernel boot) or the board's default
   std::array<std::string, 2> flash;     // drives of the flash chips; "" = none. The second one needs the first
   bool flash_secure = false;            // only system management mode may write the flash chips
-  std::string order;                    // "cdn" as -boot order=
+  std::string order = "cad";            // as -boot order=
+  bool floppy_check = true;             // firmware starts only floppy disks that have a boot signature
   std::string once;                     // instead of `order` until the first reset; "" = the same
   std::optional<u32> menu_wait_ms;      // how long the menu's prompt is shown
   std::optional<u32> fail_wait_ms;      // restart so long after no device could be started; -1: never

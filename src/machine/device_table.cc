@@ -263,6 +263,7 @@ constexpr DeviceSpec kSpecs[] = {
     {"virtio-tablet-pci", kInput, "PCI", "Virtio tablet", true, kInputPci},
     {"VGA", kDisplay, "PCI", "Standard VGA", false, kVga},
     {"bochs-display", kDisplay, "PCI", "Display without VGA", false, kBochs},
+    {"ramfb", kDisplay, "ISA", "Screen in the guest's memory, set up by firmware", false, {}},
     {"secondary-vga", kDisplay, "PCI", "Standard VGA beside another one", false, kVga},
     {"virtio-gpu-pci", kDisplay, "PCI", "Virtio GPU", false, kGpuPci},
     {"virtio-vga", kDisplay, "PCI", "Virtio GPU that is a VGA first", false, kVirtioVga},

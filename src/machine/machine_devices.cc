@@ -4,6 +4,7 @@
 
 #include <fmt/core.h>
 
+#include "devices/display/ramfb.h"
 #include "devices/legacy/debug_ports.h"
 #include "devices/legacy/pvpanic.h"
 #include "devices/legacy/test_device.h"
@@ -122,6 +123,17 @@ Status MachineImpl::plug_generation(const DeviceConfig& device) {
   return {};
 }
 
+Status MachineImpl::plug_ramfb(const DeviceConfig& device) {
+  devices::FwCfg* config_device = board_->config_device();
+  if (!config_device) return Error(ErrorKind::Unsupported, "ramfb needs firmware (-bios), which sets it up");
+  if (std::ranges::any_of(isa_devices_, [](const auto& other) { return other->type() == "ramfb"; }))
+    return Error(ErrorKind::Exists, "at most one ramfb device is permitted");
+  auto screen = std::make_unique<devices::RamFb>(memory_, screens_, device.id);
+  config_device->add_live_file(devices::RamFb::kFileName, screen->file());
+  isa_devices_.push_back(std::move(screen));
+  return {};
+}
+
 std::optional<std::string> MachineImpl::generation_id() const {
   for (const auto& device : isa_devices_)
     if (device->type() == "vmgenid") return static_cast<const devices::VmGeneration&>(*device).text();
@@ -131,6 +143,7 @@ std::optional<std::string> MachineImpl::generation_id() const {
 Status MachineImpl::plug_isa(const DeviceConfig& device) {
   if (device.type == "tpm-crb" || device.type == "tpm-tis") return plug_tpm(device);
   if (device.type == "vmgenid") return plug_generation(device);
+  if (device.type == "ramfb") return plug_ramfb(device);
   const PropertyReader p(device);
   const std::string_view base_name = p.has("ioport") ? "ioport" : "iobase";
   const u64 base = p.number(base_name), size = device.type == "isa-debug-exit" ? p.number("iosize") : 1;

@@ -167,6 +167,7 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   Status plug_isa(const DeviceConfig& device);
   Status plug_tpm(const DeviceConfig& device);
   Status plug_generation(const DeviceConfig& device);
+  Status plug_ramfb(const DeviceConfig& device);
   /// Those of the board and those that -device put on the ISA bus.
   std::vector<devices::Device*> all_devices();
   Status plug_test_device();

@@ -45,8 +45,8 @@ class Faults(BlockQmp):
         self.assertEqual(self.ask("write 0x1000 3 0x010203"), "OK")
         self.assertEqual(self.ask("read 0x1000 4"), "OK 0x01020300")
         before = int(self.ask("clock_step 0").split()[1])
-        self.assertGreaterEqual(int(self.ask("clock_step 1000000000000").split()[1]), before + 10**12)
-        self.assertTrue(self.ask("irq_intercept_in ioapic").startswith("FAIL"))
+        self.assertEqual(int(self.ask("clock_step 1000000000000").split()[1]), before + 10**12)
+        self.assertTrue(self.ask("irq_intercept_in pic").startswith("FAIL"))
         self.quit()
 
     def test_a_stopped_backup_goes_on_where_it_failed(self):

@@ -1,5 +1,7 @@
 """The display adapter with real firmware: what its screen shows, and what is typed."""
 
+import os
+import shutil
 import struct
 import time
 import unittest
@@ -71,6 +73,36 @@ class Firmware(Pc):
         _, qmp = self.start_with_qmp(*PC[:-2], "-S")
         with self.assertRaisesRegex(Exception, "screendump"):
             qmp.command("screendump", filename=self.path("x.ppm"))
+
+
+class ScreenInMemory(Pc):
+    """-device ramfb: firmware chooses the picture's place."""
+
+    def picture(self):
+        self.qmp.command("screendump", filename=self.path("screen.png"), format="png")
+        width, height, rows = read_png(self.path("screen.png"))
+        return (width, height), {row[i:i + 3] for row in rows for i in range(0, len(row), 3)}
+
+    def wait_for_picture(self, seconds=120):
+        deadline = time.monotonic() + seconds
+        while (seen := self.picture())[0] == (640, 480) or len(seen[1]) < 2:
+            self.assertLess(time.monotonic(), deadline, f"nothing was drawn: {seen[0]}")
+            time.sleep(0.5)
+        return seen
+
+    def test_seabios_draws_its_text(self):
+        self.start_pc("-vga", "none", "-device", "ramfb,id=fb")
+        size, inks = self.wait_for_picture()
+        self.assertIn(b"\0\0\0", inks)
+        self.assertGreaterEqual(size, (800, 600))
+
+    @unittest.skipUnless(os.path.exists("/usr/share/OVMF/OVMF_CODE_4M.fd"), "needs ovmf")
+    def test_ovmf_draws_its_logo(self):
+        shutil.copy("/usr/share/OVMF/OVMF_VARS_4M.fd", self.path("vars"))
+        self.start_pc("-vga", "none", "-device", "ramfb", "-m", "256", "-drive", "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd",
+                      "-drive", f"if=pflash,format=raw,file={self.path('vars')}")
+        size, _ = self.wait_for_picture()
+        self.assertGreaterEqual(size, (800, 600))
 
 
 if __name__ == "__main__":

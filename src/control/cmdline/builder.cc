@@ -94,9 +94,12 @@ Status choose_board(KeyValues& values, machine::Config& config) {
 
 Status use_memory_backend(KeyValues& values, Builder& b) {
   auto id = values.take("memory-backend");
+  if (id && b.numa_memory) return invalid_option("'-numa node,memdev=' and 'memory-backend' are mutually exclusive");
+  if (!id) id = b.numa_memory;
   if (id) {
     auto at = b.memory_backends.find(*id);
-    if (at == b.memory_backends.end()) return invalid_option(fmt::format("Memory backend '{}' not found", *id));
+    const char* origin = b.numa_memory ? "-numa node: " : "";
+    if (at == b.memory_backends.end()) return invalid_option(fmt::format("{}Memory backend '{}' not found", origin, *id));
     if (b.ram_size_given && b.config().ram_bytes != at->second.size_bytes)
       return invalid_option("Machine memory size does not match the size of the memory backend");
     b.config().ram = at->second.ram;

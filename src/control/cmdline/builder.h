@@ -85,6 +85,8 @@ class Builder {
   bool accel_option_seen = false;
   std::map<std::string, MemoryBackend> memory_backends;
   bool ram_size_given = false;
+  bool numa_node = false;                  // -numa node
+  std::optional<std::string> numa_memory;  // its memory backend
   std::vector<DriveRequest> drives;
   std::vector<DeviceRequest> devices;
   std::vector<NicRequest> nics;

@@ -111,6 +111,10 @@ Status read_what(KeyValues& values, Json& tree) {
     tree["filename"] = *file;
   }
   KeyValues inner = values.take_prefix("file.");
+  if (tree.contains("filename") && !inner.entries().empty()) {  // options of the protocol below: the name is that one's
+    tree["file.filename"] = tree["filename"];
+    tree.erase("filename");
+  }
   for (const auto& entry : inner.entries()) tree["file." + entry.key] = entry.value;
   bool standalone = driver && block::find_driver(*driver)->protocol;
   const bool empty = !driver && values.entries().empty();

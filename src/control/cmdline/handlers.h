@@ -18,11 +18,13 @@ Status option_cpu(Builder&, const OptionUse&);
 Status option_smp(Builder&, const OptionUse&);
 Status option_no_acpi(Builder&, const OptionUse&);
 Status option_no_hpet(Builder&, const OptionUse&);
+Status option_no_fd_bootchk(Builder&, const OptionUse&);
 /// The accelerators of "kvm:tcg", tried in order.
 Result<std::vector<machine::AcceleratorChoice>> accelerators_from_list(std::string_view list);
 
 // memory_options.cc
 Status option_memory(Builder&, const OptionUse&);
+Status option_numa(Builder&, const OptionUse&);
 Status option_mem_path(Builder&, const OptionUse&);
 Status option_mem_prealloc(Builder&, const OptionUse&);
 Status option_overcommit(Builder&, const OptionUse&);

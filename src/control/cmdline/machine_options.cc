@@ -192,6 +192,11 @@ Status option_no_acpi(Builder& b, const OptionUse&) {
   return {};
 }
 
+Status option_no_fd_bootchk(Builder& b, const OptionUse&) {
+  b.config().boot.floppy_check = false;
+  return {};
+}
+
 Status option_no_hpet(Builder& b, const OptionUse&) {
   b.config().hpet = false;
   return {};

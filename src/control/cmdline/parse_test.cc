@@ -142,7 +142,8 @@ INSTANTIATE_TEST_SUITE_P(ByName, Refusals, testing::Values(
     "-M microvm,smm=on", "-M q35,smm=perhaps", "-accel kvm -M pc,kernel_irqchip=split", "-global driver=cfi.pflash01,property=secure,value=2",
     "-accel kvm,kernel-irqchip=off", "-vga qxl", "-display gtk", "-vnc nowhere", "-vnc :1,sasl=on", "-readconfig x", "-boot splash=x.bmp",
     "-netdev tap,id=n,vhost=on", "-chardev socket,id=s,path=x,telnet=on", "-rtc clock=rt", "-overcommit cpu-pm=on",
-    "-object memory-backend-ram,id=m,size=1G", "-global foo.bar=1", "-global virtio-net-pci.foo=1", "-parallel stdio",
+    "-object memory-backend-ram,id=m,size=1G", "-numa cpu,node-id=0,socket-id=0", "-numa node -numa node", "-numa node,nodeid=1",
+    "-numa node,memdev=x", "-numa node,cpus=a", "-numa node,mem=64M", "-global foo.bar=1", "-global virtio-net-pci.foo=1", "-parallel stdio",
     "-d cpu", "-device isa-serial,foo=1", "-device isa-serial,index=2", "-serial telnet::4444", "-device virtio-net-pci,id=1x"));
 
 TEST(CommandLine, MemorySizeTakesMegabytesAndSuffixes) {
@@ -340,6 +341,25 @@ TEST(CommandLine, MachineUsesItsMemoryBackend) {
   EXPECT_EQ(config.ram_bytes, 256 * kMiB);
   EXPECT_EQ(config.ram.backing, memory::RamOptions::Backing::Memfd);
   EXPECT_TRUE(config.ram.shared);
+}
+
+TEST(CommandLine, TheOneNumaNodeHasTheMachinesMemory) {
+  auto config = parsed("-object memory-backend-memfd,id=m,size=256M -numa node,memdev=m,cpus=0-3 -smp 4").machine;
+  EXPECT_EQ(config.ram_bytes, 256 * kMiB);
+  EXPECT_TRUE(config.ram.shared);
+  EXPECT_EQ(parsed("-numa node -m 64").machine.ram_bytes, 64 * kMiB);
+}
+
+TEST(CommandLine, FirmwareIsToldTheOrderOfBootDevices) {
+  EXPECT_EQ(parsed("-m 64").machine.boot.order, "cad");
+  EXPECT_EQ(parsed("-boot order=").machine.boot.order, "");
+  EXPECT_TRUE(parsed("-m 64").machine.boot.floppy_check);
+  EXPECT_FALSE(parsed("-no-fd-bootchk").machine.boot.floppy_check);
+}
+
+TEST(CommandLine, OptionsOfTheProtocolGoWithAFilesName) {
+  const auto line = parsed("-drive if=none,id=d,format=raw,file=null-co://,file.read-zeroes=on");
+  EXPECT_EQ(line.machine.drives.at(0).tree->dump(), R"({"driver":"raw","file":{"filename":"null-co://","read-zeroes":"on"}})");
 }
 
 TEST(CommandLine, HelpAsksForTextAndNothingElse) {

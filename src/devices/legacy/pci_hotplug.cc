@@ -13,9 +13,15 @@ constexpr u32 bit(unsigned slot) { return u32{1} << (slot & 31); }
 
 }  // namespace
 
+/// A guest that starts anew has let go of what it was asked for.
 void PciHotplug::reset() {
-  Lock lock(mutex_);
-  up_ = down_ = selected_bus_ = 0;
+  u32 leaving = 0;
+  {
+    Lock lock(mutex_);
+    leaving = down_ & removable_;
+    up_ = down_ = selected_bus_ = 0;
+  }
+  eject(leaving);
 }
 
 void PciHotplug::visit(Archive& archive) {

@@ -19,7 +19,7 @@ class PciHotplug final : public Device, public memory::BusDevice {
 
   struct Callbacks {
     std::function<void()> changed;            // up or down got a bit: raise the general-purpose event
-    std::function<void(unsigned slot)> eject;  // the guest let go of the slot; vCPU thread
+    std::function<void(unsigned slot)> eject;  // the guest let go of the slot; vCPU thread, or reset()'s
   };
   explicit PciHotplug(Callbacks callbacks) : callbacks_(std::move(callbacks)) {}
 

@@ -29,6 +29,15 @@ TEST_F(PciHotplugTest, UnplugWaitsForEject) {
   EXPECT_FALSE(hotplug.unplug_pending(3));
 }
 
+TEST_F(PciHotplugTest, ResetEjectsWhatTheGuestWasAskedFor) {
+  hotplug.set_removable(3, true);
+  hotplug.set_removable(4, true);
+  hotplug.request_unplug(3);
+  hotplug.reset();
+  EXPECT_EQ(ejected, std::vector<unsigned>{3});
+  EXPECT_FALSE(hotplug.unplug_pending(3));
+}
+
 TEST_F(PciHotplugTest, FixedSlotsCannotBeEjected) {
   hotplug.bus_write(8, 0xffffffff, 4);
   EXPECT_TRUE(ejected.empty());

@@ -17,7 +17,7 @@ constexpr u8 kVrt = 0x80;  // register D: the battery is good
 
 constexpr i64 kSecond = 1'000'000'000;
 constexpr i64 kLastSecond = 7'258'118'400;  // the year 2200, with room for what is added later
-constexpr i64 kUpdateWarning = 244'000;  // UIP is set this long before an update
+constexpr i64 kUpdateWarning = 8 * kSecond / 32768;  // UIP is set this long before an update
 constexpr u8 kDontCare = 0xc0;
 constexpr i64 kNever = std::numeric_limits<i64>::max();
 
@@ -103,7 +103,7 @@ void Rtc::write_byte(u64 offset, u8 value) {
 
 void Rtc::write_register(u8 index, u8 value) {
   if (is_time(index)) {
-    if (!(cmos_[kRegB] & kSet)) freeze();  // one register changes, the others keep the current time
+    if (counting()) freeze();  // one register changes, the others keep the current time
     cmos_[index] = value;
     if (counting()) set_from_registers();
     return;
@@ -125,7 +125,7 @@ void Rtc::write_divider(u8 value) {
   const bool was_counting = counting();
   if (was_counting) freeze();
   cmos_[kRegA] = value & static_cast<u8>(~kUip);
-  if (counting() && !was_counting) set_from_registers();
+  if (counting() && !was_counting) set_from_registers(kSecond / 2);  // data sheet: the first update is half a second later
   restart_events();
 }
 
@@ -154,7 +154,7 @@ void Rtc::freeze() {
   cmos_[kCentury] = encode(date.year / 100);
 }
 
-void Rtc::set_from_registers() {
+void Rtc::set_from_registers(i64 into_second) {
   std::tm date{};
   date.tm_sec = decode(cmos_[kSeconds]);
   date.tm_min = decode(cmos_[kMinutes]);
@@ -164,7 +164,7 @@ void Rtc::set_from_registers() {
   date.tm_year = decode(cmos_[kCentury]) * 100 + decode(cmos_[kYear]) - 1900;
   // Registers can hold years that 64 bits of nanoseconds cannot: such a clock stands at the end of what they can.
   const i64 seconds = std::clamp<i64>(::timegm(&date), 0, kLastSecond);
-  offset_ns_ = seconds * kSecond - options_.time_source_ns();
+  offset_ns_ = seconds * kSecond + into_second - options_.time_source_ns();
   time_was_set_ = true;
   restart_events();
   arm();

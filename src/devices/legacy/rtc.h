@@ -61,7 +61,7 @@ class Rtc final : public Device, public BytePorts {
   i64 date_ns() const REQUIRES(mutex_);
   Date current_date() const REQUIRES(mutex_);
   void freeze() REQUIRES(mutex_);
-  void set_from_registers() REQUIRES(mutex_);
+  void set_from_registers(i64 into_second = 0) REQUIRES(mutex_);
   u8 encode(int value) const REQUIRES(mutex_);
   int decode(u8 value) const REQUIRES(mutex_);
   u8 encode_hour(int hour) const REQUIRES(mutex_);

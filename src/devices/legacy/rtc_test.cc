@@ -52,6 +52,25 @@ TEST_F(RtcTest, BinaryAndTwelveHourFormatsFollowRegisterB) {
   EXPECT_EQ(in(4), 0x81);  // 1 PM
 }
 
+TEST_F(RtcTest, TimeIsSetWhileTheDividerIsHeld) {
+  out(10, 0x76);
+  out(0, 0x30);
+  out(2, 0x15);
+  out(4, 0x09);
+  clock.advance(kSecond);
+  EXPECT_EQ(in(4), 0x09);
+  EXPECT_EQ(in(2), 0x15);
+  EXPECT_EQ(in(0), 0x30);
+  out(10, 0x26);
+  clock.advance(kSecond / 2 - 244'140 - 1);
+  EXPECT_FALSE(in(10) & 0x80);
+  clock.advance(1);
+  EXPECT_TRUE(in(10) & 0x80);
+  clock.advance(244'140);
+  EXPECT_FALSE(in(10) & 0x80);
+  EXPECT_EQ(in(0), 0x31);
+}
+
 TEST_F(RtcTest, TimeAdvancesOverDayEnd) {
   clock.advance(2 * kSecond);
   EXPECT_EQ(in(0), 0x00);

@@ -94,7 +94,7 @@ u32 E1000::read_register(u32 offset) {
 }
 
 u32 E1000::read_status() {
-  u32 status = kStatusFd | kStatusSpeed1000 | (reg(kStatus) & kStatusPhyra);
+  u32 status = kStatusFd | kStatusSpeed1000 | kStatusDetected1000 | (reg(kStatus) & kStatusPhyra);
   if (link_) status |= kStatusLu;
   if (is_82574() && !(reg(kCtrl) & kCtrlMasterDisable)) status |= kStatusMasterEnable;
   return status;

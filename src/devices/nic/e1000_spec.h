@@ -25,7 +25,7 @@ inline constexpr u32 kQueueStride = 0x100;       // 82574: the second ring of ea
 
 // CTRL, STATUS.
 inline constexpr u32 kCtrlMasterDisable = 1 << 2, kCtrlSlu = 1 << 6, kCtrlRst = 1 << 26, kCtrlVme = 1 << 30, kCtrlPhyRst = 1u << 31;
-inline constexpr u32 kStatusFd = 1, kStatusLu = 1 << 1, kStatusSpeed1000 = 2 << 6, kStatusPhyra = 1 << 10,
+inline constexpr u32 kStatusFd = 1, kStatusLu = 1 << 1, kStatusSpeed1000 = 2 << 6, kStatusDetected1000 = 2 << 8, kStatusPhyra = 1 << 10,
                      kStatusMasterEnable = 1 << 19;
 // CTRL_EXT (82574).
 inline constexpr u32 kCtrlExtEiame = 1 << 24, kCtrlExtIame = 1 << 27;

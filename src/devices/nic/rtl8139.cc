@@ -230,8 +230,9 @@ u32 Rtl8139::timer_ticks() const {
 void Rtl8139::arm_timer() {
   const u32 target = reg<u32>(kTimerInt);
   if (target == 0) return alarm_->cancel();
-  const u32 left = target - timer_ticks();
-  alarm_->arm_at(clock_.now_ns() + u64{left} * kNsPerSecond / kTimerHz + 1);
+  const u32 distance = target - timer_ticks();
+  const u64 left = distance ? distance : u64{1} << 32;
+  alarm_->arm_at(clock_.now_ns() + left * kNsPerSecond / kTimerHz + 1);
 }
 
 void Rtl8139::timer_fired() {
@@ -241,6 +242,7 @@ void Rtl8139::timer_fired() {
   const u32 late = timer_ticks() - target;
   if (late > ~u32{0} / 2) return arm_timer();  // rearmed meanwhile
   raise(kTimeOut);
+  arm_timer();  // for when it comes round again
 }
 
 // Interrupts and counters.

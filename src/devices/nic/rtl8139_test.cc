@@ -185,5 +185,17 @@ TEST_F(Rtl8139Test, SavedStateGoesIntoANewCard) {
   EXPECT_EQ(read(kCbr, 2), 136u);
 }
 
+TEST_F(Rtl8139Test, TimerInterruptsEachTimeItComesRound) {
+  write(kTctr, 0, 4);
+  write(kTimerInt, 33, 4);  // a microsecond
+  bench_.clock.advance(2'000);
+  EXPECT_TRUE(read(kIsr, 2) & kTimeOut);
+  write(kIsr, kTimeOut, 2);
+  bench_.clock.advance(130'000'000'000);
+  EXPECT_FALSE(read(kIsr, 2) & kTimeOut);
+  bench_.clock.advance(1'000'000'000);
+  EXPECT_TRUE(read(kIsr, 2) & kTimeOut);
+}
+
 }  // namespace
 }  // namespace atl::devices

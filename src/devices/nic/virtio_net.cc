@@ -217,7 +217,7 @@ bool VirtioNet::receive(std::span<const iovec> frame) {
 void VirtioNet::received_batch() { queue_at(kReceiveQueue).notify(); }
 
 bool VirtioNet::wanted(std::span<const iovec> frame) const {
-  if (filter_.promiscuous && !filter_.filter_vlans) return true;
+  if (filter_.promiscuous) return true;
   std::array<u8, net::kVnetHeaderBytes + kFilteredBytes> start;
   size_t filled = 0;
   for (const iovec& part : frame) {

@@ -114,11 +114,11 @@ ReceiveFilter VirtioNet::receive_filter() const {
 }
 
 bool VirtioNet::Filter::passes(std::span<const u8> frame) const {
+  if (promiscuous) return true;
   if (frame.size() < 14) return false;
   if (filter_vlans && frame.size() >= 16 && load_be<u16>(&frame[12]) == kVlanTag &&
       !vlans.test(load_be<u16>(&frame[14]) & 0xfff))
     return false;
-  if (promiscuous) return true;
   MacAddress to;
   std::ranges::copy(frame.first(to.size()), to.begin());
   if (to == kBroadcast) return !no_broadcast;

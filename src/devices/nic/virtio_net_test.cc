@@ -181,11 +181,14 @@ TEST_F(VirtioNetTest, FilterLetsThroughWhatWasAskedFor) {
 }
 
 TEST_F(VirtioNetTest, VlansPassOnceTheyAreAdded) {
-  make(kFeatureCtrlQueue | kFeatureCtrlVlan | kFeatureMergeable);
+  make(kFeatureCtrlQueue | kFeatureCtrlRx | kFeatureCtrlVlan | kFeatureMergeable);
   for (int i = 0; i < 4; ++i) driver_->queue(0).add({{guest_.allocate(512), 512, true}});
   driver_->kick(0);
   std::string tagged = own_frame();
   tagged.replace(12, 4, std::string_view("\x81\x00\x00\x07", 4));
+  backend_->give(tagged);
+  EXPECT_TRUE(driver_->queue(0).take_used());  // everything is received until the driver says otherwise
+  EXPECT_EQ(control({kClassRx, 0, 0}), kOk);
   backend_->give(tagged);
   EXPECT_FALSE(driver_->queue(0).take_used());
   EXPECT_EQ(control({kClassVlan, 0, 7, 0}), kOk);

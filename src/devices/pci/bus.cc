@@ -19,6 +19,7 @@ constexpr u64 kDataOffset = kConfigDataPort - kConfigAddressPort;
 constexpr u64 kResetOffset = kResetControlPort - kConfigAddressPort;
 constexpr u8 kResetCpu = 1 << 2;   // 82371SB, 4.1.3 RCR: a 0 to 1 step resets
 constexpr u8 kResetHard = 1 << 1;
+constexpr u16 kPortConfigBytes = 256;  // of a function, as far as the ports reach
 constexpr u8 kNoGsi = 0xff;
 
 std::string place(PciAddress at) { return fmt::format("PCI slot {:02x}.{}", at.slot, at.function); }
@@ -161,23 +162,27 @@ void PciBus::window_write(u64 offset, u32 value, unsigned width) {
   if (PciFunction* function = window_function(offset)) write_function(*function, offset & 0xfff, value, width);
 }
 
+/// The lowest two bits of the address are reserved, and some drivers put the byte's place there in the place of the data port's: either
+/// is taken.
+u16 PciBus::register_at(u64 offset) const { return static_cast<u16>((address_ & 0xff) | (offset - kDataOffset)); }
+
 u64 PciBus::bus_read(u64 offset, unsigned width) {
   Lock lock(mutex_);
   if (offset == 0 && width == 4) return address_;
   if (offset == kResetOffset && width == 1) return reset_control_;
   PciFunction* function = offset >= kDataOffset && width <= 4 ? selected() : nullptr;
-  if (!function) return byte_mask(width);
-  u16 at = static_cast<u16>((address_ & 0xfc) + (offset - kDataOffset));
+  const u16 at = register_at(offset);
+  if (!function || at + width > kPortConfigBytes) return byte_mask(width);
   return function->config_read(at, width);
 }
 
 void PciBus::bus_write(u64 offset, u64 value, unsigned width) {
   if (offset == kResetOffset && width == 1) return write_reset_control(static_cast<u8>(value));
   Lock lock(mutex_);
-  if (offset == 0 && width == 4) address_ = static_cast<u32>(value) & ~3u;
+  if (offset == 0 && width == 4) address_ = static_cast<u32>(value);
   PciFunction* function = offset >= kDataOffset && width <= 4 ? selected() : nullptr;
-  if (!function) return;
-  u16 at = static_cast<u16>((address_ & 0xfc) + (offset - kDataOffset));
+  const u16 at = register_at(offset);
+  if (!function || at + width > kPortConfigBytes) return;
   write_function(*function, at, static_cast<u32>(value), width);
 }
 
@@ -256,7 +261,6 @@ void PciBus::visit(Archive& archive) {
   Lock lock(mutex_);
   archive.field(1, "address", address_);
   archive.field(2, "reset_control", reset_control_);
-  address_ &= ~3u;
 }
 
 }  // namespace atl::devices

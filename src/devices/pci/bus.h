@@ -103,6 +103,7 @@ class PciBus final : public memory::BusDevice {
   PciBus(Wiring wiring, PciBus* parent, PciFunction* bridge);
 
   /// The function that the latch at 0xcf8 names, or nullptr.
+  u16 register_at(u64 offset) const REQUIRES(mutex_);
   PciFunction* selected() const REQUIRES(mutex_);
   /// Where a function answers that the guest calls by bus number, slot and function.
   PciFunction* route(u8 bus, unsigned slot, unsigned function) const REQUIRES(mutex_);

@@ -59,6 +59,15 @@ TEST_F(PciBusTest, PortsReachConfigurationSpaceByDwordWordAndByte) {
   EXPECT_EQ(in(0xcff, 1), 0x56u);
 }
 
+TEST_F(PciBusTest, TheByteMayBeNamedByTheAddressToo) {
+  out(0xcf8, 0x80001802, 4);
+  EXPECT_EQ(in(0xcf8, 4), 0x80001802u);
+  EXPECT_EQ(in(0xcfc, 2), 0x5678u);
+  EXPECT_EQ(in(0xcfd, 1), 0x56u);
+  out(0xcf8, 0x800018ff, 4);
+  EXPECT_EQ(in(0xcfc, 4), 0xffffffffu);  // past the end
+}
+
 TEST_F(PciBusTest, EmptySlotsOtherBusesAndDisabledAccessReadAsOnes) {
   for (u32 address : {0x80002000u, 0x80011800u, 0x00001800u}) {
     out(0xcf8, address, 4);

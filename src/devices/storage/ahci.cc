@@ -13,6 +13,7 @@ namespace {
 constexpr unsigned kRegisterBar = 5;
 constexpr u64 kRegisterBytes = 0x1000;
 constexpr u16 kAddressMap = 0x90;  // ICH9 datasheet, 14.1.36: AHCI mode
+constexpr u16 kPortControl = 0x92;  // 14.1.37: ports that are enabled; all of them work whatever is written
 constexpr u32 kCapabilities = (Ahci::kPorts - 1) | kCapSlots | kCapClo | kCapAhciOnly | kCapGen1 | kCapNcq | kCap64;
 
 }  // namespace
@@ -25,7 +26,14 @@ Ahci::Ahci(std::string type, Loop& loop, memory::AddressSpace& memory)
   for (auto& port : ports_) port = std::make_unique<AhciPort>(loop, memory, [this] { update_interrupt(); });
   function_.set_interrupt_pin(1);
   function_.set_byte(kAddressMap, 1 << 6);
+  function_.set_writable(kPortControl, (1 << kPorts) - 1);
   function_.set_bar(kRegisterBar, {.kind = PciBar::Kind::Memory32, .size = kRegisterBytes, .device = &registers_});
+}
+
+Result<std::unique_ptr<Ahci>> Ahci::create(std::string type, cpu::Vm& vm, Loop& loop, memory::AddressSpace& memory) {
+  std::unique_ptr<Ahci> ahci(new Ahci(std::move(type), loop, memory));
+  TRY(ahci->function_.add_msi(vm, 1));
+  return ahci;
 }
 
 /// 3.1: registers are read and written by dword; a narrower read gives a part of one.
@@ -77,14 +85,17 @@ void Ahci::write(u32 offset, u32 value) {
   update_interrupt();
 }
 
-/// A port's bit is set again while the port still has a reason (3.1.3).
+/// A port's bit is set again while the port still has a reason (3.1.3). A message goes out for each bit that becomes set (10.6.2.1).
 void Ahci::update_interrupt() {
   u32 wanting = 0;
   for (unsigned i = 0; i < kPorts; ++i)
     if (ports_[i] && ports_[i]->wants_interrupt()) wanting |= 1u << i;
   Lock lock(mutex_);
+  const bool fresh = wanting & ~pending_;
   pending_ |= wanting;
-  function_.set_intx(pending_ && (control_ & kGhcInterrupts));
+  const bool before = std::exchange(asserted_, pending_ && (control_ & kGhcInterrupts));
+  function_.set_intx(asserted_ && !function_.msi_enabled());
+  if (asserted_ && (fresh || !before) && function_.msi_enabled()) function_.fire_msi(0);
 }
 
 std::vector<DiskIo*> Ahci::media() {

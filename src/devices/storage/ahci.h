@@ -1,6 +1,6 @@
 // The AHCI controller of the ICH9, 8086:2922: Serial ATA AHCI 1.3.1, six ports, native mode only. Also a card ("ahci").
 //
-// Supported: what AhciPort does, INTx. Missing: MSI, staggered spin-up, command completion coalescing, legacy IDE mode.
+// Supported: what AhciPort does, INTx, MSI with one vector. Missing: staggered spin-up, command completion coalescing, legacy IDE mode.
 //
 // Threads: as AhciPort; the global registers are under a mutex of their own.
 #pragma once
@@ -17,7 +17,7 @@ class Ahci final : public PciDevice, public AtaHost {
   static constexpr unsigned kPorts = 6;
 
   /// `type` is "ich9-ahci" or "ahci".
-  Ahci(std::string type, Loop& loop, memory::AddressSpace& memory);
+  static Result<std::unique_ptr<Ahci>> create(std::string type, cpu::Vm& vm, Loop& loop, memory::AddressSpace& memory);
 
   PciFunction& function() override { return function_; }
   std::string_view type() const override { return type_; }
@@ -32,6 +32,8 @@ class Ahci final : public PciDevice, public AtaHost {
   void attach_ata(unsigned port, unsigned, std::unique_ptr<AtaDevice> device) override { ports_[port]->attach(std::move(device)); }
 
  private:
+  Ahci(std::string type, Loop& loop, memory::AddressSpace& memory);
+
   /// BAR 5.
   class Registers final : public memory::BusDevice {
    public:
@@ -57,6 +59,7 @@ class Ahci final : public PciDevice, public AtaHost {
   Mutex mutex_;
   u32 control_ GUARDED_BY(mutex_) = ahci::kGhcEnable;
   u32 pending_ GUARDED_BY(mutex_) = 0;  // IS
+  bool asserted_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace atl::devices

@@ -230,6 +230,7 @@ Detached AhciPort::run(JobPtr job) {
   ata::Command& command = job->command;
   device_->prepare(command);
   if (!command.failed() && command.protocol == Protocol::Packet) {
+    write_packet_setup();
     if (!memory_.guest_memory()->read(job->table + kPacketAt, std::span(command.packet.cdb).first(ata::kPacketBytes))) command.abort();
     else device_->prepare_packet(command);
   }
@@ -280,10 +281,7 @@ void AhciPort::complete(Job& job) {
       write_set_device_bits(job);
     } else {
       if (pio && !job.command.failed()) {
-        u8 setup[20] = {kFisPioSetup, static_cast<u8>(kFisInterrupt | (job.command.to_host() ? 0x20 : 0)), ata::kDrdy | ata::kDsc | ata::kDrq};
-        setup[15] = job.command.regs.status;
-        store_le<u16>(&setup[16], static_cast<u16>(job.moved));
-        write_frame(kPioSetupAt, setup);
+        write_pio_setup(job);
         is_ |= kIsPioSetup;
       }
       write_d2h(job.command.regs);
@@ -305,6 +303,26 @@ void AhciPort::complete(Job& job) {
 void AhciPort::write_frame(u32 at, std::span<const u8> frame) {
   if (!(cmd_ & kCmdFre)) return;
   memory_.guest_memory()->write((u64{fbu_} << 32 | fb_) + at, frame);
+}
+
+/// Of the last block that was moved: there is one such frame a block (SATA 3, 10.5.11).
+void AhciPort::write_pio_setup(const Job& job) {
+  const u64 block = std::max<u64>(job.command.block_bytes, 1), rest = job.moved % block;
+  const u64 last = rest ? rest : std::min(job.moved, block);
+  u8 setup[20] = {kFisPioSetup, static_cast<u8>(kFisInterrupt | (job.command.to_host() ? kFisToHost : 0)), ata::kDrdy | ata::kDsc | ata::kDrq};
+  setup[15] = job.command.regs.status;
+  store_le<u16>(&setup[16], static_cast<u16>(last));
+  write_frame(kPioSetupAt, setup);
+}
+
+/// Asks for a packet, which the controller has at hand.
+void AhciPort::write_packet_setup() {
+  u8 setup[20] = {kFisPioSetup, 0, ata::kDrdy | ata::kDsc | ata::kDrq};
+  setup[12] = ata::kReasonCommand;
+  setup[15] = ata::kDrdy | ata::kDsc;
+  setup[16] = ata::kPacketBytes;
+  Lock lock(mutex_);
+  write_frame(kPioSetupAt, setup);
 }
 
 void AhciPort::write_d2h(const ata::TaskFile& r) {

@@ -71,6 +71,8 @@ class AhciPort {
   bool gather(const Job& job, DmaList& list) const;
   void complete(Job& job);
   void write_frame(u32 at, std::span<const u8> frame) REQUIRES(mutex_);
+  void write_pio_setup(const Job& job) REQUIRES(mutex_);
+  void write_packet_setup() EXCLUDES(mutex_);
   void write_d2h(const ata::TaskFile& regs) REQUIRES(mutex_);
   void write_set_device_bits(const Job& job) REQUIRES(mutex_);
 

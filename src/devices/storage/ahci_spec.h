@@ -11,7 +11,7 @@ inline constexpr u32 kCap = 0x00, kGhc = 0x04, kIs = 0x08, kPi = 0x0c, kVs = 0x1
 inline constexpr u32 kCapSlots = 31u << 8, kCapClo = 1u << 24, kCapAhciOnly = 1u << 18, kCapGen1 = 1u << 20, kCapNcq = 1u << 30,
                      kCap64 = 1u << 31;
 inline constexpr u32 kGhcReset = 1, kGhcInterrupts = 2, kGhcEnable = 1u << 31;
-inline constexpr u32 kVersion = 0x00010301;
+inline constexpr u32 kVersion = 0x00010300;
 
 // A port's registers.
 inline constexpr u32 kPortBase = 0x100, kPortBytes = 0x80;
@@ -31,7 +31,7 @@ inline constexpr u32 kSlots = 32;
 
 // Received FIS area.
 inline constexpr u32 kPioSetupAt = 0x20, kD2hAt = 0x40, kSetDeviceBitsAt = 0x58;
-inline constexpr u8 kFisH2d = 0x27, kFisD2h = 0x34, kFisPioSetup = 0x5f, kFisSetDeviceBits = 0xa1;
+inline constexpr u8 kFisH2d = 0x27, kFisD2h = 0x34, kFisPioSetup = 0x5f, kFisToHost = 0x20, kFisSetDeviceBits = 0xa1;
 inline constexpr u8 kFisCommand = 0x80, kFisInterrupt = 0x40;
 
 }  // namespace atl::devices::ahci

@@ -4,6 +4,8 @@
 
 #include "base/endian.h"
 #include "block/test_support.h"
+#include "devices/pci/bus.h"
+#include "devices/pci/fake_vm.h"
 #include "devices/storage/ata_disk.h"
 #include "devices/storage/atapi_drive.h"
 #include "devices/virtio/test_driver.h"
@@ -122,6 +124,13 @@ TEST_F(AhciTest, FailedCommandStaysUntilThePortIsStopped) {
   EXPECT_EQ(port.read(kPxCi), 0u);
 }
 
+TEST_F(AhciTest, PioSetupTellsOfTheLastBlock) {
+  prepare(0, {.command = 0x24, .lba = 0, .count = 3}, {{guest.allocate(3 * 512), 3 * 512}});
+  issue(1);
+  EXPECT_EQ(guest.at(fis + kPioSetupAt)[0], kFisPioSetup);
+  EXPECT_EQ(load_le<u16>(guest.at(fis + kPioSetupAt + 16)), 512);
+}
+
 TEST_F(AhciTest, ShortTableAborts) {
   prepare(0, {.command = 0x25, .lba = 0, .count = 2}, {{guest.allocate(512), 512}});
   issue(1);
@@ -153,6 +162,7 @@ TEST_F(AhciTest, PacketsReachTheDrive) {
   other.write(kPxCi, 1);
   for (int turn = 0; turn < 100 && other.read(kPxCi); ++turn) loop->run_once(1'000'000);
   EXPECT_EQ(guest.text(data, 2048), cd_node.bytes.substr(3 * 2048, 2048));
+  EXPECT_EQ(load_le<u16>(guest.at(fis + kPioSetupAt + 16)), ata::kPacketBytes);
 }
 
 TEST_F(AhciTest, RegistersComeBackFromSavedState) {
@@ -169,6 +179,73 @@ TEST_F(AhciTest, RegistersComeBackFromSavedState) {
   prepare(0, {.command = 0x25, .lba = 2, .count = 1}, {{data, 512}});
   issue(1);
   EXPECT_EQ(guest.text(data, 512), disk_node.bytes.substr(1024, 512));
+}
+
+/// The whole controller behind a bus, with a disk at port 0.
+struct AhciCardTest : AhciTest {
+  static constexpr u64 kBase = 0xe0000000;
+  static constexpr u16 kBar5 = 0x24;
+
+  void SetUp() override {
+    auto disk = std::make_unique<AtaDisk>(*loop, AtaDiskOptions{});
+    disk->io().set_node(&injector);
+    card->attach_ata(0, 0, std::move(disk));
+    ASSERT_TRUE(bus->add({3, 0}, card->function()));
+    bus->config_write({3, 0}, kBar5, kBase, 4);
+    bus->config_write({3, 0}, pci::kCommand, 6, 2);
+    set(kGhc, kGhcEnable | kGhcInterrupts);
+    set(kPortBase + kPxClb, static_cast<u32>(list));
+    set(kPortBase + kPxFb, static_cast<u32>(fis));
+    set(kPortBase + kPxIe, ~0u);
+    set(kPortBase + kPxCmd, kCmdFre | kCmdSt);
+    set(kPortBase + kPxIs, ~0u);
+    set(kIs, ~0u);
+  }
+  ~AhciCardTest() override { bus->remove({3, 0}); }
+  u32 get(u32 at) { return static_cast<u32>(memory::BusView(guest.space()).read(kBase + at, 4)); }
+  void set(u32 at, u32 value) { memory::BusView(guest.space()).write(kBase + at, value, 4); }
+  void read_a_sector() {
+    prepare(0, {.command = 0x25, .lba = 2, .count = 1}, {{guest.allocate(512), 512}});
+    set(kPortBase + kPxCi, 1);
+    for (int turn = 0; turn < 100 && get(kPortBase + kPxCi); ++turn) loop->run_once(1'000'000);
+  }
+  std::unique_ptr<PciBus> make_bus() {
+    return MUST(PciBus::create({.memory = guest.space(), .ports = ports, .set_gsi = [this](u32, bool level) { intx = level; }}));
+  }
+
+  bool intx = false;
+  FakeVm vm;
+  memory::AddressSpace ports{"ports", 1 << 16};
+  std::unique_ptr<PciBus> bus = make_bus();
+  std::unique_ptr<Ahci> card = make_card();
+  std::unique_ptr<Ahci> make_card() { return MUST(Ahci::create("ahci", vm, *loop, guest.space())); }
+};
+
+TEST_F(AhciCardTest, ALineIsRaisedUntilBothStatusesAreClear) {
+  bus->set_pirq_route(0, 10), bus->set_pirq_route(1, 10), bus->set_pirq_route(2, 10), bus->set_pirq_route(3, 10);
+  read_a_sector();
+  EXPECT_TRUE(intx);
+  set(kPortBase + kPxIs, ~0u);
+  set(kIs, 1);
+  EXPECT_FALSE(intx);
+}
+
+TEST_F(AhciCardTest, AMessageGoesOutForEachNewStatus) {
+  u8 msi = card->function().byte(pci::kCapabilities);
+  ASSERT_EQ(card->function().byte(msi), pci::kCapabilityMsi);
+  bus->config_write({3, 0}, static_cast<u16>(msi + 2), 1, 2);
+  read_a_sector();
+  EXPECT_FALSE(intx);
+  EXPECT_EQ(vm.routes.at(0)->fired, 1);
+  read_a_sector();
+  EXPECT_EQ(vm.routes.at(0)->fired, 1);  // the controller's status is still set
+  set(kIs, 1);
+  EXPECT_EQ(vm.routes.at(0)->fired, 2);  // and again, as long as the port has a reason
+  set(kPortBase + kPxIs, ~0u);
+  set(kIs, 1);
+  EXPECT_EQ(vm.routes.at(0)->fired, 2);
+  read_a_sector();
+  EXPECT_EQ(vm.routes.at(0)->fired, 3);
 }
 
 }  // namespace

@@ -137,7 +137,7 @@ void AtaDisk::prepare(Command& command) {
     case 0xf8: return native_max(command, false);
     case kReadLogExt: return read_log(command);
     case kDataSetManagement:
-      if (!options_.discard || options_.readonly || !(command.regs.feature & 1) || command.regs.hob_count || !command.regs.count)
+      if (!options_.discard || options_.readonly || !(command.regs.feature & 1) || !command.regs.count)
         return command.abort();
       command.protocol = Protocol::DmaOut;
       command.bytes = u64{command.regs.count} * kSector;
@@ -252,6 +252,8 @@ std::vector<u8> AtaDisk::identify_data() const {
   word(0, 0x0040);
   word(1, cylinders);
   word(3, 16);
+  word(4, 63 * kSector);  // words 4 and 5 are retired, and still looked at
+  word(5, kSector);
   word(6, 63);
   text(10, 10, options_.serial);
   text(23, 4, options_.version);

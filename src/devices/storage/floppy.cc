@@ -95,8 +95,7 @@ u8 FloppyController::read(u16 port) {
     case 0x3f5: return read_fifo();
     case 0x3f7: {
       const unsigned unit = output_ & 3;
-      const bool motor = output_ >> (4 + unit) & 1;
-      return motor && unit < kDrives && drives_[unit] && drives_[unit]->has_changed() ? 0x80 : 0x00;
+      return unit < kDrives && drives_[unit] && drives_[unit]->has_changed() ? 0x80 : 0x00;
     }
     default: return 0xff;
   }
@@ -157,10 +156,11 @@ u8 FloppyController::main_status() {
 
 u8 FloppyController::read_fifo() {
   if (phase_ != Phase::Result || fifo_.empty()) return 0;
-  set_irq(false);
   const u8 value = fifo_.front();
   fifo_.erase(fifo_.begin());
-  if (fifo_.empty()) phase_ = Phase::Command;
+  if (!fifo_.empty()) return value;
+  set_irq(false);
+  phase_ = Phase::Command;
   return value;
 }
 
@@ -193,7 +193,7 @@ void FloppyController::execute() {
       return result({st3});
     }
     case 0x07: return seek_done(unit, 0);
-    case 0x0f: return seek_done(unit, command[2]);
+    case 0x0f: return seek_done(unit, seek_target(command, drive));
     case 0x12: perpendicular_ = command[1]; return result({});
     case 0x13: configure_ = command[2], precompensation_ = command[3]; return result({});
     case 0x08: if (command[0] == 0x08) return sense_interrupt(); break;
@@ -208,12 +208,18 @@ void FloppyController::execute() {
   result({kInvalid});
 }
 
+/// Data sheet, 5.2.7: with bit 7 set the track number counts from where the head is, inward with bit 6.
+u8 FloppyController::seek_target(const std::vector<u8>& command, const FloppyDrive* drive) {
+  constexpr u8 kRelative = 0x80, kInward = 0x40, kLastTrack = 79;
+  const u8 tracks = command[2], now = drive ? drive->track : u8{0};
+  if (!(command[0] & kRelative)) return tracks;
+  if (command[0] & kInward) return static_cast<u8>(std::min<unsigned>(now + tracks, kLastTrack));
+  return static_cast<u8>(now - std::min(now, tracks));
+}
+
 void FloppyController::seek_done(u8 unit, u8 track) {
   FloppyDrive* drive = unit < kDrives ? drives_[unit].get() : nullptr;
-  if (drive) {
-    drive->track = track;
-    drive->step();
-  }
+  if (drive && std::exchange(drive->track, track) != track) drive->step();
   seek_st0_ = static_cast<u8>(kSeekEnd | unit | (drive ? 0 : kAbnormal | 0x10));
   seek_track_ = track;
   seek_interrupt_ = true;

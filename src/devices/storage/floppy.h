@@ -103,6 +103,7 @@ class FloppyController final : public Device {
   u8 main_status() REQUIRES(mutex_);
   void execute() REQUIRES(mutex_);
   void result(std::vector<u8> bytes) REQUIRES(mutex_);
+  static u8 seek_target(const std::vector<u8>& command, const FloppyDrive* drive);
   void seek_done(u8 unit, u8 track) REQUIRES(mutex_);
   void sense_interrupt() REQUIRES(mutex_);
   void set_irq(bool level) REQUIRES(mutex_);

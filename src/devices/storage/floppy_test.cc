@@ -105,12 +105,36 @@ TEST_F(FloppyTest, WrongPlacesAndMissingMediaAreTold) {
 }
 
 TEST_F(FloppyTest, ChangeLineFallsWithAStepAndAMedium) {
-  EXPECT_EQ(in(0x3f7), 0);
-  drive->set_medium(&node);
   EXPECT_EQ(in(0x3f7), 0x80);
   command({0x0f, 0, 1});
   results({0x08});
   EXPECT_EQ(in(0x3f7), 0);
+  drive->set_medium(&node);
+  EXPECT_EQ(in(0x3f7), 0x80);
+  command({0x0f, 0, 1});  // the head is there already
+  results({0x08});
+  EXPECT_EQ(in(0x3f7), 0x80);
+  command({0x07, 0});
+  results({0x08});
+  EXPECT_EQ(in(0x3f7), 0);
+}
+
+TEST_F(FloppyTest, RelativeSeeksCountFromWhereTheHeadIs) {
+  command({0xcf, 0, 5});
+  EXPECT_EQ(results({0x08}), (std::vector<u8>{0x20, 5}));
+  command({0x8f, 0, 2});
+  EXPECT_EQ(results({0x08}), (std::vector<u8>{0x20, 3}));
+  command({0x8f, 0, 9});
+  EXPECT_EQ(results({0x08}), (std::vector<u8>{0x20, 0}));
+  command({0xcf, 0, 200});
+  EXPECT_EQ(results({0x08}), (std::vector<u8>{0x20, 79}));
+}
+
+TEST_F(FloppyTest, InterruptLastsUntilTheLastResultIsRead) {
+  command({0x4a, 0});
+  while (irq.level && in(0x3f4) & 0x40) in(0x3f5);
+  EXPECT_FALSE(irq.level);
+  EXPECT_EQ(in(0x3f4), 0x80);
 }
 
 TEST_F(FloppyTest, ResetPollsFourDrives) {

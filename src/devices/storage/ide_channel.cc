@@ -147,7 +147,7 @@ void IdeChannel::lower_irq() {
 /// Gives the job to the loop: the guest sees a busy device until a step there says otherwise.
 void IdeChannel::hand_over(void (IdeChannel::*step)(JobPtr)) {
   phase_ = Phase::Busy;
-  regs_[job_->unit].status = kBsy;
+  regs_[job_->unit].status = kBsy | kDrdy;
   loop_.post([this, step, job = job_] { (this->*step)(job); });
 }
 
@@ -343,16 +343,17 @@ Detached IdeChannel::write_block(JobPtr job) {
 }
 
 /// Bus Master IDE 1.0, section 1.2: entries of address and size, 0 meaning 64 KiB.
-bool IdeChannel::gather(u32 table, u64 bytes, DmaList& list) const {
+IdeChannel::Room IdeChannel::gather(u32 table, u64 bytes, DmaList& list) const {
   const auto memory = memory_.guest_memory();
   for (unsigned i = 0; i < kMaxEntries && list.bytes() < bytes; ++i) {
     u8 entry[8];
-    if (!memory->read(u64{table} + 8 * i, entry)) return false;
+    if (!memory->read(u64{table} + 8 * i, entry)) return Room::None;
     const u32 size = load_le<u16>(&entry[4]) & 0xfffe;
-    if (!list.add(load_le<u32>(&entry[0]) & ~1u, size ? size : 0x10000)) return false;
-    if (load_le<u16>(&entry[6]) & kEndOfTable) break;
+    if (!list.add(load_le<u32>(&entry[0]) & ~1u, size ? size : 0x10000)) return Room::None;
+    if (!(load_le<u16>(&entry[6]) & kEndOfTable)) continue;
+    return list.bytes() < bytes ? Room::TooLittle : list.bytes() == bytes ? Room::Exact : Room::More;
   }
-  return list.bytes() >= bytes;
+  return list.bytes() < bytes ? Room::TooLittle : Room::More;
 }
 
 Detached IdeChannel::move_by_dma(JobPtr job) {
@@ -361,23 +362,38 @@ Detached IdeChannel::move_by_dma(JobPtr job) {
     Lock lock(mutex_);
     if (job_ != job) co_return;
     phase_ = Phase::Busy;
-    regs_[job->unit].status = kBsy;
+    regs_[job->unit].status = kBsy | kDrdy;
     table = master_table_;
   }
   DmaList list(memory_.guest_memory(), job->command.to_host());
-  if (!gather(table, job->command.bytes, list)) {
+  const Room room = gather(table, job->command.bytes, list);
+  if (room == Room::None || room == Room::TooLittle) {
+    refuse_dma(job, room);
+    co_return;
+  }
+  job->more_room = room == Room::More;
+  const std::vector<iovec> buffers = block::iovec_slice(list.iovecs(), 0, job->command.bytes);
+  static_cast<void>(co_await device_of(*job).transfer(job->command, 0, buffers));
+  list.wrote();
+  finish(job);
+}
+
+/// Nothing is moved. A table that ends before the command does leaves the host without an interrupt (section 3.1).
+void IdeChannel::refuse_dma(const JobPtr& job, Room room) {
+  if (room == Room::None) {
     job->command.abort();
     {
       Lock lock(mutex_);
       master_status_ |= kMasterError;
     }
-    complete(job);
-    co_return;
+    return complete(job);
   }
-  const std::vector<iovec> buffers = block::iovec_slice(list.iovecs(), 0, job->command.bytes);
-  static_cast<void>(co_await device_of(*job).transfer(job->command, 0, buffers));
-  list.wrote();
-  finish(job);
+  Lock lock(mutex_);
+  if (job_ != job) return;
+  regs_[job->unit] = job->command.regs;
+  job_ = nullptr;
+  phase_ = Phase::Idle;
+  master_status_ &= static_cast<u8>(~kActive);
 }
 
 Detached IdeChannel::finish(JobPtr job) {
@@ -391,7 +407,7 @@ void IdeChannel::complete(const JobPtr& job) {
   regs_[job->unit] = job->command.regs;
   job_ = nullptr;
   phase_ = Phase::Idle;
-  master_status_ &= static_cast<u8>(~kActive);
+  if (!job->more_room) master_status_ &= static_cast<u8>(~kActive);
   raise_irq();
 }
 

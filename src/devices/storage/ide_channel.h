@@ -52,6 +52,7 @@ class IdeChannel {
     u64 position = 0;         // of the data phase: what is behind us
     std::vector<u8> buffer;   // the block that moves through the data port
     size_t at = 0;            // in `buffer`
+    bool more_room = false;   // in the bus master's table than the command has data
   };
   using JobPtr = std::shared_ptr<Job>;
 
@@ -118,7 +119,10 @@ class IdeChannel {
   void diagnose(const JobPtr& job);
   void reset_devices();
   void put_signatures() REQUIRES(mutex_);
-  bool gather(u32 table, u64 bytes, DmaList& list) const;
+  /// What a bus master's table holds, measured by a command's data. None: it points outside RAM.
+  enum class Room : u8 { None, TooLittle, Exact, More };
+  Room gather(u32 table, u64 bytes, DmaList& list) const;
+  void refuse_dma(const JobPtr& job, Room room);
   AtaDevice& device_of(const Job& job) { return *devices_[job.unit]; }
 
   Loop& loop_;

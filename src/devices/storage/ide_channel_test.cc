@@ -200,10 +200,30 @@ TEST_F(IdeTest, WideAddressesUseThePreviousBytes) {
   EXPECT_EQ(disk_node.bytes.substr(9 * 512, 1024), std::string(1024, 'w'));
 }
 
-TEST_F(IdeTest, ShortTableAbortsTheCommand) {
+TEST_F(IdeTest, ShortTableEndsTheCommandWithoutAnInterrupt) {
   set_table({{guest.allocate(512), 512}});
   start_master(true);
   address(0, 2);
+  EXPECT_EQ(command(0xc8), kDrdy | kDsc);
+  EXPECT_FALSE(irq.level);
+  EXPECT_EQ(master_status() & 7, 0);
+}
+
+TEST_F(IdeTest, TableWithMoreRoomStaysActive) {
+  set_table({{guest.allocate(1024), 1024}});
+  start_master(true);
+  address(0, 1);
+  EXPECT_EQ(command(0xc8), kDrdy | kDsc);
+  EXPECT_TRUE(irq.level);
+  EXPECT_EQ(master_status() & 7, 5);
+  ide->bus_master().bus_write(0, 0, 1);
+  EXPECT_EQ(master_status() & 7, 4);
+}
+
+TEST_F(IdeTest, TableOutsideMemoryIsAnError) {
+  set_table({{0xf0000000, 512}});
+  start_master(true);
+  address(0, 1);
   EXPECT_TRUE(command(0xc8) & kErr);
   EXPECT_EQ(in(1), kAbrt);
   EXPECT_EQ(master_status() & 3, 2);

@@ -27,6 +27,10 @@
 #include "machine/loaders/boot_entry.h"
 #include "memory/address_space.h"
 
+namespace atl::devices {
+class FwCfg;
+}
+
 namespace atl::machine {
 
 /// The image of a flash chip, claimed for it.
@@ -97,6 +101,8 @@ class Board {
   virtual devices::FloppyController* floppy() { return nullptr; }
   /// Puts a drive into a free place, and tells firmware of its type.
   virtual void attach_floppy(unsigned, std::unique_ptr<devices::FloppyDrive>) {}
+  /// Where firmware finds what it must know; nullptr without firmware.
+  virtual devices::FwCfg* config_device() { return nullptr; }
   /// Every device, in the order they were built.
   virtual std::vector<devices::Device*> devices() = 0;
   /// All devices back to power-on state; they are quiesced and the vCPUs stopped.

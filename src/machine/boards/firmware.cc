@@ -110,6 +110,8 @@ const char* vga_rom(VgaKind kind) {
   }
 }
 
+bool has_ramfb(const Config& config) { return std::ranges::find(config.devices, "ramfb", &DeviceConfig::type) != config.devices.end(); }
+
 }  // namespace
 
 Status Firmware::map_flash() {
@@ -131,6 +133,7 @@ Status Firmware::offer_configuration(const RamLayout& ram) {
   config_.add_u16(FwCfg::kCpuCount, static_cast<u16>(config.topology.cpus));
   config_.add_u16(FwCfg::kMaxCpus, static_cast<u16>(config.topology.max_cpus));
   config_.add_u16(FwCfg::kNoGraphic, config.vga == VgaKind::None);
+  if (has_ramfb(config)) TRY(offer_option_rom("vgaroms/", "vgabios-ramfb.bin"));
   if (const char* rom = vga_rom(config.vga)) TRY(offer_option_rom("vgaroms/", rom));
   config_.add_u16(FwCfg::kBootMenu, config.boot.menu);
   if (const auto wait = config.boot.menu_wait_ms) config_.add_file("etc/boot-menu-wait", bytes_of<u16>(*wait));
@@ -230,7 +233,7 @@ void Firmware::offer_boot_order(const BootOrder& devices) {
 std::vector<std::pair<u8, u8>> cmos_values(const CmosSettings& settings) {
   static constexpr std::string_view kLetters = "?acdn";
   u32 order = 0;
-  const std::string& letters = settings.boot_order.empty() ? std::string("cad") : settings.boot_order;
+  const std::string& letters = settings.boot_order;
   for (size_t i = 0; i < std::min<size_t>(letters.size(), 3); ++i) {
     const size_t code = kLetters.find(letters[i]);
     if (code != std::string_view::npos) order |= static_cast<u32>(code) << (4 * i);
@@ -244,7 +247,28 @@ std::vector<std::pair<u8, u8>> cmos_values(const CmosSettings& settings) {
           {0x30, byte(above_1m, 0)}, {0x31, byte(above_1m, 1)}, {0x34, byte(above_16m, 0)}, {0x35, byte(above_16m, 1)},
           {0x5b, byte(above_4g, 0)}, {0x5c, byte(above_4g, 1)}, {0x5d, byte(above_4g, 2)},
           {0x5f, static_cast<u8>(settings.cpus - 1)}, {0x14, 0x02},
-          {0x38, static_cast<u8>((order >> 4 & 0xf0) | 0x01)}, {0x3d, static_cast<u8>(order)}};
+          {0x38, static_cast<u8>((order >> 4 & 0xf0) | (settings.floppy_check ? 0 : 1))}, {0x3d, static_cast<u8>(order)}};
+}
+
+std::vector<std::pair<u8, u8>> disk_cmos_values(std::span<const u64> sectors) {
+  constexpr u8 kTypes = 0x12, kExtendedTypes = 0x19, kGeometries = 0x1b, kTranslations = 0x39;
+  constexpr u8 kTypeIsExtended = 0xf, kUserType = 47, kManyHeads = 0xc8, kByLba = 1;
+  constexpr u64 kHeads = 16, kTrack = 63, kFewest = 2, kMost = 16383, kMostOfBios = 1024;
+  std::vector<std::pair<u8, u8>> values;
+  u8 types = 0, translations = 0;
+  for (unsigned i = 0; i < sectors.size(); ++i) {
+    if (sectors[i] == 0) continue;
+    const u64 cylinders = std::clamp(sectors[i] / (kHeads * kTrack), kFewest, kMost);
+    if (cylinders > kMostOfBios) translations |= static_cast<u8>(kByLba << (2 * i));
+    if (i >= 2) continue;  // the CMOS has room for two
+    types |= static_cast<u8>(i == 0 ? kTypeIsExtended << 4 : kTypeIsExtended);
+    values.emplace_back(static_cast<u8>(kExtendedTypes + i), kUserType);
+    const u8 low = static_cast<u8>(cylinders), high = static_cast<u8>(cylinders >> 8);
+    const u8 bytes[] = {low, high, kHeads, 0xff, 0xff, kManyHeads, low, high, kTrack};  // no write precompensation
+    for (unsigned at = 0; at < std::size(bytes); ++at) values.emplace_back(static_cast<u8>(kGeometries + 9 * i + at), bytes[at]);
+  }
+  values.insert(values.end(), {{kTypes, types}, {kTranslations, translations}});
+  return values;
 }
 
 }  // namespace atl::machine

@@ -55,8 +55,11 @@ class Firmware {
 struct CmosSettings {
   RamLayout ram;
   u32 cpus = 1;
-  std::string boot_order;
+  std::string boot_order = "cad";
+  bool floppy_check = true;
 };
 std::vector<std::pair<u8, u8>> cmos_values(const CmosSettings& settings);
+/// The types and geometries of up to four IDE disks, 0 sectors: none.
+std::vector<std::pair<u8, u8>> disk_cmos_values(std::span<const u64> sectors);
 
 }  // namespace atl::machine

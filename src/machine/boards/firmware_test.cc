@@ -40,7 +40,19 @@ TEST(Cmos, MemorySizesAreCutToTheirFields) {
 TEST(Cmos, BootOrderFillsNibbles) {
   auto values = cmos({.ram = {32 * kMiB, 0}, .boot_order = "cdn"});
   EXPECT_EQ(values[0x3d], 0x32);
-  EXPECT_EQ(values[0x38] >> 4, 4);
+  EXPECT_EQ(values[0x38], 0x40);  // floppy disks have to have a boot signature
+}
+
+TEST(Cmos, LargeDisksAreTranslated) {
+  std::map<u8, u8> values;
+  for (auto [index, value] : disk_cmos_values(std::vector<u64>{61440, 8388608, 8388608, 0})) values[index] = value;
+  EXPECT_EQ(values[0x12], 0xff);
+  EXPECT_EQ(values[0x19], 47);
+  EXPECT_EQ(values[0x1b] | values[0x1c] << 8, 60);
+  EXPECT_EQ(values[0x1d], 16);
+  EXPECT_EQ(values[0x23], 63);
+  EXPECT_EQ(values[0x24] | values[0x25] << 8, 8322);
+  EXPECT_EQ(values[0x39], 0b010100);
 }
 
 TEST(BootOrder, AnIndexCanBeTakenOnce) {

@@ -74,6 +74,7 @@ class Pc final : public Board {
   std::unique_ptr<Device> unplug(Device& device) override { return slots_->unplug(device); }
   std::optional<DiskController> disk_controller() override;
   FloppyController* floppy() override { return floppy_.get(); }
+  FwCfg* config_device() override { return firmware_ ? &firmware_->config_device() : nullptr; }
   void attach_floppy(unsigned unit, std::unique_ptr<FloppyDrive> drive) override;
   std::vector<Device*> devices() override;
   void reset() override;
@@ -98,6 +99,7 @@ class Pc final : public Board {
   Status add_floppy();
   Status add_boot();
   void set_cmos(const std::string& boot_order);
+  void set_disk_cmos();
   void move_power_management(u16 base);
   bool has_q35() const { return context_.config.board == BoardKind::Q35; }
   void offer_tables();
@@ -160,7 +162,7 @@ Status Pc::add_ports() {
 /// PIIX3's channels, or ICH9's ports.
 Status Pc::add_disks() {
   if (has_q35()) {
-    ahci_ = std::make_unique<Ahci>("ich9-ahci", context_.io_loop, context_.memory);
+    ahci_ = TRY(Ahci::create("ich9-ahci", context_.vm, context_.io_loop, context_.memory));
     return bus_->add(kAhciPlace, ahci_->function());
   }
   ide_ = std::make_unique<PiixIde>(context_.io_loop, context_.memory, context_.vm.gsi(PiixIde::kIrq[0]), context_.vm.gsi(PiixIde::kIrq[1]));
@@ -224,7 +226,7 @@ Status Pc::add_boot() {
 }
 
 void Pc::set_cmos(const std::string& boot_order) {
-  for (auto [index, value] : cmos_values({ram_, context_.config.topology.cpus, boot_order})) {
+  for (auto [index, value] : cmos_values({ram_, context_.config.topology.cpus, boot_order, context_.config.boot.floppy_check})) {
     chipset_->rtc().set_cmos(index, value);
   }
 }
@@ -292,7 +294,19 @@ AcpiBlob Pc::acpi_tables() const {
                      .more = std::move(more)});
 }
 
+/// For firmware that asks neither the disks nor fw_cfg of their geometry.
+void Pc::set_disk_cmos() {
+  if (!ide_) return;
+  std::array<u64, PiixIde::kChannels * IdeChannel::kUnits> sectors{};
+  for (unsigned i = 0; i < sectors.size(); ++i) {
+    AtaDevice* disk = ide_->ata_device(i / IdeChannel::kUnits, i % IdeChannel::kUnits);
+    if (disk && !disk->removable()) sectors[i] = disk->io().size_bytes() / ata::kSector;
+  }
+  for (auto [index, value] : disk_cmos_values(sectors)) chipset_->rtc().set_cmos(index, value);
+}
+
 Result<BootEntry> Pc::load() {
+  set_disk_cmos();
   if (!firmware_) chips_->prepare_without_firmware();
   std::optional<AcpiBlob> acpi;
   if (context_.config.acpi) acpi = acpi_tables();

@@ -203,7 +203,7 @@ Result<MadeDevice> make_nvme(const Order& order) {
 Result<MadeDevice> make_ahci(const Order& order) {
   MadeDevice made;
   made.thread = &order.context.back_ends.default_thread();
-  auto host = std::make_unique<Ahci>(order.properties.device().type, made.thread->loop(), order.context.memory);
+  auto host = TRY(Ahci::create(order.properties.device().type, order.context.vm, made.thread->loop(), order.context.memory));
   made.ata = host.get();
   made.pci = std::move(host);
   return made;
