@@ -6,6 +6,7 @@
 #include "devices/legacy/acpi_pm.h"
 #include "devices/legacy/ich9_smi.h"
 #include "devices/legacy/hpet.h"
+#include "devices/legacy/i6300esb.h"
 #include "devices/legacy/i8042.h"
 #include "devices/legacy/manual_clock.h"
 #include "devices/legacy/pci_hotplug.h"
@@ -19,6 +20,19 @@ namespace {
 using namespace atl;
 using namespace atl::devices;
 
+/// The configuration space of a function as a block of registers.
+class ConfigSpace final : public memory::BusDevice {
+ public:
+  explicit ConfigSpace(PciFunction& function) : function_(function) {}
+  u64 bus_read(u64 offset, unsigned width) override { return function_.config_read(static_cast<u16>(offset), width); }
+  void bus_write(u64 offset, u64 value, unsigned width) override {
+    (void)function_.config_write(static_cast<u16>(offset), static_cast<u32>(value), width);
+  }
+
+ private:
+  PciFunction& function_;
+};
+
 struct Parts {
   ManualClock clock;
   RecordingLine irq, second_irq;
@@ -31,6 +45,8 @@ struct Parts {
   Ich9Smi smi{[](bool) {}};
   PciHotplug hotplug{{.changed = [] {}, .eject = [](unsigned) {}}};
   Port92 port92{system};
+  I6300Esb watchdog{clock, system};
+  ConfigSpace watchdog_config{watchdog.function()};
   Hpet hpet{clock, {irq, second_irq, irq, [](bool) {}}};
 
   struct Block {
@@ -38,7 +54,7 @@ struct Parts {
     Device* device;
     u64 size;
   };
-  std::array<Block, 11> blocks() {
+  std::array<Block, 13> blocks() {
     return {{{&serial, &serial, Serial16550::kPorts},
              {&rtc, &rtc, Rtc::kPorts},
              {&keyboard, &keyboard, 1},
@@ -49,7 +65,9 @@ struct Parts {
              {&hotplug, &hotplug, PciHotplug::kPorts},
              {&port92, &port92, 1},
              {&hpet, &hpet, 0x180},
-             {&smi, &smi, Ich9Smi::kPorts}}};
+             {&smi, &smi, Ich9Smi::kPorts},
+             {watchdog.function().bar(0).device, &watchdog, 0x10},
+             {&watchdog_config, &watchdog, 0x80}}};
   }
 };
 

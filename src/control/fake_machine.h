@@ -118,7 +118,13 @@ class FakeMachine final : public machine::Machine {
   void write_bus(bool port, u64 address, u64 value, unsigned width) override {
     static_cast<void>(note(fmt::format("write {} {:#x} {} {:#x}", port ? "port" : "memory", address, width, value)));
   }
-  u64 advance_clock(u64 ns) override { return time_ns += ns; }
+  u64 advance_clock(std::optional<u64> ns) override { return time_ns += ns.value_or(next_alarm_ns); }
+  Status watch_interrupt_lines(std::function<void(u32, bool)> listener) override {
+    lines = std::move(listener);
+    return {};
+  }
+  std::function<void(u32, bool)> lines;
+  u64 next_alarm_ns = 7;
   u64 time_ns = 0;
 
  private:

@@ -49,6 +49,7 @@ struct ProgramOptions {
   std::map<std::string, std::shared_ptr<const TlsCredentials>> tls_credentials;  // -object tls-creds-*
   machine::CharId gdb;       // where a debugger connects; "" = nowhere
   machine::CharId qtest;     // where a program that tests devices is; "" = nowhere
+  std::string qtest_log;     // file, "" = none
   std::string pidfile;
   bool daemonize = false;
   SandboxConfig sandbox;

@@ -1,5 +1,6 @@
 #include "control/run_vmm.h"
 
+#include <fcntl.h>
 #include <grp.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -44,6 +45,7 @@ class VmProcess {
  private:
   Status create_monitors();
   Status create_machine();
+  Status create_device_test();
   Status harden();
 
   const CommandLine line_;
@@ -121,10 +123,18 @@ Status VmProcess::create_machine() {
     control_->set_remote_screen(remote_screen_.get());
   }
   if (!line_.program.gdb.empty()) control_->set_debugger(std::make_unique<GdbStub>(*control_, *chars_->find_user(line_.program.gdb)));
-  if (!line_.program.qtest.empty())
-    device_test_ = std::make_unique<DeviceTestServer>(*machine_, *chars_->find_user(line_.program.qtest));
+  TRY(create_device_test());
   // Input that came in meanwhile was held back.
   for (const auto& [id, chars] : chars_->users()) chars->accept_input();
+  return {};
+}
+
+Status VmProcess::create_device_test() {
+  const ProgramOptions& program = line_.program;
+  if (program.qtest.empty()) return {};
+  Fd log;
+  if (!program.qtest_log.empty()) log = TRY(open_file(program.qtest_log, O_WRONLY | O_CREAT | O_TRUNC).context("-qtest-log"));
+  device_test_ = std::make_unique<DeviceTestServer>(*machine_, *chars_->find_user(program.qtest), *loop_, std::move(log));
   return {};
 }
 

@@ -1,5 +1,8 @@
 #include "machine/loop_clock.h"
 
+#include <limits>
+#include <thread>
+
 #include <gtest/gtest.h>
 
 namespace atl::machine {
@@ -66,6 +69,43 @@ TEST_F(LoopClockTest, DestroyedAlarmIsForgotten) {
   alarm.reset();
   turn();
   EXPECT_EQ(fired, 0);
+}
+
+/// The loop runs on a thread of its own, as step() wants it.
+class SteppedClockTest : public testing::Test {
+ protected:
+  SteppedClockTest() : loop(MUST(Loop::create())), thread([this] { loop->run(); }) {}  // a loop needs only io_uring
+  ~SteppedClockTest() override {
+    loop->stop();
+    thread.join();
+  }
+
+  std::unique_ptr<Loop> loop;
+  VmClock clock;
+  LoopClock device_clock{*loop, clock, LoopClock::Pace::Stepped};
+  std::thread thread;
+};
+
+TEST_F(SteppedClockTest, EveryAlarmOnTheWayHasRungAtItsTime) {
+  std::vector<u64> times;
+  std::unique_ptr<devices::Alarm> alarm = device_clock.create_alarm([&] {
+    times.push_back(device_clock.now_ns());
+    alarm->arm_at(device_clock.now_ns() + 300);
+  });
+  alarm->arm_at(100);
+  EXPECT_EQ(device_clock.until_next_alarm(), 100);
+  device_clock.step(1000);
+  EXPECT_EQ(times, (std::vector<u64>{100, 400, 700, 1000}));
+  EXPECT_EQ(device_clock.now_ns(), 1000);
+  EXPECT_EQ(device_clock.until_next_alarm(), 300);
+  alarm->cancel();
+  EXPECT_EQ(device_clock.until_next_alarm(), std::nullopt);
+}
+
+TEST_F(SteppedClockTest, TimeEndsAtItsLargestNumber) {
+  device_clock.step(~u64{0});
+  device_clock.step(~u64{0});
+  EXPECT_EQ(device_clock.now_ns(), u64{std::numeric_limits<i64>::max()});
 }
 
 }  // namespace

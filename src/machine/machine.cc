@@ -10,7 +10,7 @@
 #include "cpu/kvm/accelerator.h"
 #include "cpu/soft/accelerator.h"
 #include "machine/block_exports.h"
-#include "machine/idle_vcpu.h"
+#include "machine/idle_vm.h"
 #include "machine/machine_impl.h"
 
 namespace atl::machine {
@@ -65,12 +65,19 @@ Status MachineImpl::create_vm() {
     if (vm) {
       if (&choice != &config_.accelerators.front()) log_info("{}; using the software CPU", reason);
       vm_ = *std::move(vm);
-      idle_ = choice.kind == AcceleratorKind::Idle;
+      if (choice.kind == AcceleratorKind::Idle) make_idle();
       return {};
     }
     reason = vm.error().text();
   }
   return Error(ErrorKind::Unsupported, reason);
+}
+
+/// Nothing happens by itself: guest time goes forward only when it is told to.
+void MachineImpl::make_idle() {
+  auto idle = IdleVm::create(std::move(vm_));
+  idle_vm_ = idle.get();
+  vm_ = std::move(idle);
 }
 
 Result<std::unique_ptr<cpu::Vm>> MachineImpl::try_accelerator(const AcceleratorChoice& choice) {
@@ -88,7 +95,7 @@ Result<std::unique_ptr<cpu::Vm>> MachineImpl::try_accelerator(const AcceleratorC
 
 Status MachineImpl::create_back_ends() {
   back_ends_ = TRY(BackEnds::create());
-  device_clock_ = std::make_unique<LoopClock>(back_ends_->default_thread().loop(), clock_);
+  device_clock_ = std::make_unique<LoopClock>(back_ends_->default_thread().loop(), clock_, idle_vm_ ? LoopClock::Pace::Stepped : LoopClock::Pace::Host);
   for (const IoThreadConfig& thread : config_.iothreads) TRY(back_ends_->add_iothread(thread));
   for (const RngConfig& rng : config_.rngs) TRY(back_ends_->add_rng(rng));
   BlockStore& blocks = back_ends_->blocks();
@@ -156,7 +163,6 @@ Status MachineImpl::create_vcpus() {
   for (u32 i = 0; i < count; ++i) {
     vcpus.push_back(TRY(vm_->create_vcpu(i, cpuid_[i]).context(fmt::format("create vCPU {}", i))));
     power_on_states_.push_back(TRY(vcpus.back()->get_state()));
-    if (idle_) vcpus.back() = make_idle_vcpu(std::move(vcpus.back()));
   }
   threads_ = std::make_unique<VcpuThreads>([this](u32 index, cpu::RunExit exit) { on_vcpu_exit(index, exit); });
   return threads_->start(std::move(vcpus), vm_->accelerator());
@@ -205,7 +211,7 @@ Status MachineImpl::stop_everything() {
 }
 
 void MachineImpl::run_everything(std::optional<u32> only) {
-  clock_.resume();
+  if (!idle_vm_) clock_.resume();
   device_clock_->resumed();
   vm_->resume_clock();
   for (devices::Device* device : all_devices()) device->resume();
@@ -302,13 +308,24 @@ void MachineImpl::shut_down() {
   back_ends_->stop_threads();
 }
 
-u64 MachineImpl::advance_clock(u64 ns) {
+u64 MachineImpl::advance_clock(std::optional<u64> ns) {
+  const u64 step = ns ? *ns : device_clock_->until_next_alarm().value_or(0);
+  if (idle_vm_) {
+    device_clock_->step(step);
+    return clock_.now_ns();
+  }
   const bool running = clock_.running();
   clock_.pause();
-  clock_.set_ns(clock_.now_ns() + ns);
+  clock_.set_ns(clock_.now_ns() + step);
   if (running) clock_.resume();
   device_clock_->resumed();
   return clock_.now_ns();
+}
+
+Status MachineImpl::watch_interrupt_lines(std::function<void(u32, bool)> listener) {
+  if (!idle_vm_) return Error(ErrorKind::Unsupported, "interrupt lines can be watched with -accel qtest only");
+  idle_vm_->watch_lines(std::move(listener));
+  return {};
 }
 
 // What vCPU threads and devices ask for.

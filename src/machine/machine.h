@@ -150,6 +150,8 @@ class Machine {
   /// Of the root bus, with what is behind bridges.
   virtual std::vector<devices::PciFunctionInfo> pci_functions() const { return {}; }
   virtual std::vector<IoThreadInfo> iothreads() const { return {}; }
+  /// The types of the board's own devices, in the order they were built.
+  virtual std::vector<std::string> board_parts() const { return {}; }
   /// What the accelerator measures of a vCPU, or of the VM as a whole.
   virtual std::vector<Statistic> statistics(std::optional<u32> cpu) const { static_cast<void>(cpu); return {}; }
   /// Guest linear to physical, by a vCPU's page tables; nothing where nothing is mapped.
@@ -186,8 +188,11 @@ class Machine {
   /// An access of 1, 2, 4 or 8 bytes as a vCPU makes it, to an I/O port or to memory.
   virtual u64 read_bus(bool port, u64 address, unsigned width) = 0;
   virtual void write_bus(bool port, u64 address, u64 value, unsigned width) = 0;
-  /// Puts guest time forward; the new time.
-  virtual u64 advance_clock(u64 ns) = 0;
+  /// Puts guest time forward, without a number to the next alarm of a device; the new time. On a machine whose vCPUs run nothing
+  /// (-accel qtest) alarms on the way have rung when this returns.
+  virtual u64 advance_clock(std::optional<u64> ns) = 0;
+  /// Each change of an interrupt line, told by the thread that makes it. On a machine whose vCPUs run nothing; once.
+  virtual Status watch_interrupt_lines(std::function<void(u32 gsi, bool level)> listener) = 0;
 };
 
 }  // namespace atl::machine

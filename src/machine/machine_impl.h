@@ -15,6 +15,7 @@
 #include "machine/console_ports.h"
 #include "machine/makers/device_makers.h"
 #include "machine/disk_buses.h"
+#include "machine/idle_vm.h"
 #include "machine/loop_clock.h"
 #include "machine/machine.h"
 #include "machine/media.h"
@@ -73,6 +74,7 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   std::vector<CardInfo> receive_filters() const override;
   void announce_cards(const std::vector<std::string>& ids) override;
   std::vector<devices::PciFunctionInfo> pci_functions() const override { return board_->pci_functions(); }
+  std::vector<std::string> board_parts() const override;
   std::vector<IoThreadInfo> iothreads() const override { return back_ends_->iothreads(); }
   std::vector<Statistic> statistics(std::optional<u32> cpu) const override;
   Result<std::optional<GuestAddr>> translate(u32 cpu, u64 linear) override;
@@ -93,7 +95,8 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   void write_bus(bool port, u64 address, u64 value, unsigned width) override {
     memory::BusView(port ? ports_ : memory_).write(address, value, width);
   }
-  u64 advance_clock(u64 ns) override;
+  u64 advance_clock(std::optional<u64> ns) override;
+  Status watch_interrupt_lines(std::function<void(u32 gsi, bool level)> listener) override;
 
   // SystemControl: any thread.
   void request_reset() override;
@@ -123,6 +126,7 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   // Birth.
   Status build();
   Status create_vm();
+  void make_idle();
   Result<std::unique_ptr<cpu::Vm>> try_accelerator(const AcceleratorChoice& choice);
   Status create_back_ends();
   Status create_board();
@@ -209,7 +213,7 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   std::unique_ptr<BackEnds> back_ends_;
   std::unique_ptr<Media> media_;
   std::unique_ptr<cpu::Vm> vm_;
-  bool idle_ = false;  // the vCPUs run nothing
+  IdleVm* idle_vm_ = nullptr;  // vm_, if its vCPUs run nothing
   std::vector<cpu::CpuidTable> cpuid_;
   std::unique_ptr<LoopClock> device_clock_;
   std::unique_ptr<Board> board_;

@@ -38,6 +38,7 @@ Status resolve_fd_sets(ProgramOptions& options) {
 }  // namespace
 
 Status Builder::finish() {
+  TRY(finish_numa());
   TRY(finish_machine());
   TRY(finish_boot());
   TRY(finish_screen());
@@ -165,6 +166,7 @@ Status Builder::finish_machine() {
   KeyValues values = machine_properties;
   Status read = read_machine_properties(values, *this);
   if (!read) return machine_origin.name.empty() ? std::move(read) : std::move(read).context(machine_origin.text());
+  if (!config().numa.empty() && !machine::is_pc(config().board)) return invalid_option("-numa: NUMA is not supported by this machine-type");
   if (accelerators.empty()) accelerators = TRY(accelerators_from_list("kvm:soft"));
   config().accelerators = accelerators;
   return {};

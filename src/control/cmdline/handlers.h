@@ -16,6 +16,7 @@ Status option_accel(Builder&, const OptionUse&);
 Status option_enable_kvm(Builder&, const OptionUse&);
 Status option_cpu(Builder&, const OptionUse&);
 Status option_smp(Builder&, const OptionUse&);
+Status option_numa(Builder&, const OptionUse&);
 Status option_no_acpi(Builder&, const OptionUse&);
 Status option_no_hpet(Builder&, const OptionUse&);
 /// The accelerators of "kvm:tcg", tried in order.
@@ -82,6 +83,7 @@ Status option_qmp_pretty(Builder&, const OptionUse&);
 Status option_gdb(Builder&, const OptionUse&);
 Status option_gdb_default(Builder&, const OptionUse&);
 Status option_qtest(Builder&, const OptionUse&);
+Status option_qtest_log(Builder&, const OptionUse&);
 Status option_mon(Builder&, const OptionUse&);
 Status option_nographic(Builder&, const OptionUse&);
 Status option_escape(Builder&, const OptionUse&);

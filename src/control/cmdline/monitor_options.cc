@@ -52,6 +52,11 @@ Status option_qtest(Builder& b, const OptionUse& use) {
   return {};
 }
 
+Status option_qtest_log(Builder& b, const OptionUse& use) {
+  b.program().qtest_log = use.value == "none" ? "" : use.value;
+  return {};
+}
+
 Status option_gdb_default(Builder& b, const OptionUse& use) {
   return option_gdb(b, {.name = use.name, .value = "tcp::1234"});
 }

@@ -19,8 +19,6 @@ using Json = nlohmann::json;
 
 constexpr u64 kAnswer_ns = 30'000'000'000;
 
-std::string job_name(const std::string& target) { return "job-" + target; }
-
 u64 bytes_of(u64 bandwidth, bool bytes) { return bytes ? bandwidth : bandwidth * kMiB; }
 
 /// The disk as it is in the domain, running or not.
@@ -58,7 +56,7 @@ Status pull_disk(const Domain& domain, const std::string& path, const std::strin
   auto monitor = TRY(domain.monitor());
   const auto images = chain_of(disk);
   if (images.empty()) return operation_invalid(fmt::format("disk '{}' does not currently have a source assigned", path));
-  Json arguments = {{"job-id", job_name(at(disk, "target", "dev"))}, {"device", disk_node(disk)}};
+  Json arguments = {{"job-id", disk_job_name(at(disk, "target", "dev"))}, {"device", disk_node(disk)}};
   if (!base.empty()) arguments["base"] = images[TRY(find_image(disk, base))].path;
   if (bandwidth) arguments["speed"] = bytes_of(bandwidth, bytes);
   TRY(monitor->execute("block-stream", std::move(arguments), kAnswer_ns));
@@ -97,7 +95,7 @@ Status commit_disk(Domains& domains, Domain& domain, const CommitRequest& reques
   const auto images = chain_of(disk);
   const std::string target = at(disk, "target", "dev");
   // Images are named by their files: the name of a disk's first node stays with what the disk reads from.
-  Json arguments = {{"job-id", job_name(target)}, {"device", disk_node(disk)}, {"base", images[range.base].path}};
+  Json arguments = {{"job-id", disk_job_name(target)}, {"device", disk_node(disk)}, {"base", images[range.base].path}};
   if (range.top) arguments["top"] = images[range.top].path;
   if (request.bandwidth) arguments["speed"] = bytes_of(request.bandwidth, request.bytes);
   // What is committed to was opened for reading only; the image above it gets another backing file.
@@ -122,7 +120,7 @@ Status copy_disk(Domains& domains, Domain& domain, const CopyRequest& request) {
   if (!vm) return operation_invalid("domain is not running");
   TRY(make_image_file(*vm, path, request.reuse || file.empty()));
   const ChainImage image{.index = std::to_string(vm->next_node++), .path = path, .format = format};
-  Json arguments = {{"job-id", job_name(medium.target)}, {"device", medium.node}, {"target", path}, {"format", format},
+  Json arguments = {{"job-id", disk_job_name(medium.target)}, {"device", medium.node}, {"target", path}, {"format", format},
                     {"node-name", format_node(image.index)}, {"mode", request.reuse ? "existing" : "absolute-paths"},
                     {"sync", request.shallow ? "top" : "full"}};
   if (request.bandwidth) arguments["speed"] = request.bandwidth;
@@ -143,7 +141,7 @@ namespace {
 Result<std::optional<Json>> find_job(const Domain& domain, const std::string& target) {
   auto monitor = TRY(domain.monitor());
   for (const Json& job : TRY(monitor->execute("query-block-jobs", Json::object(), kAnswer_ns)))
-    if (job.value("device", "") == job_name(target)) return std::optional(job);
+    if (job.value("device", "") == disk_job_name(target)) return std::optional(job);
   return std::optional<Json>();
 }
 
@@ -189,7 +187,7 @@ Status end_disk_job(Domains& domains, Domain& domain, const std::string& path, b
   if (pivot && !info->ready) return Error(Code::BlockCopyActive, fmt::format("disk '{}' not ready for pivot yet", target));
   auto monitor = TRY(domain.monitor());
   const char* command = pivot ? "block-job-complete" : "block-job-cancel";
-  TRY(monitor->execute(command, {{"device", job_name(target)}}, kAnswer_ns));
+  TRY(monitor->execute(command, {{"device", disk_job_name(target)}}, kAnswer_ns));
   if (do_not_wait && !pivot) return {};
   TRY(await_end(domain, target));
   return follow_medium(domains, domain, target);
@@ -217,7 +215,7 @@ Status merge_overlay(Domains& domains, Domain& domain, const std::string& target
 Status set_disk_job_speed(const Domain& domain, const std::string& path, u64 bytes_per_second) {
   auto monitor = TRY(domain.monitor());
   const std::string target = at(TRY(disk_named(domain, path)), "target", "dev");
-  TRY(monitor->execute("block-job-set-speed", {{"device", job_name(target)}, {"speed", bytes_per_second}}, kAnswer_ns));
+  TRY(monitor->execute("block-job-set-speed", {{"device", disk_job_name(target)}, {"speed", bytes_per_second}}, kAnswer_ns));
   return {};
 }
 

@@ -13,6 +13,8 @@ namespace atl::manage {
 /// The bandwidth of a call counts bytes, not MiB.
 inline constexpr u32 kBandwidthBytes = 1;
 
+inline std::string disk_job_name(const std::string& target) { return "job-" + target; }
+
 /// virDomainBlockJobType.
 enum class DiskJobType : i32 { Unknown = 0, Pull = 1, Copy = 2, Commit = 3, ActiveCommit = 4, Backup = 5 };
 

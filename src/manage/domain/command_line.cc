@@ -44,6 +44,7 @@ void write_machine(const Element& domain, Writer& w) {
   if (domain.find("memoryBacking/nosharepages")) machine.set("mem-merge", "off");
   if (domain.find("memoryBacking/hugepages") || at(domain, "memoryBacking/source", "type") == "memfd") machine.set("memory-backend", "pc.ram");
   if (const std::string state = at(domain, "features/vmport", "state"); !state.empty()) machine.set("vmport", state);
+  if (domain.find("features/smm")) machine.set("smm", has_feature(domain, "smm") ? "on" : "off");
   if (!has_feature(domain, "acpi") && !is_microvm(domain)) machine.set("acpi", "off");
   w.add("-machine", machine);
 }
@@ -109,25 +110,23 @@ void write_power(const Element& domain, Writer& w) {
         w.add("-global", fmt::format("PIIX4_PM.{}={}", property, enabled == "yes" ? 0 : 1));
 }
 
-Status write_firmware(const Element& domain, Writer& w) {
+void write_firmware(const Element& domain, Writer& w) {
   const Element* os = domain.child("os");
   if (const Element* loader = os ? os->child("loader") : nullptr) {
     const std::string path(trim(loader->text()));
     if (loader->attribute("type") == "pflash") {
+      if (loader->attribute("secure") == "yes") w.add("-global", "driver=cfi.pflash01,property=secure,value=on");
       w.add("-drive", OptionList("file", path).set("if", "pflash").set("format", "raw").set("unit", "0").set("readonly", "on"));
       if (const std::string nvram = text_at(*os, "nvram"); !nvram.empty())
         w.add("-drive", OptionList("file", nvram).set("if", "pflash").set("format", "raw").set("unit", "1"));
     } else if (!path.empty()) {
       w.add("-bios", path);
     }
-  } else if (os && os->attribute("firmware") == "efi") {
-    return config_unsupported("<os firmware='efi'> is not supported by atoll-vmm: name the <loader>");
   }
-  return {};
 }
 
 Status write_boot(const Element& domain, Writer& w) {
-  TRY(write_firmware(domain, w));
+  write_firmware(domain, w);
   if (const std::string kernel = text_at(domain, "os/kernel"); !kernel.empty()) w.add("-kernel", kernel);
   if (const std::string initrd = text_at(domain, "os/initrd"); !initrd.empty()) w.add("-initrd", initrd);
   if (const std::string words = text_at(domain, "os/cmdline"); !words.empty()) w.add("-append", words);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "manage/domain/addresses.h"
+#include "manage/domain/firmware.h"
 #include "manage/xml/parse.h"
 
 namespace atl::manage {
@@ -10,7 +11,10 @@ namespace atl::manage {
 Result<Element> read_definition(std::string_view text, const DefinitionHost& host) {
   Element domain = TRY(xml::parse(text, "(domain_definition)", "domain"));
   drop_runtime(domain);
+  TRY(check_firmware(domain));
   TRY(complete_definition(domain, host));
+  name_variables(domain, host.state);
+  put_in_order(domain);
   return domain;
 }
 

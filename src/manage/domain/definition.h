@@ -15,6 +15,7 @@ namespace atl::manage {
 /// What the host gives to a definition that leaves it open.
 struct DefinitionHost {
   std::string emulator = "/usr/bin/atoll-vmm";
+  std::string state = "/var/lib/atoll";  // the daemon's folder of what it keeps
 };
 
 /// Any definition, of a running domain too (whose run-time parts are dropped).

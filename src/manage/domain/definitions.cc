@@ -13,7 +13,6 @@ namespace atl::manage {
 
 Result<DomainPtr> Domains::define(std::string_view text) {
   Element tree = TRY(read_definition(text, host_));
-  TRY(choose_firmware(tree, config_.paths.state));
   const Uuid uuid = TRY(xml::uuid_child(tree));
   const std::string name = TRY(xml::name_child(tree));
   auto existing = find(uuid);
@@ -46,7 +45,7 @@ Status Domains::undefine(Domain& domain, const Kept& kept) {
   if (!facts.persistent) return operation_invalid("cannot undefine transient domain");
   if (!kept.nvram) {
     const Element tree = TRY(domain.config());
-    if (const std::string nvram = text_at(tree, "os/nvram"); !nvram.empty()) ::unlink(nvram.c_str());
+    if (const std::string nvram = variables_path(tree, config_.paths.state); !nvram.empty()) ::unlink(nvram.c_str());
   }
   if (!domain.active()) SnapshotStore(config_.paths.state, facts.name).remove_all();
   if (!domain.active()) SnapshotStore::of_checkpoints(config_.paths.state, facts.name).remove_all();

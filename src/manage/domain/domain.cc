@@ -169,6 +169,16 @@ void Domain::set_long_job(LongJob job) {
   long_job_ = job;
 }
 
+std::optional<Element> Domain::backup() const {
+  Lock lock(mutex_);
+  return backup_;
+}
+
+void Domain::set_backup(std::optional<Element> backup) {
+  Lock lock(mutex_);
+  backup_ = std::move(backup);
+}
+
 void Domain::expect_reboot(bool on) {
   Lock lock(mutex_);
   reboot_expected_ = on;

@@ -42,9 +42,11 @@ struct RunningVm {
 struct LongJob {
   i32 operation = 0;  // virDomainJobOperation
   u64 begin_ns = 0, end_ns = 0;
-  bool failed = false;
+  bool failed = false, cancelled = false;
+  bool temporary = false;  // what it wrote was not to stay
+  u64 disk_done = 0, disk_total = 0;
 };
-inline constexpr i32 kOperationDump = 8;
+inline constexpr i32 kOperationDump = 8, kOperationBackup = 9;
 
 struct DomainFacts {
   std::string name;
@@ -121,6 +123,9 @@ class Domain {
   /// The long job that goes on, or the last one that ended.
   std::optional<LongJob> long_job() const;
   void set_long_job(LongJob job);
+  /// The backup that goes on (backup.h).
+  std::optional<Element> backup() const;
+  void set_backup(std::optional<Element> backup);
   /// What the next SHUTDOWN event of the guest means: a reboot in disguise.
   void expect_reboot(bool on);
   bool take_expected_reboot();
@@ -136,6 +141,7 @@ class Domain {
   std::shared_ptr<RunningVm> vm_ GUARDED_BY(mutex_);
   bool reboot_expected_ GUARDED_BY(mutex_) = false;
   std::optional<LongJob> long_job_ GUARDED_BY(mutex_);
+  std::optional<Element> backup_ GUARDED_BY(mutex_);
 };
 
 using DomainPtr = std::shared_ptr<Domain>;

@@ -23,7 +23,7 @@ std::string vmm_path(const Config& config) {
 
 Result<std::unique_ptr<Domains>> Domains::create(Events& events, const Config& config) {
   std::unique_ptr<Domains> domains(new Domains(events, config));
-  domains->host_.emulator = vmm_path(config);
+  domains->host_ = {.emulator = vmm_path(config), .state = config.paths.state};
   domains->definitions_ = std::make_unique<StateFolder>(TRY(StateFolder::open(config.paths.config + "/domains", ".xml", 0700, Flush::Later)));
   domains->statuses_ = std::make_unique<StateFolder>(TRY(StateFolder::open(config.paths.run + "/domains", ".xml", 0700, Flush::Never)));
   // The VMs' own users pass through to their sockets' folders.
@@ -81,6 +81,7 @@ void Domains::load_running(const std::string& name) {
   if (auto group = ControlGroup::open(fmt::format("{}-{}", status->id, name))) vm->group = std::move(*group);
   domain->begin_running(status->id, vm, std::move(status->tree));
   domain->set_state(status->state);
+  domain->set_backup(std::move(status->backup));
   {
     Lock lock(mutex_);
     next_id_ = std::max(next_id_, status->id + 1);
@@ -152,7 +153,7 @@ void Domains::save_status(const Domain& domain) {
   const DomainFacts facts = domain.facts();
   if (!vm || !live || !facts.active()) return;
   const VmStatus status{.id = facts.id, .state = facts.state, .process = vm->process, .user = vm->user, .next_node = vm->next_node, .folder = vm->folder,
-                        .files = vm->files.files(), .tree = *live};
+                        .files = vm->files.files(), .tree = *live, .backup = domain.backup()};
   if (Status saved = statuses_->write(facts.name, write_status(status)); !saved)
     log_error("status of domain '{}': {}", facts.name, saved.error().message());
 }

@@ -39,7 +39,7 @@ struct AttributeOrder {
   std::string_view element;
   std::array<std::string_view, 4> first;
 };
-constexpr AttributeOrder kAttributes[] = {{"controller", {"type", "index", "model", "ports"}}, {"disk", {"type", "device", "model", "snapshot"}},
+constexpr AttributeOrder kAttributes[] = {{"controller", {"type", "index", "model", "ports"}}, {"loader", {"readonly", "secure", "type", "stateless"}}, {"disk", {"type", "device", "model", "snapshot"}},
                                           {"graphics", {"type", "port", "autoport", "listen"}}, {"input", {"type", "bus", "model", ""}}};
 
 void sort_attributes(Element& element) {
@@ -68,7 +68,10 @@ void sort_children(Element& parent, std::span<const std::string_view> order) {
 
 void put_in_order(Element& domain) {
   sort_children(domain, kTop);
-  if (Element* os = domain.child("os")) sort_children(*os, kOs);
+  if (Element* os = domain.child("os")) {
+    sort_children(*os, kOs);
+    if (Element* loader = os->child("loader")) sort_attributes(*loader);
+  }
   if (Element* tune = domain.child("cputune")) sort_children(*tune, kCputune);
   if (Element* tune = domain.child("blkiotune")) {
     sort_children(*tune, kBlkiotune);

@@ -81,7 +81,6 @@ std::vector<gid_t> kvm_groups() {
 
 Result<DomainPtr> Domains::create_transient(std::string_view text, const StartOptions& options) {
   Element tree = TRY(read_definition(text, host_));
-  TRY(choose_firmware(tree, config_.paths.state));
   const Uuid uuid = TRY(xml::uuid_child(tree));
   const std::string name = TRY(xml::name_child(tree));
   auto existing = find(uuid);
@@ -104,6 +103,7 @@ Status Domains::start(Domain& domain, const StartOptions& options) {
 
 Status Domains::start_tree(Domain& domain, Element tree, const StartOptions& options) {
   const DomainPtr self = TRY(find(domain.uuid()));
+  TRY(choose_firmware(tree, find_firmware(config_.paths.state)));
   i32 id;
   {
     Lock lock(mutex_);

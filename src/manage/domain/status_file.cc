@@ -13,6 +13,7 @@ std::string write_status(const VmStatus& status) {
   root.add("folder", std::string_view(status.folder));
   for (const auto& file : status.files) root.add("file").set("path", file.path).set("user", file.user).set("group", file.group);
   root.add(status.tree);
+  if (status.backup) root.add(*status.backup);
   return xml::write(root);
 }
 
@@ -34,6 +35,7 @@ Result<VmStatus> read_status(std::string_view text) {
     status.files.push_back({file->attribute("path"), static_cast<uid_t>(TRY(xml::number(*file, "user", 0, UINT32_MAX))),
                             static_cast<gid_t>(TRY(xml::number(*file, "group", 0, UINT32_MAX)))});
   status.tree = *tree;
+  if (const Element* backup = root.child("domainbackup")) status.backup = *backup;
   return status;
 }
 

@@ -1,6 +1,7 @@
 // What a restarted daemon must know about a running VM: a file <domstatus> for each, beside its sockets in the run folder.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -17,6 +18,7 @@ struct VmStatus {
   std::string folder;
   std::vector<OwnedFile> files;
   Element tree;
+  std::optional<Element> backup;
 };
 
 std::string write_status(const VmStatus& status);

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "manage/domain/backup.h"
 #include "manage/domain/domains.h"
 #include "manage/domain/hooks.h"
 #include "manage/domain/snapshots.h"
@@ -82,6 +83,7 @@ void Domains::finish(Domain& domain, ShutoffReason reason) {
     wait_for_end(vm->process, kGone_ns);
   }
   wait_for_end(vm->process, 0);  // collects it
+  drop_backup(*this, domain, *vm);
   if (tree) {
     tell_hook(config_.paths.config, *tree, "stopped", "end");
     clear_up(*vm, *tree);

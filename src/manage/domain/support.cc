@@ -22,7 +22,7 @@ struct Refused {
 constexpr Refused kRefused[] = {
     {"bootloader", "", ""}, {"idmap", "", ""}, {"launchSecurity", "", ""}, {"keywrap", "", ""}, {"perf", "", ""},
     {"memoryBacking/source", "type", "file"}, {"memoryBacking/discard", "", ""}, {"maxMemory", "", ""}, {"numatune/memnode", "", ""},
-    {"cpu/numa", "", ""}, {"resource/fibrechannel", "", ""}, {"features/hyperv", "mode", "passthrough"}, {"features/smm", "state", "on"},
+    {"cpu/numa", "", ""}, {"resource/fibrechannel", "", ""}, {"features/hyperv", "mode", "passthrough"}, {"features/smm/tseg", "", ""},
     {"features/kvm/hidden", "state", "on"}, {"features/pmu", "state", "on"}, {"os/init", "", ""}, {"vcpus", "", ""},
 };
 

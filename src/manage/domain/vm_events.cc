@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "manage/domain/aliases.h"
+#include "manage/domain/backup.h"
 #include "manage/domain/block_jobs.h"
 #include "manage/domain/channel_state.h"
 #include "manage/domain/core_dump.h"
@@ -170,11 +171,11 @@ void on_job_ready(const Told& t) {
   const std::string job = text_of(t.data, "device"), kind = text_of(t.data, "type");
   t.domain->change_live([&](Element& tree) {
     for (Element* disk : each(devices_of(tree), "disk"))
-      if (Element* mirror = disk->child("mirror"); mirror && job == "job-" + at(*disk, "target", "dev")) mirror->set("ready", "yes");
+      if (Element* mirror = disk->child("mirror"); mirror && job == disk_job_name(at(*disk, "target", "dev"))) mirror->set("ready", "yes");
   });
   auto tree = t.domain->live();
   for (const Element* disk : tree ? devices_of(*tree).children("disk") : std::vector<const Element*>())
-    if (job == "job-" + at(*disk, "target", "dev")) tell_of_job(t.events, *t.domain, *disk, kind, kJobReady);
+    if (job == disk_job_name(at(*disk, "target", "dev"))) tell_of_job(t.events, *t.domain, *disk, kind, kJobReady);
 }
 
 void on_threshold(const Told& t) {
@@ -253,9 +254,14 @@ void Domains::disk_job_ended(const DomainPtr& domain, const Json& data, i32 stat
   const std::string job = text_of(data, "device"), kind = text_of(data, "type");
   auto tree = domain->live();
   for (const Element* disk : tree ? devices_of(*tree).children("disk") : std::vector<const Element*>()) {
-    if (job != "job-" + at(*disk, "target", "dev")) continue;
-    errands_.run("block job ended", [this, domain, before = *disk, kind, status] {
+    if (job != disk_job_name(at(*disk, "target", "dev"))) continue;
+    errands_.run("block job ended", [this, domain, before = *disk, kind, status, done = data.value("offset", u64{0})] {
       auto held = domain->begin_job();
+      if (kind == "backup") {
+        backup_disk_ended(*this, *domain, at(before, "target", "dev"), status == kJobFailed, done);
+        if (status != kJobCancelled) tell_of_job(events_, *domain, before, kind, status);
+        return;
+      }
       if (Status followed = follow_medium(*this, *domain, at(before, "target", "dev")); !followed)
         log_error("domain '{}': {}", domain->name(), followed.error().message());
       tell_of_job(events_, *domain, before, kind, status);
@@ -329,6 +335,7 @@ void Domains::reconnect(const DomainPtr& domain, const std::shared_ptr<RunningVm
     if (auto tree = domain->live()) tell_hook(config_.paths.config, *tree, "reconnect", "begin");
     if (status) take_reported_state(domain, status->value("status", ""));
     if (Status learned = learn_details(*domain, *vm); !learned) log_error("domain '{}': {}", domain->name(), learned.error().message());
+    if (auto job = domain->begin_job()) resume_backup(*this, *domain);
     return save_status(*domain);
   }
   if (errands_.is_ending()) return;

@@ -1,10 +1,15 @@
 #include "manage/host/capabilities.h"
 
+#include <unistd.h>
+
+#include <set>
+
 #include <fmt/format.h>
-#include <sys/stat.h>
 
 #include "base/machine_types.h"
 #include "base/strings.h"
+#include "cpu/kvm/accelerator.h"
+#include "manage/host/firmware_files.h"
 #include "manage/host/guest_support.h"
 #include "manage/uuid.h"
 #include "manage/tool/run_tool.h"
@@ -104,21 +109,31 @@ void add_enum(Element& parent, std::string_view name, std::string_view values) {
     if (!value.empty()) element.add("value", value);
 }
 
-bool exists(std::string_view path) {
-  struct stat s{};
-  return ::stat(std::string(path).c_str(), &s) == 0;
+bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+
+/// Firmware in flash that a guest of this kind can have.
+std::vector<FirmwareFile> flash_for(std::string_view arch, std::string_view machine, std::string_view type) {
+  const bool no_smm = type == "kvm" && cpu::kvm_usable(false).has_value();
+  std::vector<FirmwareFile> files = firmware_files(firmware_folders());
+  std::erase_if(files, [&](const FirmwareFile& file) {
+    return !file.flash || !file.is("uefi") || !file.fits(arch, machine) || (no_smm && file.has("requires-smm")) || !exists(file.code);
+  });
+  return files;
 }
 
-void add_os(Element& root) {
+void add_os(Element& root, const std::vector<FirmwareFile>& flash) {
   Element& os = root.add("os").set("supported", "yes");
-  const bool efi = exists("/usr/share/OVMF/OVMF_CODE_4M.fd") || exists("/usr/share/OVMF/OVMF_CODE.fd");
-  add_enum(os, "firmware", efi ? "efi" : "");
+  add_enum(os, "firmware", flash.empty() ? "" : "efi");
   Element& loader = os.add("loader").set("supported", "yes");
-  for (std::string_view path : {"/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_CODE.fd"})
-    if (exists(path)) loader.add("value", path);
+  std::set<std::string> named;
+  bool secure = false;
+  for (const FirmwareFile& file : flash) {
+    if (named.insert(file.code).second) loader.add("value", file.code);
+    secure |= file.has("requires-smm") && file.has("secure-boot");
+  }
   add_enum(loader, "type", "rom pflash");
   add_enum(loader, "readonly", "yes no");
-  add_enum(loader, "secure", "no");
+  add_enum(loader, "secure", secure ? "yes no" : "no");
 }
 
 void add_cpu_modes(Element& root, const GuestCpu& cpu) {
@@ -154,7 +169,7 @@ void add_features(Element& root) {
   Element& features = root.add("features");
   // The schema wants this order.
   for (std::string_view name : {"gic", "vmcoreinfo", "genid", "backingStoreInput", "backup", "sev", "sgx", "hyperv"})
-    features.add(name).set("supported", yes_or_no(name == "backingStoreInput"));
+    features.add(name).set("supported", yes_or_no(name == "backingStoreInput" || name == "backup"));
 }
 
 }  // namespace
@@ -182,7 +197,7 @@ Result<std::string> domain_capabilities_text(const GuestKind& kind, const std::s
   root.add("arch", arch);
   root.add("vcpu").set("max", kMaxVcpus);
   root.add("iothreads").set("supported", "yes");
-  add_os(root);
+  add_os(root, flash_for(arch, machine->name, type));
   add_cpu_modes(root, cpu);
   add_enum(root.add("memoryBacking").set("supported", "yes"), "sourceType", "memfd anonymous");
   add_devices(root);

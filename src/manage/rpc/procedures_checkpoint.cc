@@ -1,4 +1,4 @@
-// Checkpoints: from a moment on, a bitmap in each qcow2 image records what the guest writes, for incremental backups.
+// Checkpoints: made, listed, given up.
 #include <algorithm>
 #include <ctime>
 
@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "manage/domain/agent.h"
+#include "manage/domain/checkpoints.h"
 #include "manage/domain/definition.h"
 #include "manage/domain/disk_chain.h"
 #include "manage/rpc/snapshot_rows.h"
@@ -37,69 +38,6 @@ Result<NamedCheckpoint> read_checkpoint(Call& call, T&... rest) {
   return NamedCheckpoint{std::move(domain), std::move(store), std::move(checkpoint)};
 }
 
-struct DiskBitmap {
-  std::string target, name;
-};
-
-const Element* asked_for(const Element& asked, const Element& disk) {
-  const Element* disks = asked.child("disks");
-  for (const Element* entry : disks ? disks->children("disk") : std::vector<const Element*>())
-    if (entry->attribute("name") == at(disk, "target", "dev") || entry->attribute("name") == at(disk, "source", "file")) return entry;
-  return nullptr;
-}
-
-/// The disks that writes are recorded of: those named, or all that can be written.
-Result<std::vector<DiskBitmap>> bitmaps_of(const Element& tree, const Element& asked, const std::string& name) {
-  std::vector<DiskBitmap> list;
-  for (const Element* disk : devices_of(tree).children("disk")) {
-    const Element* entry = asked_for(asked, *disk);
-    const bool all = !asked.child("disks");
-    if (entry ? entry->attribute("checkpoint") == "no" : !all || disk->child("readonly") || !disk->child("source")) continue;
-    const std::string target = at(*disk, "target", "dev"), format = at(*disk, "driver", "type");
-    if (format != "qcow2") return config_unsupported(fmt::format("checkpoint for disk {} unsupported for storage type {}", target, format));
-    const std::string own = entry ? entry->attribute("bitmap") : "";
-    list.push_back({target, own.empty() ? name : own});
-  }
-  if (list.empty()) return config_unsupported("nothing selected for checkpoint");
-  return list;
-}
-
-/// All at the same moment.
-Status add_bitmaps(Domain& domain, const std::vector<DiskBitmap>& bitmaps) {
-  Json actions = Json::array();
-  for (const auto& bitmap : bitmaps) {
-    const Medium medium = TRY(medium_of(domain, bitmap.target));
-    actions.push_back({{"type", "block-dirty-bitmap-add"}, {"data", {{"node", medium.node}, {"name", bitmap.name}, {"persistent", true}}}});
-  }
-  TRY(ask(domain, "transaction", {{"actions", std::move(actions)}}));
-  return {};
-}
-
-Snapshot make_record(const Element& asked, const std::string& name, const std::string& parent, const Element& domain,
-                     const std::vector<DiskBitmap>& bitmaps) {
-  Snapshot record{.tree = Element("domaincheckpoint"), .current = true};
-  record.tree.add("name", std::string_view(name));
-  if (const std::string words = text_at(asked, "description"); !words.empty()) record.tree.add("description", std::string_view(words));
-  if (!parent.empty()) record.tree.add("parent").add("name", std::string_view(parent));
-  record.tree.add("creationTime", static_cast<u64>(::time(nullptr)));
-  Element& disks = record.tree.add("disks");
-  for (const Element* disk : devices_of(domain).children("disk")) {
-    const std::string target = at(*disk, "target", "dev");
-    auto bitmap = std::ranges::find(bitmaps, target, &DiskBitmap::target);
-    Element& entry = disks.add("disk");
-    entry.set("name", target).set("checkpoint", bitmap == bitmaps.end() ? "no" : "bitmap");
-    if (bitmap != bitmaps.end()) entry.set("bitmap", bitmap->name);
-  }
-  record.tree.add(domain);
-  return record;
-}
-
-std::string current_name(const SnapshotStore& store) {
-  for (const auto& checkpoint : store.all())
-    if (checkpoint.current) return checkpoint.name();
-  return {};
-}
-
 Status redefine(Call& call, Domain& domain, const Element& asked) {
   const std::string name = text_at(asked, "name");
   TRY(xml::check_name(name));
@@ -120,21 +58,16 @@ Status create(Call& call) {
   auto job = TRY(domain->begin_job());
   if (flags & kRedefine) return redefine(call, *domain, asked);
   if (!domain->active()) return operation_unsupported("cannot create checkpoint for inactive domain");
-  const std::string given = text_at(asked, "name"), name = given.empty() ? std::to_string(::time(nullptr)) : given;
-  TRY(xml::check_name(name));
   const SnapshotStore store = checkpoints_of(call, *domain);
-  if (store.find(name)) return operation_failed(fmt::format("domain checkpoint {} already exists", name));
-  Element tree = TRY(domain->current());
-  const auto bitmaps = TRY(bitmaps_of(tree, asked, name));
+  const NewCheckpoint checkpoint = TRY(plan_checkpoint(*domain, store, asked));
+  const Json actions = TRY(checkpoint_actions(*domain, checkpoint));
   const bool quiesce = flags & kQuiesce;
   if (quiesce) TRY(ask_agent(*domain, "guest-fsfreeze-freeze", Json::object()));
-  Status added = add_bitmaps(*domain, bitmaps);
+  auto added = ask(*domain, "transaction", {{"actions", actions}});
   if (quiesce) (void)ask_agent(*domain, "guest-fsfreeze-thaw", Json::object());
   TRY(std::move(added));
-  drop_runtime(tree);
-  TRY(store.save(make_record(asked, name, current_name(store), tree, bitmaps)));
-  TRY(store.set_current(name));
-  call.write(CheckpointRef{name, domain->ref()});
+  TRY(keep_checkpoint(store, checkpoint));
+  call.write(CheckpointRef{checkpoint.name, domain->ref()});
   return {};
 }
 

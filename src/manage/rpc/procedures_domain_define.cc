@@ -1,6 +1,8 @@
 // Definitions: define, undefine, rename, metadata, autostart, the XML.
 #include <algorithm>
 
+#include <unistd.h>
+
 #include <fmt/format.h>
 
 #include "manage/domain/aliases.h"
@@ -43,8 +45,8 @@ Status undefine_with(Call& call, Domain& domain, u32 flags) {
   if (const size_t count = checkpoints.all().size(); count && !domain.active() && !(flags & kUndefineCheckpoints))
     return operation_invalid(fmt::format("cannot delete inactive domain with {} checkpoints", count));
   if (!(flags & (kUndefineNvram | kUndefineKeepNvram))) {
-    const Element tree = TRY(domain.current());
-    if (tree.find("os/nvram")) return operation_invalid("cannot undefine domain with nvram");
+    const std::string nvram = variables_path(TRY(domain.current()), call.daemon().config().paths.state);
+    if (!nvram.empty() && ::access(nvram.c_str(), F_OK) == 0) return operation_invalid("cannot undefine domain with nvram");
   }
   return call.daemon().domains().undefine(domain, {.nvram = !(flags & kUndefineNvram), .tpm = (flags & kUndefineKeepTpm) != 0});
 }
@@ -209,7 +211,7 @@ Status to_native(Call& call) {
   TRY(check_flags(flags, 0, "virConnectDomainXMLToNative"));
   if (format != kNativeFormat) return invalid_arg(fmt::format("unsupported config type {}", format));
   Element tree = TRY(read_definition(text, call.daemon().domains().definition_host()));
-  TRY(choose_firmware(tree, call.daemon().config().paths.state));
+  TRY(choose_firmware(tree, find_firmware(call.daemon().config().paths.state)));
   assign_aliases(tree);
   number_sources(tree);
   const VmCommand command = TRY(compose_command(tree, {}));

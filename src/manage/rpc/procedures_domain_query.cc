@@ -8,13 +8,13 @@
 
 #include "base/clock.h"
 #include "manage/domain/agent.h"
+#include "manage/domain/backup.h"
 #include "manage/domain/vm_stats.h"
 #include "manage/network/networks.h"
 #include "manage/rpc/domain_rows.h"
 
 namespace atl::manage {
 namespace {
-
 
 Status get_info(Call& call) {
   auto domain = TRY(read_domain(call));
@@ -154,19 +154,44 @@ Status get_messages(Call& call) {
   return {};
 }
 
-constexpr i32 kNoJob = 0, kUnbounded = 2, kCompleted = 3, kFailed = 4;  // virDomainJobType
+constexpr i32 kNoJob = 0, kUnbounded = 2, kCompleted = 3, kFailed = 4, kCancelled = 5;  // virDomainJobType
 
 u64 elapsed_ms(const LongJob& job) { return ((job.end_ns ? job.end_ns : monotonic_ns()) - job.begin_ns) / 1'000'000; }
+
+/// A backup that goes on tells how far it is.
+std::optional<LongJob> job_now(const Domain& domain) {
+  auto job = domain.long_job();
+  if (!job || job->end_ns || job->operation != kOperationBackup) return job;
+  const auto progress = backup_progress(domain);
+  if (!progress) return job;
+  job->temporary = progress->pull;
+  job->disk_done = progress->done;
+  job->disk_total = progress->total;
+  return job;
+}
 
 Status get_job_info(Call& call) {
   auto domain = TRY(read_domain(call));
   if (!domain->active()) return operation_invalid("domain is not running");
-  const auto job = domain->long_job();
+  const auto job = job_now(*domain);
   const bool going_on = job && !job->end_ns;
-  constexpr size_t kOtherNumbers = 10;
+  constexpr size_t kOtherNumbers = 7;  // what is left of the time; of all and of memory, each with its part and its rest
   call.write(going_on ? kUnbounded : kNoJob, going_on ? elapsed_ms(*job) : u64{0});
   for (size_t i = 0; i < kOtherNumbers; ++i) call.write(u64{0});
+  const bool files = going_on && !job->temporary;
+  call.write(files ? job->disk_total : 0, files ? job->disk_done : 0, files ? job->disk_total - job->disk_done : 0);
   return {};
+}
+
+void add_disk_numbers(const LongJob& job, TypedParams& params) {
+  if (job.temporary) {
+    params.emplace_back("disk_temp_used", job.disk_done);
+    params.emplace_back("disk_temp_total", job.disk_total);
+    return;
+  }
+  params.emplace_back("disk_total", job.disk_total);
+  params.emplace_back("disk_processed", job.disk_done);
+  params.emplace_back("disk_remaining", job.disk_total - job.disk_done);
 }
 
 Status get_job_stats(Call& call) {
@@ -175,7 +200,7 @@ Status get_job_stats(Call& call) {
   constexpr u32 kOfCompleted = 1, kKeepCompleted = 2;
   TRY(check_flags(flags, kOfCompleted | kKeepCompleted, "virDomainGetJobStats"));
   if (!domain->active() && !(flags & kOfCompleted)) return operation_invalid("domain is not running");
-  const auto job = domain->long_job();
+  const auto job = job_now(*domain);
   if (!job || (job->end_ns != 0) != ((flags & kOfCompleted) != 0)) {
     call.write(kNoJob, TypedParams{});
     return {};
@@ -183,14 +208,16 @@ Status get_job_stats(Call& call) {
   TypedParams params;
   params.emplace_back("operation", job->operation);
   params.emplace_back("time_elapsed", elapsed_ms(*job));
-  call.write(!job->end_ns ? kUnbounded : job->failed ? kFailed : kCompleted, params);
+  if (job->operation == kOperationBackup) add_disk_numbers(*job, params);
+  call.write(!job->end_ns ? kUnbounded : job->cancelled ? kCancelled : job->failed ? kFailed : kCompleted, params);
   return {};
 }
 
 Status abort_job(Call& call) {
   auto domain = TRY(read_domain(call));
   if (!domain->active()) return operation_invalid("domain is not running");
-  return operation_invalid("no job is active on the domain");
+  if (!domain->backup()) return operation_invalid("no job is active on the domain");
+  return cancel_backup(call.daemon().domains(), *domain);
 }
 
 // --- addresses of guests
@@ -298,8 +325,8 @@ constexpr Procedure kRows[] = {
     {Proc::DOMAIN_IS_UPDATED, Access::Read, is_updated, Where::Loop},
     {Proc::DOMAIN_GET_SECURITY_LABEL, Access::Read, get_security_label, Where::Quick},
     {Proc::DOMAIN_GET_MESSAGES, Access::Read, get_messages, Where::Quick},
-    {Proc::DOMAIN_GET_JOB_INFO, Access::Read, get_job_info, Where::Quick},
-    {Proc::DOMAIN_GET_JOB_STATS, Access::Read, get_job_stats, Where::Quick},
+    {Proc::DOMAIN_GET_JOB_INFO, Access::Read, get_job_info},
+    {Proc::DOMAIN_GET_JOB_STATS, Access::Read, get_job_stats},
     {Proc::DOMAIN_ABORT_JOB, Access::Write, abort_job},
     {Proc::DOMAIN_INTERFACE_ADDRESSES, Access::Read, interface_addresses},
 };

@@ -174,12 +174,6 @@ Status get_xml(Call& call) {
   return {};
 }
 
-Status get_backup_xml(Call& call) {
-  u32 flags = 0;
-  TRY(read_domain(call, flags));
-  return Error(Code::NoDomainBackup, "no domain backup job present");
-}
-
 constexpr Procedure kRows[] = {
     {Proc::DOMAIN_SNAPSHOT_GET_XML_DESC, Access::Read, get_xml},
     {Proc::DOMAIN_SNAPSHOT_NUM, Access::Read, count, Where::Quick},
@@ -194,7 +188,6 @@ constexpr Procedure kRows[] = {
     {Proc::DOMAIN_SNAPSHOT_GET_PARENT, Access::Read, get_parent, Where::Quick},
     {Proc::DOMAIN_SNAPSHOT_IS_CURRENT, Access::Read, is_current, Where::Quick},
     {Proc::DOMAIN_SNAPSHOT_HAS_METADATA, Access::Read, has_metadata, Where::Quick},
-    {Proc::DOMAIN_BACKUP_GET_XML_DESC, Access::Read, get_backup_xml, Where::Quick},
 };
 
 }  // namespace
@@ -202,7 +195,7 @@ constexpr Procedure kRows[] = {
 std::span<const Procedure> snapshot_procedures() {
   static const std::vector<Procedure> kAll = [] {
     std::vector<Procedure> rows(std::begin(kRows), std::end(kRows));
-    for (auto part : {snapshot_change_rows(), checkpoint_rows()}) rows.insert(rows.end(), part.begin(), part.end());
+    for (auto part : {snapshot_change_rows(), checkpoint_rows(), backup_rows()}) rows.insert(rows.end(), part.begin(), part.end());
     return rows;
   }();
   return kAll;

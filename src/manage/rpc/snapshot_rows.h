@@ -10,6 +10,7 @@ namespace atl::manage {
 
 std::span<const Procedure> snapshot_change_rows();
 std::span<const Procedure> checkpoint_rows();
+std::span<const Procedure> backup_rows();
 
 inline SnapshotStore snapshots_of(Call& call, const std::string& domain) { return {call.daemon().config().paths.state, domain}; }
 
