@@ -185,7 +185,7 @@ Status set_number_property(Plan& plan, const NumberProperty& property, std::stri
   return {};
 }
 
-Status apply_property(Plan& plan, const std::string& name, const std::string& value) {
+Status apply_property(Plan& plan, const std::string& model, const std::string& name, const std::string& value) {
   if (name == "vendor" || name == "model-id") return set_text_property(plan, name, value);
   for (const NumberProperty& property : kNumberProperties)
     if (name == property.name) return set_number_property(plan, property, value);
@@ -193,7 +193,7 @@ Status apply_property(Plan& plan, const std::string& name, const std::string& va
   const Feature* feature = find_feature(name);
   bool host_phys_bits = name == "host-phys-bits";
   if (boolean == std::end(kBoolProperties) && !feature && !host_phys_bits)
-    return invalid(fmt::format("unknown CPU feature or property '{}'", name));
+    return invalid(fmt::format("Property '{}-x86_64-cpu.{}' not found", model, name));
   std::optional<bool> on = parse_bool(value);
   if (!on) return invalid(fmt::format("CPU property '{}' takes on or off, not '{}'", name, value));
   if (feature) ask_for(plan, *feature, *on);
@@ -203,8 +203,8 @@ Status apply_property(Plan& plan, const std::string& name, const std::string& va
 }
 
 Status apply_requests(Plan& plan, const CpuRequest& request) {
-  for (const auto& [name, value] : request.properties) TRY(apply_property(plan, name, value));
-  for (const auto& [name, on] : request.features) TRY(apply_property(plan, name, on ? "on" : "off"));
+  for (const auto& [name, value] : request.properties) TRY(apply_property(plan, request.model, name, value));
+  for (const auto& [name, on] : request.features) TRY(apply_property(plan, request.model, name, on ? "on" : "off"));
   return {};
 }
 

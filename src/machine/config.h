@@ -103,6 +103,14 @@ struct RtcConfig {
   bool drift_fix = false;
 };
 
+/// One part of the guest's memory with the processors that are near to it. Nodes follow each other in memory.
+struct NumaNode {
+  u64 bytes = 0;
+  std::string memory;             // the object that backs it
+  std::vector<u32> cpus;          // by index
+  std::vector<u8> distances;      // to each node; empty: 10 to itself, 20 to others
+};
+
 /// One `-smbios` that names fields of a structure type, or a file that holds whole structures.
 struct SmbiosConfig {
   u8 type = 0;
@@ -152,6 +160,7 @@ struct Config {
   cpu::Topology topology;
   u64 ram_bytes = 128 * kMiB;
   memory::RamOptions ram;
+  std::vector<NumaNode> numa;                   // empty: the guest is told of none
   BootConfig boot;
   std::string name, uuid;                       // uuid "" = all zero
   RtcConfig rtc;

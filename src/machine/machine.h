@@ -150,6 +150,8 @@ class Machine {
   /// Of the root bus, with what is behind bridges.
   virtual std::vector<devices::PciFunctionInfo> pci_functions() const { return {}; }
   virtual std::vector<IoThreadInfo> iothreads() const { return {}; }
+  /// The types of the board's own devices, in the order they were built.
+  virtual std::vector<std::string> board_parts() const { return {}; }
   /// What the accelerator measures of a vCPU, or of the VM as a whole.
   virtual std::vector<Statistic> statistics(std::optional<u32> cpu) const { static_cast<void>(cpu); return {}; }
   /// Guest linear to physical, by a vCPU's page tables; nothing where nothing is mapped.

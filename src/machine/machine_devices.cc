@@ -36,11 +36,22 @@ MakerContext MachineImpl::maker_context() {
           }};
 }
 
+namespace {
+
+/// As it was asked for.
+std::string option_text(const DeviceConfig& device) {
+  std::string text = "-device " + device.type;
+  for (const auto& [name, value] : device.properties) text += fmt::format(",{}={}", name, value);
+  return device.id.empty() ? text : text + ",id=" + device.id;
+}
+
+}  // namespace
+
 Status MachineImpl::add_cold_devices() {
   for (const DeviceConfig& device : config_.devices) TRY(check_device(device));
   for (bool ports : {false, true}) {  // ports of consoles find their controllers wherever these stand
     for (const DeviceConfig& device : config_.devices) {
-      if (is_console_port(device.type) == ports) TRY(plug(device, false).context(fmt::format("-device {}", device.type)));
+      if (is_console_port(device.type) == ports) TRY(plug(device, false).context(option_text(device)));
     }
   }
   return {};

@@ -74,6 +74,7 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   std::vector<CardInfo> receive_filters() const override;
   void announce_cards(const std::vector<std::string>& ids) override;
   std::vector<devices::PciFunctionInfo> pci_functions() const override { return board_->pci_functions(); }
+  std::vector<std::string> board_parts() const override;
   std::vector<IoThreadInfo> iothreads() const override { return back_ends_->iothreads(); }
   std::vector<Statistic> statistics(std::optional<u32> cpu) const override;
   Result<std::optional<GuestAddr>> translate(u32 cpu, u64 linear) override;

@@ -53,6 +53,13 @@ std::vector<NetworkInfo> MachineImpl::networks() const {
   return list;
 }
 
+std::vector<std::string> MachineImpl::board_parts() const {
+  std::vector<std::string> types;
+  for (const devices::Device* device : board_->devices())
+    if (std::ranges::find(plugged_, device, &Plugged::device) == plugged_.end()) types.emplace_back(device->type());
+  return types;
+}
+
 std::vector<CardInfo> MachineImpl::receive_filters() const {
   std::vector<CardInfo> list;
   for (const Plugged& p : plugged_)

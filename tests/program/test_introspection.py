@@ -4,6 +4,7 @@ import os
 import socket
 import unittest
 
+from guest import boot
 from test_control import Folder
 
 DEVICES = ["-M", "pc", "-nodefaults", "-display", "none", "-S", "-smp", "2", "-netdev", "user,id=u0,hostfwd=tcp:127.0.0.1:0-:22",
@@ -112,6 +113,27 @@ class Introspection(Folder):
         for event in qmp.events:
             entry = schema.by_name[event["event"]]
             self.assertIsNone(schema.wrong(event.get("data", {}), entry["arg-type"], event["event"]))
+
+    def test_queries_of_an_empty_machine_fail_where_qemus_tests_expect_it(self):
+        _, qmp = self.start_with_qmp("-M", "none", "-nodefaults", "-accel", "qtest")
+        expected = {"query-acpi-ospm-status": "GenericError", "query-balloon": "DeviceNotActive", "query-hotpluggable-cpus": "GenericError",
+                    "query-vm-generation-id": "GenericError", "x-query-usb": "GenericError", "x-query-jit": "GenericError"}
+        for name, kind in expected.items():
+            self.assertEqual(qmp.exchange({"execute": name}).get("error", {}).get("class"), kind, name)
+
+    def test_types_are_listed_with_all_that_they_are(self):
+        _, qmp, _ = self.start_all()
+        everything = {entry["name"]: entry for entry in qmp.command("qom-list-types", abstract=True)}
+        concrete = {entry["name"] for entry in qmp.command("qom-list-types", abstract=False)}
+        for name, entry in everything.items():
+            self.assertEqual(entry.get("abstract", False), name not in concrete)
+            self.assertIn(entry.get("parent", "object"), everything)
+        before = [qmp.command("human-monitor-command", **{"command-line": f"info {tree}"}) for tree in ("qom-tree", "qtree")]
+        for entry in qmp.command("qom-list-types", implements="device", abstract=False):
+            qmp.exchange({"execute": "device-list-properties", "arguments": {"typename": entry["name"]}})
+            qmp.command("human-monitor-command", **{"command-line": f'device_add "{entry["name"]},help"'})
+        after = [qmp.command("human-monitor-command", **{"command-line": f"info {tree}"}) for tree in ("qom-tree", "qtree")]
+        self.assertEqual(before, after)
 
     def test_every_info_command_answers(self):
         _, qmp, _ = self.start_all()
@@ -243,6 +265,22 @@ class Options(Folder):
     def test_guest_name_is_put_before_messages(self):
         done = self.run_out("-name", "vm7", "-msg", "guest-name=on", "-kernel", "/nonexistent")
         self.assertTrue(done.stderr.startswith("vm7 atoll-vmm: "), done.stderr)
+
+
+class Nodes(Folder):
+    NODES = ["-smp", "4,sockets=2,cores=2", "-object", "memory-backend-ram,id=a,size=128M", "-object", "memory-backend-ram,id=b,size=128M",
+             "-numa", "node,memdev=a", "-numa", "node,memdev=b", "-numa", "dist,src=0,dst=1,val=31"]
+
+    def test_nodes_are_told_to_the_monitor(self):
+        _, qmp = self.start_with_qmp("-M", "pc", "-m", "256", "-nodefaults", "-display", "none", "-S", *self.NODES)
+        self.assertEqual([cpu["props"]["node-id"] for cpu in qmp.command("query-cpus-fast")], [0, 0, 1, 1])
+        text = qmp.command("human-monitor-command", **{"command-line": "info numa"})
+        self.assertIn("2 nodes\r\nnode 0 cpus: 0 1\r\nnode 0 size: 128 MB", text)
+        self.assertEqual([memory["id"] for memory in qmp.command("query-memdev")], ["a", "b"])
+
+    def test_the_guest_sees_nodes(self):
+        text = boot("cat /sys/devices/system/node/node1/cpulist /sys/devices/system/node/node1/distance", *self.NODES)
+        self.assertRegex(text, r"2-3\s+31 10")
 
 
 if __name__ == "__main__":

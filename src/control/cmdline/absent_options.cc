@@ -15,7 +15,6 @@ constexpr const char* kNoXen = "there is no Xen";
 constexpr const char* kNoSdCard = "there is no SD or flash card; use -drive if=virtio";
 
 constexpr std::pair<std::string_view, const char*> kAbsent[] = {
-    {"numa", "the guest's memory is one node"},
     {"sd", kNoSdCard},
     {"mtdblock", kNoSdCard},
     {"incoming", kNoMigration},

@@ -38,6 +38,7 @@ Status resolve_fd_sets(ProgramOptions& options) {
 }  // namespace
 
 Status Builder::finish() {
+  TRY(finish_numa());
   TRY(finish_machine());
   TRY(finish_boot());
   TRY(finish_screen());
@@ -94,12 +95,9 @@ Status choose_board(KeyValues& values, machine::Config& config) {
 
 Status use_memory_backend(KeyValues& values, Builder& b) {
   auto id = values.take("memory-backend");
-  if (id && b.numa_memory) return invalid_option("'-numa node,memdev=' and 'memory-backend' are mutually exclusive");
-  if (!id) id = b.numa_memory;
   if (id) {
     auto at = b.memory_backends.find(*id);
-    const char* origin = b.numa_memory ? "-numa node: " : "";
-    if (at == b.memory_backends.end()) return invalid_option(fmt::format("{}Memory backend '{}' not found", origin, *id));
+    if (at == b.memory_backends.end()) return invalid_option(fmt::format("Memory backend '{}' not found", *id));
     if (b.ram_size_given && b.config().ram_bytes != at->second.size_bytes)
       return invalid_option("Machine memory size does not match the size of the memory backend");
     b.config().ram = at->second.ram;
@@ -168,6 +166,7 @@ Status Builder::finish_machine() {
   KeyValues values = machine_properties;
   Status read = read_machine_properties(values, *this);
   if (!read) return machine_origin.name.empty() ? std::move(read) : std::move(read).context(machine_origin.text());
+  if (!config().numa.empty() && !machine::is_pc(config().board)) return invalid_option("-numa: NUMA is not supported by this machine-type");
   if (accelerators.empty()) accelerators = TRY(accelerators_from_list("kvm:soft"));
   config().accelerators = accelerators;
   return {};

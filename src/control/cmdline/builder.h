@@ -85,8 +85,7 @@ class Builder {
   bool accel_option_seen = false;
   std::map<std::string, MemoryBackend> memory_backends;
   bool ram_size_given = false;
-  bool numa_node = false;                  // -numa node
-  std::optional<std::string> numa_memory;  // its memory backend
+  std::vector<OptionUse> numa_options;
   std::vector<DriveRequest> drives;
   std::vector<DeviceRequest> devices;
   std::vector<NicRequest> nics;
@@ -124,6 +123,7 @@ class Builder {
   Status finish_machine();
   Status finish_defaults();
   Status finish_boot();
+  Status finish_numa();
   Status finish_screen();
   Status finish_vnc();
   Status finish_serials();

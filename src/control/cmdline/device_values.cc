@@ -1,4 +1,6 @@
 // Devices and small objects: -device, device_add, -object, object-add.
+#include <unistd.h>
+
 #include <fmt/format.h>
 
 #include "control/cmdline/translate.h"
@@ -50,6 +52,7 @@ Result<machine::RngConfig> rng_from_values(KeyValues values) {
   rng.id = TRY(values.take_required("id"));
   TRY(check_id(rng.id));
   if (type == "rng-random") rng.path = values.take("filename").value_or(rng.path);
+  if (::access(rng.path.c_str(), R_OK) != 0) return os_error(fmt::format("Could not open '{}'", rng.path));
   TRY(values.expect_empty());
   return rng;
 }

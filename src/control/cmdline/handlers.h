@@ -24,11 +24,13 @@ Result<std::vector<machine::AcceleratorChoice>> accelerators_from_list(std::stri
 
 // memory_options.cc
 Status option_memory(Builder&, const OptionUse&);
-Status option_numa(Builder&, const OptionUse&);
 Status option_mem_path(Builder&, const OptionUse&);
 Status option_mem_prealloc(Builder&, const OptionUse&);
 Status option_overcommit(Builder&, const OptionUse&);
 Status add_memory_backend(Builder&, const OptionUse&, KeyValues values);
+
+// numa_options.cc
+Status option_numa(Builder&, const OptionUse&);
 
 // boot_options.cc
 Status option_kernel(Builder&, const OptionUse&);

@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include "base/math.h"
-#include "base/strings.h"
 #include "control/cmdline/handlers.h"
 #include "control/cmdline/translate.h"
 
@@ -32,24 +31,6 @@ Status option_memory(Builder& b, const OptionUse& use) {
   b.config().ram_bytes = align_up(bytes, 2 * kPageSize);
   b.ram_size_given = true;
   return {};
-}
-
-/// The one node that there is: its memory is the guest's, as with -machine memory-backend=.
-Status option_numa(Builder& b, const OptionUse& use) {
-  KeyValues values = TRY(KeyValues::parse(use.value, "type"));
-  const std::string type = TRY(values.take_required("type"));
-  if (type != "node") return invalid_option(fmt::format("'{}' is not supported: there is one NUMA node", type));
-  if (std::exchange(b.numa_node, true)) return invalid_option("there is one NUMA node");
-  const u64 id = TRY(values.take_u64("nodeid", 0));
-  if (id != 0) return invalid_option("'nodeid' must be 0: there is one NUMA node");
-  b.numa_memory = values.take("memdev");
-  if (auto cpus = values.take("cpus")) {
-    const std::string_view first = std::string_view(*cpus).substr(0, cpus->find('-'));
-    const size_t dash = cpus->find('-');
-    if (!parse_u64(first) || (dash != cpus->npos && !parse_u64(std::string_view(*cpus).substr(dash + 1))))
-      return invalid_option(fmt::format("'cpus' takes a number or a range, not '{}'", *cpus));
-  }
-  return values.expect_empty();
 }
 
 Status option_mem_path(Builder& b, const OptionUse& use) {

@@ -343,13 +343,6 @@ TEST(CommandLine, MachineUsesItsMemoryBackend) {
   EXPECT_TRUE(config.ram.shared);
 }
 
-TEST(CommandLine, TheOneNumaNodeHasTheMachinesMemory) {
-  auto config = parsed("-object memory-backend-memfd,id=m,size=256M -numa node,memdev=m,cpus=0-3 -smp 4").machine;
-  EXPECT_EQ(config.ram_bytes, 256 * kMiB);
-  EXPECT_TRUE(config.ram.shared);
-  EXPECT_EQ(parsed("-numa node -m 64").machine.ram_bytes, 64 * kMiB);
-}
-
 TEST(CommandLine, FirmwareIsToldTheOrderOfBootDevices) {
   EXPECT_EQ(parsed("-m 64").machine.boot.order, "cad");
   EXPECT_EQ(parsed("-boot order=").machine.boot.order, "");
@@ -463,6 +456,29 @@ TEST(CommandLine, WhatIsAbsentSaysWhy) {
   EXPECT_EQ(error_of("-frobnicate"), "-frobnicate: invalid option");
   EXPECT_THAT(error_of("-compat deprecated-input=reject"), HasSubstr("'deprecated-input=reject' is not supported"));
   EXPECT_EQ(error_of("-compat deprecated-input=accept -trace nothing -D /nonexistent/log -d none -audio none"), "no error");
+}
+
+TEST(CommandLine, NodesShareMemoryAndProcessors) {
+  const std::string two = "-object memory-backend-ram,id=a,size=64M -object memory-backend-ram,id=b,size=64M -smp 4,sockets=2,cores=2 ";
+  auto config = parsed(two + "-numa node,memdev=a -numa node,memdev=b -numa dist,src=0,dst=1,val=31").machine;
+  ASSERT_EQ(config.numa.size(), 2u);
+  EXPECT_EQ(config.ram_bytes, 128 * kMiB);
+  EXPECT_THAT(config.numa[0].cpus, testing::ElementsAre(0, 1)) << "sockets go to nodes";
+  EXPECT_THAT(config.numa[1].distances, testing::ElementsAre(31, 10));
+  config = parsed(two + "-numa node,memdev=a,cpus=0 -numa node,memdev=b -numa cpu,node-id=1,socket-id=1").machine;
+  EXPECT_THAT(config.numa[0].cpus, testing::ElementsAre(0, 1)) << "who is in no node is in the first";
+  EXPECT_THAT(config.numa[1].cpus, testing::ElementsAre(2, 3));
+  EXPECT_THAT(error_of(two + "-numa node,memdev=a"), HasSubstr("does not use memory backend 'b'"));
+}
+
+TEST(CommandLine, NodesThatCannotBeAreRefused) {
+  EXPECT_THAT(error_of("-numa node"), HasSubstr("total memory for NUMA nodes (0x0) should equal RAM size (0x8000000)"));
+  EXPECT_THAT(error_of("-numa node,mem=64M"), HasSubstr("Use -numa node,memdev instead"));
+  EXPECT_THAT(error_of("-numa node,nodeid=3"), HasSubstr("Node ID missing: 0"));
+  EXPECT_THAT(error_of("-numa node,cpus=0-9"), HasSubstr("should be smaller than maxcpus (1)"));
+  EXPECT_THAT(error_of("-numa foo"), HasSubstr("Parameter 'type' does not accept value 'foo'"));
+  EXPECT_THAT(error_of("-numa hmat-lb,initiator=0"), HasSubstr("'hmat-lb' is not supported"));
+  EXPECT_THAT(error_of("-numa dist,src=0,dst=1,val=20"), HasSubstr("NUMA node is missing"));
 }
 
 }  // namespace

@@ -59,6 +59,9 @@ Result<unsigned> access_width(std::string_view format);
 /// Fails if anything is left of the line.
 Status expect_no_arguments(const HmpArguments& arguments);
 
+// disassembly.cc
+Status hmp_disassemble(HmpContext& context, bool physical, u64 address, u64 count);
+
 // memory_dump.cc: x, xp, print.
 Status hmp_dump_linear(HmpContext& context, const HmpArguments& arguments);
 Status hmp_dump_physical(HmpContext& context, const HmpArguments& arguments);

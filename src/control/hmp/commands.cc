@@ -67,8 +67,15 @@ Status system_reset(HmpContext& c, Arguments) { return c.vm.machine().reset(); }
 Status system_powerdown(HmpContext& c, Arguments) { return c.vm.machine().powerdown(); }
 Status nmi(HmpContext& c, Arguments) { return c.vm.machine().inject_nmi(); }
 
+/// A list of values, which may stand in quotes as a whole.
+Result<KeyValues> list_of(Arguments arguments, std::string_view implied_key) {
+  std::string_view text = arguments.text;
+  if (text.size() >= 2 && text.front() == '"' && text.back() == '"') text = text.substr(1, text.size() - 2);
+  return KeyValues::parse(text, implied_key);
+}
+
 Status device_add(HmpContext& c, Arguments arguments) {
-  KeyValues values = TRY(KeyValues::parse(arguments.text, "driver"));
+  KeyValues values = TRY(list_of(arguments, "driver"));
   if (values.asks_help()) {
     c.output += TRY(device_help(values.get("driver")));
     return {};
@@ -79,13 +86,13 @@ Status device_add(HmpContext& c, Arguments arguments) {
 Status device_del(HmpContext& c, Arguments arguments) { return c.vm.machine().remove_device(std::string(arguments.text)); }
 
 Status chardev_add(HmpContext& c, Arguments arguments) {
-  KeyValues values = TRY(KeyValues::parse(arguments.text, "backend"));
+  KeyValues values = TRY(list_of(arguments, "backend"));
   TRY(c.vm.add_chardev(std::move(values)));
   return {};
 }
 
 Status netdev_add(HmpContext& c, Arguments arguments) {
-  KeyValues values = TRY(KeyValues::parse(arguments.text, "type"));
+  KeyValues values = TRY(list_of(arguments, "type"));
   return c.vm.add_network(std::move(values));
 }
 
@@ -101,7 +108,7 @@ Status set_link(HmpContext& c, Arguments arguments) {
 }
 
 Status object_add(HmpContext& c, Arguments arguments) {
-  KeyValues values = TRY(KeyValues::parse(arguments.text, "qom-type"));
+  KeyValues values = TRY(list_of(arguments, "qom-type"));
   return c.vm.add_object(std::move(values));
 }
 

@@ -92,17 +92,4 @@ std::string hmp_execute(VmControl& vm, std::string_view line, u32& cpu, std::spa
   return with_carriage_returns(context.output);
 }
 
-std::vector<std::string> hmp_completions(std::string_view line) {
-  bool info = line.starts_with("info ");
-  std::string_view word = info ? line.substr(5) : line;
-  std::vector<const HmpCommand*> commands = all_hmp_commands();
-  if (info) commands.clear();
-  for (const auto& command : info ? hmp_info_commands() : std::span<const HmpCommand>()) commands.push_back(&command);
-  std::vector<std::string> found;
-  for (const HmpCommand* command : commands)
-    for (auto name : split(command->names, '|'))
-      if (name.starts_with(word) && !word.empty()) found.push_back(std::string(name));
-  return found;
-}
-
 }  // namespace atl::control

@@ -4,6 +4,7 @@
 
 #include "control/fake_vm.h"
 #include "control/hmp/expression.h"
+#include "cpu/spec.h"
 
 namespace atl::control {
 namespace {
@@ -30,6 +31,18 @@ TEST_F(HmpTest, MemoryDumpsLookAsQemus) {
   EXPECT_EQ(run("xp /1wo 0"), "0000000000000000:  0300400400\r\n");
   EXPECT_EQ(run("xp /3bc 0x41"), "0000000000000041: 'A' 'B' 'C'\r\n");
   EXPECT_EQ(run("xp /2hu 0x10"), "0000000000000010:  4368  4882\r\n");
+}
+
+TEST_F(HmpTest, InstructionsAreThoseOfTheProcessorsMode) {
+  const std::vector<u8> code = {0x48, 0x89, 0xd8, 0x0f, 0xff};
+  std::ranges::copy(code, machine.memory.begin() + 0x100);
+  machine.cpu.efer = cpu::kEferLMA;
+  machine.cpu.seg[cpu::kCs].attributes = 0x2000;
+  EXPECT_EQ(run("xp /1i 0x100"), "0x00000100:  48 89 d8                 mov %rbx, %rax\r\n");
+  machine.cpu.efer = 0;
+  machine.cpu.seg[cpu::kCs].attributes = 0x4000;
+  EXPECT_EQ(run("x/2i 0x100"), "0x00000100:  48                       dec %eax\r\n0x00000101:  89 d8                    mov %ebx, %eax\r\n");
+  EXPECT_EQ(run("xp /1i 0x100000"), "0x00100000: unable to read memory\r\n");
 }
 
 TEST_F(HmpTest, ExpressionsKnowRegisters) {
@@ -85,9 +98,33 @@ TEST(Expression, PrecedenceIsAsInC) {
   EXPECT_EQ(text, "rest");
 }
 
-TEST(Completion, ExtendsNames) {
-  EXPECT_THAT(hmp_completions("sys"), testing::ElementsAre("system_powerdown", "system_reset"));
-  EXPECT_THAT(hmp_completions("info bal"), testing::ElementsAre("balloon"));
+TEST_F(HmpTest, LinesAreCompletedByWhatTheirCommandTakes) {
+  EXPECT_THAT(hmp_completions(vm, "sys"), testing::ElementsAre("system_powerdown", "system_reset"));
+  EXPECT_THAT(hmp_completions(vm, "info bal"), testing::ElementsAre("balloon"));
+  EXPECT_THAT(hmp_completions(vm, "device_add virtio-rng-d"), testing::ElementsAre("virtio-rng-device"));
+  machine.present = {{{.type = "virtio-rng-pci", .id = "rng7"}, "/machine/peripheral/rng7"}};
+  EXPECT_THAT(hmp_completions(vm, "device_del r"), testing::ElementsAre("rng7"));
+  EXPECT_THAT(hmp_completions(vm, "object_add io"), testing::ElementsAre("iothread"));
+  EXPECT_THAT(hmp_completions(vm, "device_add e1000 x"), testing::IsEmpty());
+  EXPECT_THAT(hmp_completions(vm, ""), testing::IsEmpty());
+}
+
+TEST_F(HmpTest, PortsAreReadAndWrittenByWidth) {
+  EXPECT_EQ(run("i /b 0x60"), "portb[0x0060] = 0x88\r\n");
+  EXPECT_EQ(run("i/h 0x10060"), "portw[0x0060] = 0x7788\r\n");
+  EXPECT_EQ(run("i 0x60"), "portl[0x0060] = 0x55667788\r\n");
+  EXPECT_EQ(run("i /b 0x70 10"), "portb[0x0071] = 0x88\r\n");
+  EXPECT_EQ(run("o /b 0x80 0x12"), "");
+  EXPECT_EQ(run("i /g 0"), "Error: one port of 1, 2 or 4 bytes is expected: /b, /h or /w\r\n");
+  EXPECT_EQ(run("o /b 0x80"), "Error: a value is expected\r\n");
+  EXPECT_THAT(machine.log, testing::ElementsAre("read port 0x60 1", "read port 0x60 2", "read port 0x60 4", "write port 0x70 1 0xa", "read port 0x71 1",
+                                                "write port 0x80 1 0x12"));
+}
+
+TEST_F(HmpTest, BootOrderIsChecked) {
+  EXPECT_EQ(run("boot_set dnc"), "boot device list now set to dnc\r\n");
+  EXPECT_EQ(run("boot_set xyz"), "Error: Invalid boot device 'x'\r\n");
+  EXPECT_EQ(run("boot_set cc"), "Error: Boot device 'c' was given twice\r\n");
 }
 
 TEST_F(HmpTest, WordsBecomeQmpArguments) {

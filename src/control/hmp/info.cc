@@ -1,5 +1,6 @@
 // The "info" commands.
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "base/strings.h"
 #include "control/hmp/command.h"
@@ -107,7 +108,7 @@ Status info_screen(HmpContext& c, Arguments) {
 }
 
 Status info_numa(HmpContext& c, Arguments) {
-  c.output += "0 nodes\n";
+  c.output += TRY(run_qmp(c, "x-query-numa", nlohmann::json::object()))["human-readable-text"].get<std::string>();
   return {};
 }
 

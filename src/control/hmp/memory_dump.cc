@@ -1,4 +1,4 @@
-// x, xp and print: guest memory and expressions in the formats of the manual (x d u o c, sizes b h w g).
+// x, xp and print: guest memory and expressions in the formats of the manual (x d u o c i, sizes b h w g).
 #include <algorithm>
 
 #include <fmt/format.h>
@@ -32,7 +32,7 @@ Result<DumpFormat> parse_format(std::string_view text, DumpFormat format) {
   bool width_given = false;
   for (char c : text) {
     switch (c) {
-      case 'x': case 'd': case 'u': case 'o': case 'c': format.form = c; break;
+      case 'x': case 'd': case 'u': case 'o': case 'c': case 'i': format.form = c; break;
       case 'b': format.width = 1; width_given = true; break;
       case 'h': format.width = 2; width_given = true; break;
       case 'w': format.width = 4; width_given = true; break;
@@ -145,6 +145,7 @@ void print_units(std::string& out, u64 address, std::span<const u8> bytes, const
 Status dump(HmpContext& context, const HmpArguments& arguments, bool physical) {
   DumpFormat format = TRY(parse_format(arguments.format, {}));
   u64 address = TRY(only_expression(context, arguments.text));
+  if (format.form == 'i') return hmp_disassemble(context, physical, address, format.count);
   auto bytes = context.vm.machine().read_memory(physical, context.cpu, address, format.count * format.width);
   if (!bytes) return invalid(fmt::format("Cannot access memory: {}", bytes.error().text()));
   print_units(context.output, address, *bytes, format);

@@ -8,7 +8,7 @@
 namespace atl::control {
 
 HmpMonitor::HmpMonitor(VmControl& vm, CharBackend& chars)
-    : vm_(vm), chars_(chars), editor_("(qemu) ", [](std::string_view line) { return hmp_completions(line); }) {
+    : vm_(vm), chars_(chars), editor_("(qemu) ", [this](std::string_view line) { return hmp_completions(vm_, line); }) {
   chars_.attach({
       .can_receive = [this] { return output_.empty() && vm_.has_machine() ? size_t{256} : 0; },
       .receive = [this](std::span<const u8> data) { receive(data); },

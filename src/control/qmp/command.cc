@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/strings.h"
+#include "control/qmp/schema.h"
 
 namespace atl::control {
 namespace {
@@ -98,11 +99,12 @@ std::vector<QmpParameter> parameters_of(const QmpCommand& command) {
 }
 
 Status check_arguments(const QmpCommand& command, const Json& arguments) {
-  if (command.arguments == "*") return {};
+  if (command.arguments == "*") return check_types(command.name, arguments);
   const auto parameters = parameters_of(command);
   size_t known = 0;
   for (const QmpParameter& parameter : parameters) TRY(check_parameter(parameter, arguments, known));
-  return known == arguments.size() ? Status() : refuse_unknown(parameters, arguments);
+  if (known != arguments.size()) TRY(refuse_unknown(parameters, arguments));
+  return check_types(command.name, arguments);
 }
 
 std::string text_argument(const Json& arguments, const char* name, std::string_view fallback) {

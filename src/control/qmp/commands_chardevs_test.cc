@@ -97,7 +97,7 @@ TEST_F(ChardevCommands, YankTakesAllOrNothing) {
   EXPECT_EQ(run("query-yank", empty_), Json::parse(R"([{"type": "chardev", "id": "s"}])"));
   EXPECT_EQ(run("yank", {{"instances", Json::parse(R"([{"type": "chardev", "id": "s"}])")}}), empty_);
   EXPECT_EQ(run("yank", {{"instances", Json::parse(R"([{"type": "chardev", "id": "n"}])")}}), "Instance not found");
-  EXPECT_EQ(run("yank", {{"instances", Json::parse("[3]")}}), "Parameter 'instances[].type' is missing");
+  EXPECT_EQ(run("yank", {{"instances", Json::parse("[3]")}}), "Invalid parameter type for 'instances[0]', expected: object");
 }
 
 TEST_F(ChardevCommands, ClientsNeedADescriptorAndAServer) {

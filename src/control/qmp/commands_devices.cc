@@ -2,11 +2,9 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "control/cmdline/help.h"
 #include "control/cmdline/json_values.h"
 #include "control/cmdline/translate.h"
 #include "control/qmp/command.h"
-#include "control/qmp/object_tree.h"
 #include "machine/device_table.h"
 
 namespace atl::control {
@@ -53,17 +51,6 @@ Reply object_add(QmpContext& c, const Json& arguments) { return done(c.vm.add_ob
 
 Reply object_del(QmpContext& c, const Json& arguments) {
   return done(c.vm.remove_object(arguments["id"].get_ref<const std::string&>()));
-}
-
-Reply device_list_properties(QmpContext& c, const Json& arguments) {
-  const auto& name = arguments["typename"].get_ref<const std::string&>();
-  if (Json list = board_part_list(name); !list.empty()) return list;
-  const auto* spec = machine::find_device_spec(board_device_name(name, c.vm.config().board));
-  if (!spec) return Error(ErrorKind::NotFound, fmt::format("Device '{}' not found", name));
-  Json list = Json::array();
-  for (const auto& property : spec->properties)
-    list.push_back({{"name", property.name}, {"type", property_type_name(property.type)}, {"description", property.description}});
-  return list;
 }
 
 Result<Fd> received_fd(QmpContext& c) {
@@ -130,7 +117,6 @@ constexpr QmpCommand kCommands[] = {
     {"query-tpm-types", "", query_tpm_types},
     {"device_add", "*", device_add},
     {"device_del", "id:s", device_del, "DeviceNotFound"},
-    {"device-list-properties", "typename:s", device_list_properties, "DeviceNotFound"},
     {"netdev_add", "*", netdev_add},
     {"netdev_del", "id:s", netdev_del, "DeviceNotFound"},
     {"set_link", "name:s up:b", set_link, "DeviceNotFound"},

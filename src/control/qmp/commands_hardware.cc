@@ -166,10 +166,18 @@ Reply query_usb_text(QmpContext& c, const Json&) {
   return text;
 }
 
-Reply query_numa_text(QmpContext&, const Json&) { return Json{{"human-readable-text", "0 nodes\n"}}; }
+Reply query_numa_text(QmpContext& c, const Json&) {
+  const auto& nodes = c.vm.config().numa;
+  std::string text = fmt::format("{} nodes\n", nodes.size());
+  for (size_t i = 0; i < nodes.size(); ++i)
+    text += fmt::format("node {0} cpus:{1}{2}\nnode {0} size: {3} MB\nnode {0} plugged: 0 MB\n", i, nodes[i].cpus.empty() ? "" : " ",
+                        fmt::join(nodes[i].cpus, " "), nodes[i].bytes / kMiB);
+  return Json{{"human-readable-text", std::move(text)}};
+}
 
 Reply query_translation_text(QmpContext& c, const Json&) {
-  if (c.vm.machine().accelerator() != "soft") return Error(ErrorKind::Unsupported, "JIT information is only available with accel=tcg");
+  const bool idle = std::ranges::any_of(c.vm.config().accelerators, [](const auto& choice) { return choice.kind == machine::AcceleratorKind::Idle; });
+  if (idle || c.vm.machine().accelerator() != "soft") return Error(ErrorKind::Unsupported, "JIT information is only available with accel=tcg");
   std::string text = fmt::format("accelerator: {}\n", c.vm.machine().accelerator());
   for (const auto& [name, value] : c.vm.machine().counters()) text += fmt::format("{:<28} {}\n", name, value);
   return Json{{"human-readable-text", std::move(text)}};

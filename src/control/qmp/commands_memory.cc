@@ -99,7 +99,11 @@ Json backend_json(const std::string& id, u64 size_bytes, const memory::RamOption
 }
 
 Result<Json> query_memdev(QmpContext& c, const Json&) {
-  Json list = Json::array({backend_json("pc.ram", c.vm.config().ram_bytes, c.vm.config().ram)});
+  Json list = Json::array();
+  const machine::Config& config = c.vm.config();
+  for (const auto& node : config.numa)
+    if (!node.memory.empty()) list.push_back(backend_json(node.memory, node.bytes, config.ram));
+  if (config.numa.empty()) list.push_back(backend_json("pc.ram", config.ram_bytes, config.ram));
   for (const auto& spare : c.vm.spare_memory()) list.push_back(backend_json(spare.id, spare.block->size(), spare.options));
   return list;
 }

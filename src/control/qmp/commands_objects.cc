@@ -8,6 +8,7 @@
 #include "base/machine_types.h"
 #include "control/cmdline/board_parts.h"
 #include "control/cmdline/help.h"
+#include "control/cmdline/translate.h"
 #include "control/qmp/command.h"
 #include "control/qmp/object_tree.h"
 #include "cpu/cpuid.h"
@@ -85,13 +86,24 @@ Json concrete_types() {
   return list;
 }
 
-/// Each type's parent, up to "object".
+/// The abstract types with their parents, up to "object".
 constexpr std::pair<std::string_view, std::string_view> kParents[] = {
-    {"pci-device", "device"}, {"x86_64-cpu", "cpu"}, {"cpu", "device"}, {"device", "object"}, {"machine", "object"}, {"accel", "object"}};
+    {"pci-device", "device"}, {"x86_64-cpu", "cpu"}, {"cpu", "device"}, {"device", "object"}, {"machine", "object"}, {"accel", "object"}, {"object", ""}};
+
+Json abstract_types() {
+  Json list = Json::array();
+  for (auto [name, parent] : kParents) {
+    Json entry = {{"name", name}, {"abstract", true}};
+    if (!parent.empty()) entry["parent"] = parent;
+    list.push_back(std::move(entry));
+  }
+  return list;
+}
 
 bool implements(const Json& type, std::string_view wanted) {
   if (type["name"] == wanted) return true;
-  for (std::string_view at = type["parent"].get_ref<const std::string&>(); !at.empty();) {
+  const std::string parent = text_argument(type, "parent");
+  for (std::string_view at = parent; !at.empty();) {
     if (at == wanted) return true;
     auto above = std::ranges::find(kParents, at, &std::pair<std::string_view, std::string_view>::first);
     at = above == std::end(kParents) ? std::string_view() : above->second;
@@ -104,6 +116,9 @@ Reply qom_list_types(QmpContext&, const Json& arguments) {
   Json list = Json::array();
   for (const Json& type : concrete_types())
     if (implements(type, wanted)) list.push_back(type);
+  if (arguments.value("abstract", Json(false)) == true)
+    for (const Json& type : abstract_types())
+      if (implements(type, wanted)) list.push_back(type);
   return list;
 }
 
@@ -132,7 +147,24 @@ Reply qom_list_properties(QmpContext& c, const Json& arguments) {
   return Error(ErrorKind::NotFound, fmt::format("Class '{}' not found", name));
 }
 
+/// Of devices only, and not of what stands above them.
+Reply device_list_properties(QmpContext& c, const Json& arguments) {
+  const auto& name = arguments["typename"].get_ref<const std::string&>();
+  for (auto [type, parent] : kParents)
+    if (type == name) return Error(ErrorKind::Invalid, "Parameter 'typename' expects a non-abstract device type");
+  const std::string type = board_device_name(name, c.vm.config().board);
+  for (const Json& known : concrete_types()) {
+    if (known["name"] != type) continue;
+    if (!implements(known, "device")) return Error(ErrorKind::Invalid, "Parameter 'typename' expects a non-abstract device type");
+    Json list = TRY(qom_list_properties(c, {{"typename", type}}));
+    std::erase_if(list.get_ref<Json::array_t&>(), [](const Json& p) { return p["name"] == "type" || p["name"] == "realized" || p["name"] == "hotpluggable"; });
+    return list;
+  }
+  return Error(ErrorKind::NotFound, fmt::format("Device '{}' not found", name));
+}
+
 constexpr QmpCommand kCommands[] = {
+    {"device-list-properties", "typename:s", device_list_properties, "DeviceNotFound"},
     {"qom-list", "path:s", qom_list, "DeviceNotFound"},
     {"qom-get", "path:s property:s", qom_get, "DeviceNotFound"},
     {"qom-set", "path:s property:s value:v", qom_set, "DeviceNotFound"},

@@ -1,4 +1,6 @@
 // Queries about the VM as a whole, and its life cycle.
+#include <algorithm>
+
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -32,21 +34,31 @@ Reply query_version(QmpContext&, const Json&) {
   return Json{{"qemu", {{"major", kQemuMajor}, {"minor", kQemuMinor}, {"micro", kQemuMicro}}}, {"package", kPackage}};
 }
 
+/// Where a vCPU sits.
+Json place_of(QmpContext& c, const machine::CpuInfo& cpu) {
+  Json place = {{"socket-id", cpu.socket}, {"core-id", cpu.core}, {"thread-id", cpu.thread}};
+  const auto& nodes = c.vm.config().numa;
+  for (size_t node = 0; node < nodes.size(); ++node)
+    if (std::ranges::find(nodes[node].cpus, cpu.index) != nodes[node].cpus.end()) place["node-id"] = node;
+  return place;
+}
+
 Reply query_cpus_fast(QmpContext& c, const Json&) {
   Json list = Json::array();
   for (const auto& cpu : c.vm.machine().cpus())
     list.push_back({{"cpu-index", cpu.index}, {"qom-path", fmt::format("/machine/unattached/device[{}]", cpu.index)},
                     {"thread-id", cpu.thread_id}, {"target", "x86_64"},
-                    {"props", {{"socket-id", cpu.socket}, {"core-id", cpu.core}, {"thread-id", cpu.thread}}}});
+                    {"props", place_of(c, cpu)}});
   return list;
 }
 
 Reply query_hotpluggable_cpus(QmpContext& c, const Json&) {
+  if (c.vm.config().board == machine::BoardKind::None) return Error(ErrorKind::Unsupported, "The feature 'query-hotpluggable-cpus' is not enabled");
   Json list = Json::array();
   for (const auto& cpu : c.vm.machine().cpus())
     list.push_back({{"type", fmt::format("{}-x86_64-cpu", c.vm.config().cpu.model)}, {"vcpus-count", 1},
                     {"qom-path", fmt::format("/machine/unattached/device[{}]", cpu.index)},
-                    {"props", {{"socket-id", cpu.socket}, {"core-id", cpu.core}, {"thread-id", cpu.thread}}}});
+                    {"props", place_of(c, cpu)}});
   return list;
 }
 

@@ -242,5 +242,58 @@ TEST_F(QmpTest, SchemaTellsEachCommandsArguments) {
   }
 }
 
+TEST_F(QmpTest, TypesInsideArgumentsAreChecked) {
+  connect();
+  EXPECT_EQ(error_of(R"({"execute": "object-add", "arguments": {"qom-type": "memory-backend-ram", "id": "m", "size": "1048576"}})"),
+            "GenericError: Invalid parameter type for 'size', expected: integer");
+  EXPECT_EQ(error_of(R"({"execute": "blockdev-add", "arguments": {"driver": "raw", "node-name": 3}})"),
+            "GenericError: Invalid parameter type for 'node-name', expected: string");
+  EXPECT_EQ(error_of(R"({"execute": "chardev-add", "arguments": {"id": "c", "backend": {"type": "socket", "data": {"addr": 1}}}})"),
+            "GenericError: Invalid parameter type for 'backend.data.addr', expected: object");
+  EXPECT_EQ(error_of(R"({"execute": "yank", "arguments": {"instances": [3]}})"),
+            "GenericError: Invalid parameter type for 'instances[0]', expected: object");
+}
+
+TEST_F(QmpTest, MemoryObjectsComeAndGo) {
+  connect();
+  const std::string add = R"({"execute": "object-add", "arguments": {"qom-type": "memory-backend-ram", "id": "m", "size": 1048576}})";
+  EXPECT_TRUE(ask(add).contains("return"));
+  EXPECT_EQ(error_of(add), "GenericError: attempt to add duplicate property 'm' to object (type 'container')");
+  const Json list = ask(R"({"execute": "query-memdev"})")["return"];
+  EXPECT_EQ(list.back()["id"], "m");
+  EXPECT_TRUE(ask(R"({"execute": "object-del", "arguments": {"id": "m"}})").contains("return"));
+  EXPECT_EQ(error_of(R"({"execute": "object-del", "arguments": {"id": "m"}})"), "GenericError: object 'm' not found");
+  EXPECT_EQ(error_of(R"({"execute": "object-add", "arguments": {"qom-type": "memory-backend-ram", "id": "m"}})"),
+            "GenericError: can't create backend with size 0");
+}
+
+TEST_F(QmpTest, AbstractTypesHaveTheirParents) {
+  connect();
+  const Json list = ask(R"({"execute": "qom-list-types", "arguments": {"implements": "device", "abstract": true}})")["return"];
+  std::map<std::string, std::string> parents;
+  for (const Json& entry : list) parents[entry["name"]] = entry.value("parent", "");
+  for (const auto& [name, parent] : parents) {
+    std::string type = name;
+    while (type != "device" && !type.empty()) type = parents.contains(type) ? parents[type] : "";
+    EXPECT_EQ(type, "device");
+  }
+  EXPECT_EQ(error_of(R"({"execute": "device-list-properties", "arguments": {"typename": "device"}})"),
+            "GenericError: Parameter 'typename' expects a non-abstract device type");
+  EXPECT_TRUE(ask(R"({"execute": "device-list-properties", "arguments": {"typename": "max-x86_64-cpu"}})").contains("return"));
+}
+
+TEST_F(QmpTest, DeepAndBrokenTextIsAnError) {
+  connect();
+  chars.type("{\"execute\": \"query-status\", \"id\": " + std::string(100'000, '['));
+  EXPECT_THAT(chars.take_output(), HasSubstr("JSON parse error"));
+  chars.event(CharEvent::Closed);
+  chars.event(CharEvent::Opened);
+  chars.take_output();
+  ask(R"({"execute": "qmp_capabilities"})");
+  chars.type("{\"execute\": \"\xff\xfe\"}");
+  EXPECT_THAT(chars.take_output(), HasSubstr("JSON parse error"));
+  EXPECT_TRUE(ask(R"({"execute": "query-status"})").contains("return"));
+}
+
 }  // namespace
 }  // namespace atl::control

@@ -82,6 +82,15 @@ ObjectNode cpu_node(VmControl& vm, u32 index) {
   return node;
 }
 
+/// A device that the board brings. Its properties are not told, but for those that -global knows.
+ObjectNode part_node(const std::string& type, size_t index) {
+  ObjectNode node{.name = fmt::format("device[{}]", index), .type = type};
+  node.properties = {flag("realized", true), flag("hotplugged", false), flag("hotpluggable", false)};
+  for (const auto& p : board_part_properties())
+    if (p.part == type && !p.settings.contains('|')) node.properties.push_back({std::string(p.name), std::string(p.type), std::string(p.settings)});
+  return node;
+}
+
 /// The clock as the guest's firmware would read it (struct tm's counting).
 Json guest_time(const machine::RtcConfig& rtc) {
   std::time_t now = static_cast<std::time_t>(realtime_ns() / 1'000'000'000);
@@ -101,6 +110,7 @@ ObjectNode machine_node(VmControl& vm) {
   ObjectNode peripheral = container("peripheral"), anonymous = container("peripheral-anon"), unattached = container("unattached");
   add_devices(vm, peripheral, anonymous);
   for (const auto& cpu : vm.machine().cpus()) unattached.children.push_back(cpu_node(vm, cpu.index));
+  for (const std::string& type : vm.machine().board_parts()) unattached.children.push_back(part_node(type, unattached.children.size()));
   node.children = {std::move(peripheral), std::move(anonymous), std::move(unattached)};
   return node;
 }

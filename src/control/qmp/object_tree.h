@@ -1,6 +1,6 @@
 // The objects of a VM as QEMU's object model presents them to clients: a tree of paths with typed properties, made anew for
-// each question. Shown: the machine, its vCPUs, the devices that were asked for, back-end objects, character back ends.
-// Missing: the board's own devices, buses and memory regions.
+// each question. Shown: the machine, its vCPUs, the devices that were asked for and by type those of the board, back-end objects, character
+// back ends. Missing: buses and memory regions.
 #pragma once
 
 #include <optional>

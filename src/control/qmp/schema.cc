@@ -155,11 +155,6 @@ std::string SchemaWriter::arguments_of(std::string_view name, std::string_view m
   return type;
 }
 
-const SchemaSignature* find_signature(std::span<const SchemaSignature> list, std::string_view name) {
-  auto at = std::ranges::find(list, name, &SchemaSignature::name);
-  return at == list.end() ? nullptr : &*at;
-}
-
 /// The command's own list, with the types that its signature gives to some of them.
 std::string members_of(const QmpCommand& command, const SchemaSignature* signature) {
   const std::string_view told = signature ? signature->members : std::string_view();
@@ -172,6 +167,67 @@ std::string members_of(const QmpCommand& command, const SchemaSignature* signatu
     members += fmt::format("{}{}{}:{}", members.empty() ? "" : " ", p.name, p.optional ? "?" : "", type);
   }
   return members;
+}
+
+const SchemaSignature* find_signature(std::span<const SchemaSignature> list, std::string_view name) {
+  auto at = std::ranges::find(list, name, &SchemaSignature::name);
+  return at == list.end() ? nullptr : &*at;
+}
+
+// --- arguments ---
+
+struct JsonKind {
+  std::string_view type, name;
+  bool (Json::*is)() const noexcept;
+};
+constexpr JsonKind kJsonKinds[] = {{"str", "string", &Json::is_string}, {"int", "integer", &Json::is_number_integer},
+                                   {"number", "number", &Json::is_number}, {"bool", "boolean", &Json::is_boolean}};
+
+Error wrong_type(std::string_view where, std::string_view expected) {
+  return Error(ErrorKind::Invalid, fmt::format("Invalid parameter type for '{}', expected: {}", where, expected));
+}
+
+Status check_value(std::string_view type, const Json& value, const std::string& where);
+
+Status check_members(std::string_view members, const Json& value, const std::string& where) {
+  for (auto text : words_of(members)) {
+    const Member member = member_of(text);
+    auto at = value.find(member.name);
+    if (at != value.end()) TRY(check_value(member.type, *at, where.empty() ? member.name : where + "." + member.name));
+  }
+  return {};
+}
+
+std::string_view chosen_variant(const SchemaType& type, const Json& value) {
+  auto tag = value.find(type.tag);
+  if (tag == value.end() || !tag->is_string()) return {};
+  for (auto variant : words_of(type.variants)) {
+    const size_t equals = variant.find('=');
+    if (variant.substr(0, equals) == tag->get_ref<const std::string&>()) return variant.substr(equals + 1);
+  }
+  return {};
+}
+
+Status check_object(const SchemaType& type, const Json& value, const std::string& where) {
+  if (!value.is_object()) return wrong_type(where, "object");
+  TRY(check_members(type.members, value, where));
+  if (auto variant = chosen_variant(type, value); !variant.empty()) return check_value(variant, value, where);
+  return {};
+}
+
+/// Depth is bounded by that of the JSON text.
+Status check_value(std::string_view type, const Json& value, const std::string& where) {
+  if (type.starts_with('[')) {
+    if (!value.is_array()) return wrong_type(where, "array");
+    for (size_t i = 0; i < value.size(); ++i) TRY(check_value(type.substr(1, type.size() - 2), value[i], fmt::format("{}[{}]", where, i)));
+    return {};
+  }
+  for (const JsonKind& kind : kJsonKinds)
+    if (kind.type == type) return (value.*kind.is)() ? Status() : wrong_type(where, kind.name);
+  const SchemaType* known = find_schema_type(type);
+  if (!known || known->kind == SchemaType::Kind::Alternate) return {};
+  if (known->kind == SchemaType::Kind::Enum) return value.is_string() ? Status() : wrong_type(where, "string");
+  return check_object(*known, value, where);
 }
 
 void SchemaWriter::add_commands() {
@@ -205,6 +261,13 @@ const SchemaType* find_schema_type(std::string_view name) {
     if (at != table.end()) return &*at;
   }
   return nullptr;
+}
+
+Status check_types(std::string_view command, const Json& arguments) {
+  const SchemaSignature* signature = find_signature(command_signatures(), command);
+  if (!signature) return {};
+  if (signature->members.starts_with('=')) return check_value(signature->members.substr(1), arguments, "");
+  return check_members(signature->members, arguments, "");
 }
 
 Json qmp_schema() {

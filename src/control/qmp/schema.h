@@ -8,6 +8,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "base/result.h"
 #include "base/types.h"
 
 namespace atl::control {
@@ -35,6 +36,10 @@ std::span<const SchemaSignature> event_signatures();
 
 /// Whether a command may be asked for by exec-oob: it waits for nothing.
 bool is_out_of_band(std::string_view command);
+
+/// Whether what is in a command's arguments has the types that its signature names; members that these do not know are left to the
+/// command. The error's text is QEMU's.
+Status check_types(std::string_view command, const nlohmann::json& arguments);
 
 /// All of it.
 nlohmann::json qmp_schema();

@@ -39,7 +39,7 @@ constexpr SchemaType kTypes[] = {
     {"CpuDefinitionInfo", Kind::Object, "name:str migration-safe?:bool static:bool typename:str deprecated:bool"},
     {"CpuInfoFast", Kind::Union, "cpu-index:int qom-path:str thread-id:int props?:CpuInstanceProperties target:SysEmuTarget", "target",
      ""},
-    {"CpuInstanceProperties", Kind::Object, "socket-id?:int core-id?:int thread-id?:int"},
+    {"CpuInstanceProperties", Kind::Object, "node-id?:int socket-id?:int core-id?:int thread-id?:int"},
     {"CpuModelExpansionInfo", Kind::Object, "model:CpuModelInfo"},
     {"CpuModelExpansionType", Kind::Enum, "static full"},
     {"CpuModelInfo", Kind::Object, "name:str props?:any"},

@@ -23,6 +23,7 @@
 #include "devices/storage/ahci.h"
 #include "devices/storage/piix_ide.h"
 #include "machine/acpi/dsdt.h"
+#include "machine/acpi/numa.h"
 #include "machine/acpi/spec.h"
 #include "machine/boards/chipset.h"
 #include "machine/boards/firmware.h"
@@ -267,6 +268,7 @@ AcpiBlob Pc::acpi_tables() const {
   std::vector<std::vector<u8>> more = more_tables_;
   const MmioDevice tpm = tpm_of(context_.config);
   if (tpm.size) more.push_back(tpm2_table(tpm.size == TpmCrb::kBytes ? tpm.base + TpmCrb::kControlArea : 0));
+  for (auto& table : numa_tables(context_.config.numa, ram_)) more.push_back(std::move(table));
   const bool has_hpet = context_.config.hpet;
   const MmioDevice hpet = {.base = static_cast<u32>(Hpet::kBase), .size = has_hpet ? static_cast<u32>(Hpet::kBytes) : 0};
   const PcAcpi board = {.cpus = cpus,
