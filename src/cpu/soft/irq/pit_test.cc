@@ -124,6 +124,24 @@ TEST(PitTest, ChannelZeroFiresThroughTheTimerThread) {
   timers.stop();
 }
 
+TEST(PitTest, WhoeverLooksAtTheClockFiresWhatIsDue) {
+  VmClock clock;
+  TimerQueue timers(clock);  // its thread never gets to run
+  int rises = 0;
+  Pit pit(clock, timers, [&](bool level) { rises += level; });
+  pit.bus_write(3, 0x34, 1);
+  pit.bus_write(0, 0xa9, 1);
+  pit.bus_write(0, 0x04, 1);  // 1 ms
+  const int at_start = rises;
+  clock.set_ns(100 * kMs);
+  timers.catch_up();
+  EXPECT_EQ(rises, at_start) << "the clock stands still";
+  clock.resume();
+  timers.catch_up();
+  EXPECT_EQ(rises, at_start + 1);
+  EXPECT_TRUE(pit.owes());
+}
+
 TEST(PitTest, TicksThatFindTheLastOneWaitingFollowWhenThatIsTaken) {
   VmClock clock;
   clock.resume();

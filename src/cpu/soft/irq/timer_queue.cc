@@ -46,6 +46,11 @@ void TimerQueue::arm(Id id, u64 deadline_ns) {
   if (sooner) changed_.notify_one();
 }
 
+void TimerQueue::catch_up() {
+  Lock lock(mutex_);
+  if (!stopping_ && clock_.running()) fire_due(lock);
+}
+
 void TimerQueue::clock_changed() {
   {
     Lock lock(mutex_);
@@ -64,7 +69,7 @@ void TimerQueue::loop() {
   ::prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);  // wake on time, not up to 50 us later
   Lock lock(mutex_);
   while (!stopping_) {
-    if (clock_.running()) fire_due();
+    if (clock_.running()) fire_due(lock);
     if (!stopping_) sleep(lock);
   }
 }
@@ -85,7 +90,8 @@ void TimerQueue::sleep(Lock& lock) {
   sleeping_until_ns_ = 0;
 }
 
-void TimerQueue::fire_due() {
+void TimerQueue::fire_due(Lock& lock) {
+  while (firing_) fired_.wait(lock);  // by the other thread
   u64 now_ns = clock_.now_ns();
   for (Id id = 0; id < entries_.size() && !stopping_; ++id) {
     Entry& entry = entries_[id];

@@ -18,8 +18,8 @@ class TimerQueue {
   class Client {
    public:
     virtual ~Client() = default;
-    /// The armed time has come, and the timer is disarmed. On the timer thread, without any lock held; a call may still be
-    /// on its way when arm() or disarm() returns, so the client compares with what it knows itself.
+    /// The armed time has come, and the timer is disarmed. On the timer thread or in catch_up(), without any lock held; a call may
+    /// still be on its way when arm() or disarm() returns, so the client compares with what it knows itself.
     virtual void timer_due(u64 now_ns) = 0;
   };
 
@@ -36,6 +36,9 @@ class TimerQueue {
   void remove(Id id) EXCLUDES(mutex_);
   void arm(Id id, u64 deadline_ns) EXCLUDES(mutex_);
   void disarm(Id id) EXCLUDES(mutex_) { arm(id, kNever); }
+  /// What is due has been fired when this returns, though the timer thread may have had no time on the host's CPUs: a guest that
+  /// looks at a clock must not see a period pass without its tick. Any thread that holds no lock and is not in timer_due().
+  void catch_up() EXCLUDES(mutex_);
   /// The clock was paused, resumed or set.
   void clock_changed() EXCLUDES(mutex_);
   /// Ends the thread: nothing fires any more.
@@ -50,7 +53,7 @@ class TimerQueue {
   void loop();
   u64 next_deadline() const REQUIRES(mutex_);
   void sleep(Lock& lock) REQUIRES(mutex_);
-  void fire_due() REQUIRES(mutex_);
+  void fire_due(Lock& lock) REQUIRES(mutex_);
 
   VmClock& clock_;
   Mutex mutex_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cpu/soft/exec/address.h"
+#include "cpu/soft/irq/interrupt_chips.h"
 #include "cpu/soft/irq/local_apic.h"
 #include "cpu/soft/soft_vm.h"
 #include "cpu/soft/system/control_registers.h"
@@ -208,7 +209,11 @@ u64 read_tsc(const Core& core) {
   return core.vm->tsc.now_ns(segment) + core.msr.tsc_offset;
 }
 
-u64 read_tsc(Core& core) { return core.vm->tsc.now_ns(core.tsc) + core.msr.tsc_offset; }
+u64 read_tsc(Core& core) {
+  const u64 now_ns = core.vm->tsc.now_ns(core.tsc);
+  if (core.vm->chips) core.vm->chips->timers().catch_up();
+  return now_ns + core.msr.tsc_offset;
+}
 
 bool read_msr(const Core& core, u32 index, u64& value) {
   if (const Field* field = find_field(index)) {
