@@ -21,7 +21,7 @@ GUEST = """<domain type='qemu'><name>{name}</name><memory unit='MiB'>64</memory>
 def setUpModule():
     need("virsh")
     if not os.path.exists(GUESTS + "/vmlinuz32"):
-        raise unittest.SkipTest("scripts/make-guest kernel32 was not run: the 64-bit kernel needs 68 MiB")
+        raise unittest.SkipTest("scripts/make-guest kernel32 was not run: 64 MiB are too few for the 64-bit kernel")
 
 
 def resident_kib(pid):

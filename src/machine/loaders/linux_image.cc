@@ -5,6 +5,7 @@
 #include <fmt/core.h>
 
 #include "base/endian.h"
+#include "base/log.h"
 #include "base/math.h"
 
 namespace atl::machine {
@@ -115,14 +116,17 @@ Status write_zero_page(const BootTarget& target, const ZeroPage& in) {
 Result<BootEntry> load_linux_image(const DirectBoot& boot, std::span<const u8> head, const BootTarget& target) {
   const BootFile& kernel = boot.kernel();
   const LinuxHeader header = TRY(LinuxHeader::parse(kernel, head));
-  if (header.runtime_end > target.ram.low_bytes) {
-    return kernel.error(fmt::format("needs {} MiB of guest memory to start, {} MiB are there",
-                                    align_up(header.runtime_end, kMiB) / kMiB, target.ram.low_bytes / kMiB));
+  const u64 image_bytes = kernel.size() - header.setup_bytes;
+  const bool fits = header.runtime_end <= target.ram.low_bytes;
+  if (!fits) {  // its own affair, as on a real machine; some come up all the same
+    log_warning("{}: needs {} MiB of guest memory to start, {} MiB are there", kernel.path(),
+                align_up(header.runtime_end, kMiB) / kMiB, target.ram.low_bytes / kMiB);
   }
-  TRY(kernel.load(target.memory, header.setup_bytes, kernel.size() - header.setup_bytes, header.load_address));
+  TRY(kernel.load(target.memory, header.setup_bytes, image_bytes, header.load_address));
   ZeroPage page{.setup_header = header.raw};
   if (boot.initrd()) {
-    page.initrd = TRY(place_initrd(*boot.initrd(), target, header.initrd_limit, header.runtime_end));
+    const GuestAddr taken = fits ? header.runtime_end : header.load_address + image_bytes;
+    page.initrd = TRY(place_initrd(*boot.initrd(), target, header.initrd_limit, taken));
     page.initrd_bytes = boot.initrd()->size();
   }
   TRY(write_command_line(boot, target, header.command_line_limit));
