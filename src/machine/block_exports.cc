@@ -113,10 +113,14 @@ Status BlockExports::remove_id(const std::string& id, bool force) {
 
 namespace {
 
-/// Sessions end on the loop, after the last of their requests.
+/// Sessions end on the loop, after the last of their requests. Draining hurries those that wait for a limit.
 Task<Status> end_server(BlockStore::Place& place, block::nbd::Server& server) {
   server.stop();
-  while (server.clients()) co_await place.thread.loop().sleep(1'000'000);
+  while (server.clients()) {
+    static_cast<void>(co_await place.graph.drain());
+    place.graph.resume();
+    co_await place.thread.loop().sleep(1'000'000);
+  }
   co_return Status{};
 }
 

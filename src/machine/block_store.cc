@@ -416,12 +416,14 @@ Status BlockStore::flush() {
 
 namespace {
 
-/// Jobs hold nodes: they are given up, and end on their loop.
+/// Jobs hold nodes: they are given up, and end on their loop. In a drained graph no limit holds up their requests.
 Task<Status> end_jobs(BlockStore::Place& place) {
+  static_cast<void>(co_await place.graph.drain());
   for (const auto& job : place.jobs.list())
     if (!job->is_over()) static_cast<void>(job->cancel(true));
   auto running = [&] { return std::ranges::any_of(place.jobs.list(), [](const auto& job) { return !job->is_over(); }); };
   while (running()) co_await place.graph.loop().sleep(1'000'000);
+  place.graph.resume();
   Status stored;
   std::vector<NodePtr> nodes = place.graph.all_nodes();
   for (const NodePtr& node : nodes) {

@@ -152,7 +152,7 @@ std::vector<CreateOption> amend_options() {
       {"encrypt.format", CreateOption::Text, "Format of the encryption, which stays"},
       {"encrypt.iter-time", CreateOption::Number, "Time to spend in PBKDF in milliseconds"},
       {"encrypt.keyslot", CreateOption::Number, "Select a single keyslot to modify explicitly"},
-      {"encrypt.new-secret", CreateOption::Text, "New secret to set in the matching keyslots"},
+      {"encrypt.new-secret", CreateOption::Text, "New secret to set in the matching keyslots. Empty string to erase"},
       {"encrypt.old-secret", CreateOption::Text, "Select all keyslots that match this password"},
       {"encrypt.state", CreateOption::Text, "Select new state of affected keyslots (active/inactive)"},
       {"lazy_refcounts", CreateOption::Flag, "Postpone refcount updates"},
