@@ -403,7 +403,7 @@ Result<Undo> start_backup(QmpContext& c, const BlockStore::Located& located, con
 
 Result<Undo> start_blockdev_backup(QmpContext& c, const Json& arguments) {
   TRY(check_arguments({"", "job-id?:s device:s target:s sync:s speed?:i bitmap?:s bitmap-mode?:s compress?:b on-source-error?:s "
-                           "on-target-error?:s filter-node-name?:s x-perf?:o auto-finalize?:b auto-dismiss?:b", nullptr}, arguments));
+                           "on-target-error?:s filter-node-name?:s auto-finalize?:b auto-dismiss?:b", nullptr}, arguments));
   auto located = TRY(find_node(c, text_argument(arguments, "device")));
   TRY(check_idle(located));
   auto backup = TRY(backup_options(located, arguments));
@@ -413,7 +413,7 @@ Result<Undo> start_blockdev_backup(QmpContext& c, const Json& arguments) {
 
 Result<Undo> start_drive_backup(QmpContext& c, const Json& arguments) {
   TRY(check_arguments({"", "job-id?:s device:s target:s format?:s mode?:s sync:s speed?:i bitmap?:s bitmap-mode?:s compress?:b "
-                           "on-source-error?:s on-target-error?:s filter-node-name?:s x-perf?:o auto-finalize?:b auto-dismiss?:b", nullptr}, arguments));
+                           "on-source-error?:s on-target-error?:s filter-node-name?:s auto-finalize?:b auto-dismiss?:b", nullptr}, arguments));
   auto located = TRY(find_node(c, text_argument(arguments, "device")));
   TRY(check_idle(located));
   auto backup = TRY(backup_options(located, arguments));

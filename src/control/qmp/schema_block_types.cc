@@ -9,7 +9,6 @@ using Kind = SchemaType::Kind;
 constexpr SchemaType kTypes[] = {
     {"Abort", Kind::Object, ""},
     {"AbortWrapper", Kind::Object, "data:Abort"},
-    {"BackupPerf", Kind::Object, ""},
     {"BitmapSyncMode", Kind::Enum, "on-success never always"},
     {"BlkdebugEvent", Kind::Enum, "l1_update l1_grow_alloc_table l1_grow_write_table l1_grow_activate_table l2_load l2_update "
      "l2_update_compressed l2_alloc_cow_read l2_alloc_write read_aio read_backing_aio read_compressed write_aio "

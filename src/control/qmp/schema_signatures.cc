@@ -22,7 +22,7 @@ constexpr SchemaSignature kCommands[] = {
     {"blockdev-add", "=BlockdevOptions", ""},
     {"blockdev-backup", "job-id?:str device:str sync:MirrorSyncMode speed?:int bitmap?:str bitmap-mode?:BitmapSyncMode compress?:bool "
      "on-source-error?:BlockdevOnError on-target-error?:BlockdevOnError auto-finalize?:bool auto-dismiss?:bool "
-     "filter-node-name?:str x-perf?:BackupPerf target:str", ""},
+     "filter-node-name?:str target:str", ""},
     {"blockdev-change-medium", "read-only-mode:BlockdevChangeReadOnlyMode", ""},
     {"blockdev-create", "options:BlockdevCreateOptions", ""},
     {"blockdev-mirror", "sync:MirrorSyncMode on-source-error:BlockdevOnError on-target-error:BlockdevOnError copy-mode:MirrorCopyMode", ""},
@@ -37,7 +37,7 @@ constexpr SchemaSignature kCommands[] = {
     {"display-update", "=DisplayUpdateOptions", ""},
     {"drive-backup", "job-id?:str device:str sync:MirrorSyncMode speed?:int bitmap?:str bitmap-mode?:BitmapSyncMode compress?:bool "
      "on-source-error?:BlockdevOnError on-target-error?:BlockdevOnError auto-finalize?:bool auto-dismiss?:bool "
-     "filter-node-name?:str x-perf?:BackupPerf target:str format?:str mode?:NewImageMode", ""},
+     "filter-node-name?:str target:str format?:str mode?:NewImageMode", ""},
     {"drive-mirror", "sync:MirrorSyncMode mode:NewImageMode on-source-error:BlockdevOnError on-target-error:BlockdevOnError "
      "copy-mode:MirrorCopyMode", ""},
     {"dump-guest-memory", "format:DumpGuestMemoryFormat", ""},
