@@ -198,20 +198,34 @@ Status BlockStore::open(Drive& drive, Place& place) {
 
 namespace {
 
-/// Lets go of a drive's nodes. What nobody else uses puts away what it holds first.
+/// A node that nobody uses puts away what it holds.
+Task<Status> close_unused(BlockStore::Place& place, NodePtr node) {
+  if (!node || place.graph.is_used(*node)) co_return Status{};
+  Status closed = co_await store_bitmaps(place, node);
+  Status put_away = co_await node->close();
+  if (closed) closed = std::move(put_away);
+  std::erase_if(place.bitmaps, [&](const BlockStore::Place::Bitmap& b) { return b.node.lock() == node; });
+  co_return closed;
+}
+
+/// Lets go of a drive's nodes.
 Task<Status> let_go(BlockStore::Drive& drive) {
   block::Graph& graph = drive.place->graph;
   drive.place->jobs.reap();   // those that have ended hold their nodes
   NodePtr top = drive.root ? drive.root->node() : graph.find(drive.node_name);
   drive.root.reset();
-  Status closed;
-  if (top && !graph.is_used(*top)) {
-    closed = co_await store_bitmaps(*drive.place, top);
-    Status put_away = co_await top->close();
-    if (closed) closed = std::move(put_away);
-    std::erase_if(drive.place->bitmaps, [&](const BlockStore::Place::Bitmap& b) { return b.node.lock() == top; });
-  }
+  Status closed = co_await close_unused(*drive.place, std::move(top));
   graph.forget(drive.node_name);
+  co_return closed;
+}
+
+/// Lets go of the node that a job has taken from under a drive's device. The drive is then called after the one that is there now.
+Task<Status> let_go_of_old(BlockStore::Drive& drive) {
+  block::Graph& graph = drive.place->graph;
+  drive.place->jobs.reap();
+  Status closed = co_await close_unused(*drive.place, graph.find(drive.node_name));
+  graph.forget(drive.node_name);
+  drive.node_name = drive.root->node()->info().node_name;
   co_return closed;
 }
 
@@ -253,14 +267,16 @@ Status BlockStore::add(const DriveConfig& config) {
 Status BlockStore::remove(const std::string& name) {
   Drive* drive = find_drive(name);
   if (!drive || !drive->place) return Error(ErrorKind::NotFound, fmt::format("Failed to find node with node-name='{}'", name));
-  if (!drive->user.empty()) return Error(ErrorKind::Busy, fmt::format("Node {} is in use", name));
+  const bool plugged = !drive->user.empty();
   Place& place = *drive->place;
-  bool busy = place.thread.run_on([&] {
+  const bool busy = place.thread.run_on([&] {
     NodePtr node = place.graph.find(drive->node_name);
-    bool used = node && !drive->root && place.graph.is_used(*node);
+    if (plugged && (drive->config.from_drive_option || !drive->root || !node || drive->root->node() == node)) return true;
+    const bool used = node && (plugged || !drive->root) && place.graph.is_used(*node);
     return used || (node && place.jobs.user_of(*node));
   });
   if (busy) return Error(ErrorKind::Busy, fmt::format("Node {} is in use", name));
+  if (plugged) return finish_on(place.thread, [&] { return let_go_of_old(*drive); });
   shut(*drive);
   drives_.remove_if([&](const Drive& d) { return &d == drive; });
   return {};
@@ -355,6 +371,7 @@ void BlockStore::release_drive(const std::string& id) {
     drive->root->on_resized = nullptr;
     if (!drive->config.from_drive_option) drive->root.reset();
   });
+  if (!drive->config.from_drive_option) drive->node_name = drive->config.id;  // whatever jobs have put there
 }
 
 void BlockStore::empty(const std::string& id) {

@@ -188,6 +188,27 @@ class Snapshots(BlockQmp):
         self.qmp.command("blockdev-del", **{"node-name": "two"})
         self.assertEqual(self.qmp.command("query-block")[0]["inserted"]["node-name"], "one")
 
+    def test_the_node_that_a_disk_was_taken_off_can_be_removed(self):
+        """The overlay that a disk began with, once it is committed and the disk stands on its base: its file is free again."""
+        base, top = self.make("base"), self.path("top")
+        qemu_img("create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", top)
+        self.start("-blockdev", f"driver=qcow2,node-name=base,file.driver=file,file.filename={base}",
+                   "-blockdev", f"driver=qcow2,node-name=top,backing=base,file.driver=file,file.filename={top}",
+                   "-device", "virtio-blk-pci,drive=top,id=v")
+        with self.assertRaisesRegex(QmpError, "in use"):
+            self.qmp.command("blockdev-del", node_name="top")
+        self.qmp.command("block-commit", job_id="down", device="top")
+        self.qmp.wait_event("BLOCK_JOB_READY")
+        self.qmp.command("job-complete", id="down")
+        self.qmp.wait_event("BLOCK_JOB_COMPLETED")
+        self.qmp.command("blockdev-del", node_name="top")
+        qemu_img("rebase", "-u", "-f", "qcow2", "-b", "", top)
+        for name in ("top", "base"):
+            with self.assertRaises(QmpError):
+                self.qmp.command("blockdev-del", node_name=name)
+        self.qmp.command("device_del", id="v")
+        self.quit()
+
 
 class Exports(BlockQmp):
     def test_a_job_under_a_throttled_disk_does_not_hold_up_the_end(self):
