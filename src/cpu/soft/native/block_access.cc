@@ -1,6 +1,7 @@
 #include "cpu/soft/native/block_access.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "cpu/soft/mmu/access.h"
 
@@ -9,40 +10,38 @@ namespace {
 
 constexpr unsigned kPiece = 64;  // what read_slow and write_slow take
 
-unsigned piece_at(u64 linear, unsigned left) {
-  return std::min({left, kPiece, static_cast<unsigned>(kPageSize - (linear & (kPageSize - 1)))});
+unsigned up_to_page_end(u64 linear, unsigned left) { return std::min(left, static_cast<unsigned>(kPageSize - (linear & (kPageSize - 1)))); }
+
+/// Calls fast(host, size) for stretches that the TLB has, and slow(size) for pieces of the others, until all is done or slow() fails.
+template <class Fast, class Slow>
+bool for_stretches(Core& core, u64 linear, unsigned size, Access access, Fast fast, Slow slow) {
+  while (size) {
+    unsigned done = up_to_page_end(linear, size);
+    if (u8* host = fast_host(core, linear, done, access)) fast(host, done);
+    else if (!slow(linear, done = std::min(done, kPiece))) return false;
+    linear += done, size -= done;
+  }
+  return true;
 }
 
 }  // namespace
 
 bool read_block(Core& core, u64 linear, u8* out, unsigned size) {
-  while (size) {
-    unsigned piece = piece_at(linear, size);
-    if (const u8* host = fast_host(core, linear, piece, Access::Read)) std::copy_n(host, piece, out);
-    else if (!read_slow(core, linear, out, piece)) return false;
-    linear += piece, out += piece, size -= piece;
-  }
-  return true;
+  return for_stretches(
+      core, linear, size, Access::Read, [&](const u8* host, unsigned n) { out = std::copy_n(host, n, out); },
+      [&](u64 at, unsigned n) { return read_slow(core, at, std::exchange(out, out + n), n); });
 }
 
 bool probe_write_block(Core& core, u64 linear, unsigned size) {
-  while (size) {
-    unsigned piece = piece_at(linear, size);
-    if (!fast_host(core, linear, piece, Access::Write) && !probe_write(core, linear, piece)) return false;
-    linear += piece, size -= piece;
-  }
-  return true;
+  return for_stretches(
+      core, linear, size, Access::Write, [](const u8*, unsigned) {}, [&](u64 at, unsigned n) { return probe_write(core, at, n); });
 }
 
 bool write_block(Core& core, u64 linear, const u8* data, unsigned size) {
   if (!probe_write_block(core, linear, size)) return false;
-  while (size) {
-    unsigned piece = piece_at(linear, size);
-    if (u8* host = fast_host(core, linear, piece, Access::Write)) std::copy_n(data, piece, host);
-    else if (!write_slow(core, linear, data, piece)) return false;
-    linear += piece, data += piece, size -= piece;
-  }
-  return true;
+  return for_stretches(
+      core, linear, size, Access::Write, [&](u8* host, unsigned n) { std::copy_n(std::exchange(data, data + n), n, host); },
+      [&](u64 at, unsigned n) { return write_slow(core, at, std::exchange(data, data + n), n); });
 }
 
 }  // namespace atl::soft

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <bit>
+#include <cstring>
 
 #include "cpu/soft/exec/address.h"
 #include "cpu/soft/native/block_access.h"
@@ -31,11 +32,7 @@ constexpr u64 kEach[] = {kX87, kSse, kAvx, kOpmask, kZmmHigh, kZmm16};
 
 unsigned size_now(const Core& core, const Component& c) { return core.code_size == CodeSize::k64 ? c.size : c.narrow_size; }
 
-bool all_zero(const u8* bytes, unsigned size) {
-  u64 any = 0;
-  for (unsigned i = 0; i < size; i += 8) any |= load_le<u64>(bytes + i);
-  return any == 0;
-}
+bool all_zero(const u8* bytes, unsigned size) { return load_le<u64>(bytes) == 0 && std::memcmp(bytes, bytes + 8, size - 8) == 0; }
 
 unsigned xmm_count(const Core& core) { return core.code_size == CodeSize::k64 ? 16 : 8; }
 
