@@ -21,6 +21,10 @@ namespace {
 constexpr int kPunch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 constexpr int kZero = FALLOC_FL_ZERO_RANGE;
 
+constexpr u64 kMostAtOnce = 64 * kKiB;
+
+i32 result_of(ssize_t n) { return n < 0 ? -errno : static_cast<i32>(n); }
+
 bool is_unsupported(i32 result) { return result == -EOPNOTSUPP || result == -ENOTTY || result == -ENOSYS; }
 
 struct Bounce;
@@ -43,6 +47,8 @@ class FileNode final : public Node {
 
  private:
   bool is_direct() const { return options_.cache_direct; }
+  /// io_uring gives each request for such a file to a worker thread, which costs more than to copy a little right here.
+  bool at_once(u64 size) const { return file_.in_memory && size <= kMostAtOnce; }
   bool needs_bounce(u64 offset, std::span<const iovec> list) const;
   Status check_write(u64 offset, u64 size) const;
   Error failed(const char* what, u64 offset, u64 size, i32 result) const;
@@ -109,7 +115,9 @@ Task<Status> FileNode::read(u64 offset, std::span<const iovec> out) {
   if (needs_bounce(offset, out)) co_return co_await read_bounced(offset, out);
   // The usual case in one go, without another coroutine.
   if (out.size() <= IOV_MAX) {
-    i32 n = co_await loop_.readv(file_.fd.get(), out, offset);
+    i32 n = 0;
+    if (at_once(size)) n = result_of(::preadv(file_.fd.get(), out.data(), static_cast<int>(out.size()), static_cast<off_t>(offset)));
+    else n = co_await loop_.readv(file_.fd.get(), out, offset);
     if (n == static_cast<i64>(size)) [[likely]]
       co_return Status{};
   }
@@ -140,7 +148,10 @@ Task<Status> FileNode::write(u64 offset, std::span<const iovec> data, u32 flags)
   CO_TRY(check_write(offset, size));
   if (size == 0) co_return Status{};
   i32 n = 0;
-  if (!is_direct() && data.size() <= IOV_MAX) n = co_await loop_.writev(file_.fd.get(), data, offset);
+  if (!is_direct() && data.size() <= IOV_MAX) {
+    if (at_once(size)) n = result_of(::pwritev(file_.fd.get(), data.data(), static_cast<int>(data.size()), static_cast<off_t>(offset)));
+    else n = co_await loop_.writev(file_.fd.get(), data, offset);
+  }
   if (n == static_cast<i64>(size)) [[likely]] {
     grown_to(offset + size);
   } else {

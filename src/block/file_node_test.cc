@@ -1,4 +1,6 @@
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -173,6 +175,30 @@ TEST_F(FileNodeTest, FailureOfTheHostKeepsItsErrno) {
   ASSERT_FALSE(status);
   EXPECT_EQ(status.error().os_errno(), EFBIG);
   EXPECT_NE(status.error().text().find(file.path()), std::string::npos);
+}
+
+TEST_F(FileNodeTest, FileInMemoryTakesSmallAndLargeTransfers) {
+  Fd memory(::memfd_create("disk", MFD_ALLOW_SEALING));
+  ASSERT_EQ(::ftruncate(memory.get(), kMiB), 0);
+  auto node = MUST(open_file_node(*loop, {.fd = memory.get()}));
+  const std::string large(kMiB / 2, 'L');
+  ASSERT_TRUE(write(*node, 512, "small"));
+  ASSERT_TRUE(write(*node, kMiB / 2, large));
+  EXPECT_EQ(read(*node, 510, 9), std::string("\0\0small\0\0", 9));
+  EXPECT_EQ(read(*node, kMiB / 2, large.size()), large);
+  ASSERT_EQ(::ftruncate(memory.get(), 514), 0);
+  EXPECT_EQ(read(*node, 512, 5), std::string("sm\0\0\0", 5));
+}
+
+TEST_F(FileNodeTest, FailureOfAFileInMemoryTellsWhere) {
+  Fd memory(::memfd_create("disk", MFD_ALLOW_SEALING));
+  ASSERT_EQ(::ftruncate(memory.get(), kMiB), 0);
+  auto node = MUST(open_file_node(*loop, {.fd = memory.get()}));
+  ASSERT_EQ(::fcntl(memory.get(), F_ADD_SEALS, F_SEAL_WRITE), 0);
+  Status status = write(*node, 4096, "text");
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().os_errno(), EPERM);
+  EXPECT_NE(status.error().text().find("4 bytes at 4096"), std::string::npos) << status.error().text();
 }
 
 TEST_F(FileNodeTest, DescriptorOpenForReadingOnlyNeedsAReadOnlyNode) {

@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include "base/mapping.h"
 #include "block/file_lock.h"
@@ -55,12 +57,18 @@ Status set_flags(const HostFile& file, bool direct) {
   return {};
 }
 
+bool is_in_memory(const Fd& fd) {
+  struct statfs system{};
+  return ::fstatfs(fd.get(), &system) == 0 && (system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC);
+}
+
 Status examine(HostFile& file) {
   struct stat info{};
   if (::fstat(file.fd.get(), &info) < 0) return os_error("stat " + file.name);
   file.block_device = S_ISBLK(info.st_mode);
   if (!file.block_device && !S_ISREG(info.st_mode))
     return Error(ErrorKind::Invalid, "'file' driver requires '" + file.name + "' to be a regular file");
+  file.in_memory = !file.block_device && is_in_memory(file.fd);
   file.size_bytes = TRY(measure(file));
   return {};
 }

@@ -13,6 +13,7 @@ struct HostFile {
   Fd fd;
   std::string name;  // for people
   bool block_device = false;
+  bool in_memory = false;      // on a file system of the host's memory: small transfers never wait
   bool readonly = false;
   u64 size_bytes = 0;
   u32 request_alignment = 1;  // of offsets and lengths; above 1 with O_DIRECT only

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "base/clock.h"
 #include "cpu/soft/core.h"
 #include "cpu/soft/irq/local_apic.h"
 #include "cpu/soft/soft_vm.h"
@@ -44,6 +45,26 @@ u32 deferred(const Core& core) {
   return kAttendMode | in_smm | (core.nmi_masked ? u32{kAttendNmi} : 0);
 }
 
+/// Looks for a wanted bit for as long as recent halts say that it pays. False: none has come.
+bool poll(Core& core, u32 wanted, u64 begin_ns) {
+  const u64 wake_up_ns = wake_up_time(core);
+  const u64 end_ns = std::min(begin_ns + core.halt_poll.limit_ns(), wake_up_ns ? wake_up_ns : ~u64{0});
+  while (!(core.attention.load(std::memory_order_acquire) & wanted)) {
+    if (monotonic_ns() >= end_ns) return false;
+    for (int i = 0; i < 8; ++i) __builtin_ia32_pause();
+  }
+  return true;
+}
+
+void sleep(Core& core, u32 wanted) {
+  core.apic->set_asleep(true);
+  for (u32 bits = core.attention.load(); !(bits & wanted); bits = core.attention.load()) {
+    futex_wait(core.attention, bits, wake_up_time(core));
+    core.apic->fire_timer_if_due();
+  }
+  core.apic->set_asleep(false);
+}
+
 }  // namespace
 
 void request_attention(Core& core, u32 reason) {
@@ -55,12 +76,9 @@ void request_attention(Core& core, u32 reason) {
 void wait_for_attention(Core& core) {
   if (!core.apic) return;
   const u32 wanted = ~deferred(core);
-  core.apic->set_asleep(true);
-  for (u32 bits = core.attention.load(); !(bits & wanted); bits = core.attention.load()) {
-    futex_wait(core.attention, bits, wake_up_time(core));
-    core.apic->fire_timer_if_due();
-  }
-  core.apic->set_asleep(false);
+  const u64 begin_ns = monotonic_ns();
+  if (!poll(core, wanted, begin_ns)) sleep(core, wanted);
+  core.halt_poll.halted(monotonic_ns() - begin_ns);
 }
 
 }  // namespace atl::soft

@@ -10,6 +10,7 @@
 
 #include "base/types.h"
 #include "cpu/cpuid.h"
+#include "cpu/soft/halt_poll.h"
 #include "cpu/soft/mmu/tlb.h"
 #include "cpu/soft/translate/abi.h"
 #include "cpu/soft/tsc_clock.h"
@@ -105,6 +106,7 @@ struct Core {
 
   // -- events --------------------------------------------------------------------------------------------------------------
   std::atomic<u32> attention{0};
+  HaltPoll halt_poll;
   Fault fault;                 // valid while a handler returns nullptr because of it
   bool fault_pending = false;
   bool interrupt_shadow = false;     // for one instruction after MOV SS, POP SS, and after STI once an interrupt waits
