@@ -362,6 +362,14 @@ void BlockStore::release(const std::string& user) {
     if (d.user == user) release_drive(d.config.id);
 }
 
+void BlockStore::retire(const std::string& user) {
+  std::vector<std::string> gone;
+  for (const Drive& d : drives_)
+    if (d.user == user && d.config.from_drive_option) gone.push_back(d.config.id);
+  release(user);
+  for (const std::string& id : gone) static_cast<void>(remove(id));  // a job or an export may still need it
+}
+
 void BlockStore::release_drive(const std::string& id) {
   Drive* drive = find_drive(id);
   if (!drive) return;

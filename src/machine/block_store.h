@@ -78,6 +78,8 @@ class BlockStore {
   /// For the device `user`, on the loop of `thread`. The error says who uses it already. `shared`: without locks.
   Result<Claimed> claim(const std::string& id, const std::string& user, LoopThread& thread, bool shared);
   void release(const std::string& user);
+  /// The device has left for good: what -drive made for it goes too.
+  void retire(const std::string& user);
   /// One drive or node alone.
   void release_drive(const std::string& id);
   /// Takes the medium out of a -drive, whose device holds on to it.

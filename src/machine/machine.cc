@@ -99,7 +99,9 @@ Status MachineImpl::create_back_ends() {
   for (const IoThreadConfig& thread : config_.iothreads) TRY(back_ends_->add_iothread(thread));
   for (const RngConfig& rng : config_.rngs) TRY(back_ends_->add_rng(rng));
   BlockStore& blocks = back_ends_->blocks();
-  media_ = std::make_unique<Media>(blocks);
+  media_ = std::make_unique<Media>(blocks, [this](const Media::TrayMove& move) {
+    emit({.kind = Event::Kind::TrayMoved, .device = move.home, .path = move.user, .value = move.open});
+  });
   blocks.set_job_listener([this](const block::JobEvent& job) {
     post([this, job] { emit({.kind = Event::Kind::BlockJob, .job = std::make_shared<block::JobEvent>(job)}); });
   });

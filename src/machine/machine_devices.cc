@@ -248,7 +248,8 @@ void MachineImpl::finish_unplug(devices::Device* device) {
   plugged_.erase(found);
   usb_.remove_bus(device);
   destroy(board_->unplug(*device), *plugged.thread);
-  for (const std::string& disk : disks) back_ends_->release(disk);
+  for (const std::string& disk : disks) back_ends_->blocks().retire(disk);
+  back_ends_->blocks().retire(plugged.user);
   back_ends_->release(plugged.user);
   for (const std::string& disk : disks) device_gone(disk);
   for (const std::string& port : ports) device_gone(port);

@@ -127,7 +127,8 @@ Status MachineImpl::plug_disk(const DeviceInfo& info, bool hotplugged) {
   const std::string& user = device.id.empty() ? info.path : device.id;
   LoopThread& thread = back_ends_->default_thread();
   auto on_tray = [this, user, home = std::string(p.text("drive"))](bool open) {
-    post([this, user, home, open] { emit({.kind = Event::Kind::TrayMoved, .device = home, .path = user, .value = open}); });
+    media_->note_move({user, home, open});
+    post([this] { media_->tell_moves(); });
   };
   MadeDisk made = TRY(make_disk(device, user, thread, maker_context(), on_tray));
   Media::Slot slot{.user = user, .home = made.drive, .node = made.node, .drive = made.removable, .thread = &thread,

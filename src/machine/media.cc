@@ -42,7 +42,7 @@ Status Media::remove(const std::string& user) {
   TRY(finish_on(*found->thread, [&] { return detach_disk(*found, found->thread->loop()); }));
   const bool owns_node = found->owns_node;
   const std::string node = found->node;
-  blocks_.release(user);
+  blocks_.retire(user);
   slots_.erase(found);
   return owns_node ? blocks_.remove(node) : Status{};
 }
@@ -72,8 +72,22 @@ Result<Media::Slot*> Media::find(const std::string& name) {
   return &*found;
 }
 
+void Media::note_move(TrayMove move) {
+  Lock lock(mutex_);
+  moves_.push_back(std::move(move));
+}
+
+void Media::tell_moves() {
+  std::vector<TrayMove> moves;
+  {
+    Lock lock(mutex_);
+    moves.swap(moves_);
+  }
+  for (const TrayMove& move : moves) on_tray_(move);
+}
+
 bool Media::try_open(Slot& slot, bool force) {
-  return slot.thread->run_on([&] {
+  const bool opened = slot.thread->run_on([&] {
     if (!slot.drive->tray_is_open() && slot.drive->is_locked() && !force) {
       slot.drive->request_eject();
       return false;
@@ -81,6 +95,8 @@ bool Media::try_open(Slot& slot, bool force) {
     slot.drive->open_tray();
     return true;
   });
+  tell_moves();
+  return opened;
 }
 
 namespace {
@@ -122,6 +138,7 @@ Status Media::open_tray(const std::string& name, bool force) {
 Status Media::close_tray(const std::string& name) {
   Slot* slot = TRY(find(name));
   slot->thread->run_on([&] { slot->drive->close_tray(); });
+  tell_moves();
   return {};
 }
 

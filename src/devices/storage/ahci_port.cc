@@ -136,7 +136,6 @@ void AhciPort::show_signature() {
   ata::TaskFile regs;
   device_->put_signature(regs);
   sig_ = u32{regs.lba_high} << 24 | u32{regs.lba_mid} << 16 | u32{regs.lba_low} << 8 | regs.count;
-  tfd_ = u32{regs.error} << 8 | regs.status;
   if (cmd_ & kCmdFre) write_d2h(regs);
 }
 
@@ -280,10 +279,7 @@ void AhciPort::complete(Job& job) {
     if (job.queued) {
       write_set_device_bits(job);
     } else {
-      if (pio && !job.command.failed()) {
-        write_pio_setup(job);
-        is_ |= kIsPioSetup;
-      }
+      if (pio && !job.command.failed()) write_pio_setup(job);
       write_d2h(job.command.regs);
       is_ |= kIsD2h;
       if (!job.command.failed()) {
@@ -305,11 +301,15 @@ void AhciPort::write_frame(u32 at, std::span<const u8> frame) {
   memory_.guest_memory()->write((u64{fbu_} << 32 | fb_) + at, frame);
 }
 
-/// Of the last block that was moved: there is one such frame a block (SATA 3, 10.5.11).
+/// Of the last block that was moved: there is one such frame a block (SATA 3, 10.5.11). Each interrupts but the one that asks for the
+/// first block to a disk (11.9, DPIOO1).
 void AhciPort::write_pio_setup(const Job& job) {
   const u64 block = std::max<u64>(job.command.block_bytes, 1), rest = job.moved % block;
   const u64 last = rest ? rest : std::min(job.moved, block);
-  u8 setup[20] = {kFisPioSetup, static_cast<u8>(kFisInterrupt | (job.command.to_host() ? kFisToHost : 0)), ata::kDrdy | ata::kDsc | ata::kDrq};
+  const bool interrupts = job.command.to_host() || job.command.is_packet || job.moved > block;
+  if (interrupts) is_ |= kIsPioSetup;
+  const u8 flags = static_cast<u8>((interrupts ? kFisInterrupt : 0) | (job.command.to_host() ? kFisToHost : 0));
+  u8 setup[20] = {kFisPioSetup, flags, ata::kDrdy | ata::kDsc | ata::kDrq};
   setup[15] = job.command.regs.status;
   store_le<u16>(&setup[16], static_cast<u16>(last));
   write_frame(kPioSetupAt, setup);

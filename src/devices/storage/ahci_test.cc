@@ -131,6 +131,30 @@ TEST_F(AhciTest, PioSetupTellsOfTheLastBlock) {
   EXPECT_EQ(load_le<u16>(guest.at(fis + kPioSetupAt + 16)), 512);
 }
 
+TEST_F(AhciTest, OnlyTheFirstBlockToADiskIsAskedForWithoutAnInterrupt) {
+  prepare(0, {.command = 0x34, .lba = 0, .count = 1}, {{guest.allocate(512), 512}});
+  issue(1);
+  EXPECT_FALSE(port.read(kPxIs) & kIsPioSetup);
+  EXPECT_FALSE(guest.at(fis + kPioSetupAt)[1] & kFisInterrupt);
+  prepare(0, {.command = 0x34, .lba = 0, .count = 2}, {{guest.allocate(1024), 1024}});
+  issue(1);
+  EXPECT_TRUE(port.read(kPxIs) & kIsPioSetup);
+  port.write(kPxIs, ~0u);
+  prepare(0, {.command = 0x24, .lba = 0, .count = 1}, {{guest.allocate(512), 512}});
+  issue(1);
+  EXPECT_TRUE(port.read(kPxIs) & kIsPioSetup);
+}
+
+TEST_F(AhciTest, TaskFileIsThatOfPowerOnUntilFramesAreReceived) {
+  port.hba_reset();
+  for (int turn = 0; turn < 100 && !(port.read(kPxIs) & kIsConnect); ++turn) loop->run_once(1'000'000);
+  EXPECT_EQ(port.read(kPxSig), 0x101u);
+  EXPECT_EQ(port.read(kPxTfd), 0x7fu);
+  port.write(kPxFb, static_cast<u32>(fis));
+  port.write(kPxCmd, kCmdFre);
+  EXPECT_EQ(port.read(kPxTfd), 0x100u | ata::kDrdy | ata::kDsc);
+}
+
 TEST_F(AhciTest, ShortTableAborts) {
   prepare(0, {.command = 0x25, .lba = 0, .count = 2}, {{guest.allocate(512), 512}});
   issue(1);

@@ -108,6 +108,7 @@ void IdeChannel::write_control(u8 value) {
   if ((value & kSoftReset) && !(before & kSoftReset)) {
     job_ = nullptr;
     phase_ = Phase::Busy;
+    if (!(master_command_ & kStart)) master_status_ &= static_cast<u8>(~kActive);
     lower_irq();
     for (TaskFile& r : regs_) r.status = kBsy;
   }
@@ -226,12 +227,14 @@ void IdeChannel::BusMaster::write_byte(u64 offset, u8 value) {
 
 void IdeChannel::write_master_command(u8 value) {
   const u8 before = std::exchange(master_command_, static_cast<u8>(value & (kStart | kToMemory)));
+  const bool moves = phase_ == Phase::Busy && job_ && job_->started;
   if (!(value & kStart)) {
-    master_status_ &= static_cast<u8>(~kActive);
+    if (!moves) master_status_ &= static_cast<u8>(~kActive);
     return;
   }
   if (before & kStart) return;
   master_status_ |= kActive;
+  if (job_) job_->started = true;
   if (phase_ == Phase::DmaWait) hand_over(&IdeChannel::run_dma);
 }
 
@@ -282,7 +285,7 @@ void IdeChannel::await_dma(const JobPtr& job) {
   {
     Lock lock(mutex_);
     if (job_ != job) return;
-    if (!(master_command_ & kStart)) {
+    if (!(master_command_ & kStart) && !job->started) {
       phase_ = Phase::DmaWait;
       regs_[job->unit].status = kDrdy | kDsc | kDrq;
       return;
@@ -362,6 +365,7 @@ Detached IdeChannel::move_by_dma(JobPtr job) {
     Lock lock(mutex_);
     if (job_ != job) co_return;
     phase_ = Phase::Busy;
+    job->started = true;
     regs_[job->unit].status = kBsy | kDrdy;
     table = master_table_;
   }
@@ -407,7 +411,7 @@ void IdeChannel::complete(const JobPtr& job) {
   regs_[job->unit] = job->command.regs;
   job_ = nullptr;
   phase_ = Phase::Idle;
-  if (!job->more_room) master_status_ &= static_cast<u8>(~kActive);
+  if (!job->more_room || !(master_command_ & kStart)) master_status_ &= static_cast<u8>(~kActive);
   raise_irq();
 }
 

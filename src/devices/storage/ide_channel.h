@@ -53,6 +53,7 @@ class IdeChannel {
     std::vector<u8> buffer;   // the block that moves through the data port
     size_t at = 0;            // in `buffer`
     bool more_room = false;   // in the bus master's table than the command has data
+    bool started = false;     // the bus master has been told to go: it ends what it began, even if it is stopped meanwhile
   };
   using JobPtr = std::shared_ptr<Job>;
 

@@ -220,6 +220,20 @@ TEST_F(IdeTest, TableWithMoreRoomStaysActive) {
   EXPECT_EQ(master_status() & 7, 4);
 }
 
+TEST_F(IdeTest, StoppedBusMasterEndsWhatItBegan) {
+  GuestAddr data = guest.allocate(1024);
+  set_table({{data, 1024}});
+  address(3, 1);
+  out(7, 0xc8);
+  start_master(true);
+  ide->bus_master().bus_write(0, 0, 1);
+  EXPECT_EQ(master_status() & 7, 1);
+  EXPECT_EQ(wait(), kDrdy | kDsc);
+  EXPECT_TRUE(irq.level);
+  EXPECT_EQ(master_status() & 7, 4);
+  EXPECT_EQ(guest.text(data, 512), disk_node.bytes.substr(3 * 512, 512));
+}
+
 TEST_F(IdeTest, TableOutsideMemoryIsAnError) {
   set_table({{0xf0000000, 512}});
   start_master(true);

@@ -79,6 +79,7 @@ Result<MadeDevice> make_blk(const Order& order) {
   MadeDevice made;
   made.thread = TRY(order.context.back_ends.iothread(std::string(p.text("iothread"))));
   const auto drive = TRY(order.context.back_ends.blocks().claim(drive_id, order.user, *made.thread, p.flag("share-rw")));
+  if (!drive.root) return Error(ErrorKind::Invalid, "Device needs media, but drive is empty");
   VirtioBlkOptions options = TRY(blk_options(order, *drive.config));
   TRY(VirtioBlk::check(options).context(p.device().type));
   auto disk = std::make_unique<VirtioBlk>(std::move(options), *drive.root, made.thread->loop(), order.context.memory);

@@ -62,7 +62,7 @@ Status apply_device_limits(const ControlGroup& group, const Element& domain) {
 Status apply_memory_limits(const ControlGroup& group, const Element& domain) {
   const auto hard = TRY(limit_at(domain, "memtune/hard_limit")), soft = TRY(limit_at(domain, "memtune/soft_limit"));
   const auto swap = TRY(limit_at(domain, "memtune/swap_hard_limit"));
-  if (hard && swap && *swap < *hard) return invalid_arg("memory hard_limit tunable value must be lower than or equal to swap_hard_limit");
+  if (swap && (!hard || *swap < *hard)) return invalid_arg("memory hard_limit tunable value must be lower than or equal to swap_hard_limit");
   if (!hard) (void)group.set_swap_limit(swap);
   if (Status limited = group.set_memory_limit(hard); !limited) {
     TRY(group.set_swap_limit(swap));

@@ -87,6 +87,20 @@ Status set_knobs(Call& call, Domain& domain, const TypedParams& params, u32 flag
   return {};
 }
 
+/// What the kernel has where nothing is set, in the scale of the version of its control groups.
+struct Usual {
+  u64 shares = 1024;
+  i64 quota_us = -1;
+  u32 blkio_weight = 0;
+};
+
+Usual usual_limits(const Domain& domain) {
+  constexpr i64 kLongestQuota_us = 17'592'186'044'415;  // what libvirt says for "max"
+  const auto group = domain.group();
+  if (!group || !group->is_v2()) return {};
+  return {.shares = 100, .quota_us = kLongestQuota_us, .blkio_weight = group->has("io") ? 100U : 0U};
+}
+
 // --- scheduler
 
 Status get_scheduler_type(Call& call) {
@@ -96,15 +110,16 @@ Status get_scheduler_type(Call& call) {
 }
 
 /// What is not set is the kernel's default where the domain runs, and 0 in a definition.
-TypedParams scheduler_params(const Element& tree) {
+TypedParams scheduler_params(const Domain& domain, const Element& tree) {
   const bool runs = tree.has_attribute("id");
+  const Usual usual = usual_limits(domain);
   auto number = [&](const Knob& knob, i64 fallback) {
     return parse_i64(text_at(tree, fmt::format("{}/{}", knob.path, knob.element))).value_or(runs ? fallback : 0);
   };
   TypedParams params;
   for (const auto& knob : kSchedulerKnobs) {
-    if (knob.kind == Knob::Kind::Quota) params.emplace_back(std::string(knob.param), number(knob, -1));
-    else params.emplace_back(std::string(knob.param), static_cast<u64>(number(knob, knob.kind == Knob::Kind::Shares ? 1024 : 100'000)));
+    if (knob.kind == Knob::Kind::Quota) params.emplace_back(std::string(knob.param), number(knob, usual.quota_us));
+    else params.emplace_back(std::string(knob.param), static_cast<u64>(number(knob, knob.kind == Knob::Kind::Shares ? static_cast<i64>(usual.shares) : 100'000)));
   }
   return params;
 }
@@ -113,7 +128,7 @@ Status get_scheduler(Call& call) {
   i32 asked = 0;
   auto domain = TRY(read_domain(call, asked));
   const Element tree = TRY(domain->current());
-  call.write(scheduler_params(tree));
+  call.write(scheduler_params(*domain, tree));
   return {};
 }
 
@@ -123,7 +138,7 @@ Status get_scheduler_flags(Call& call) {
   auto domain = TRY(read_domain(call, asked, flags));
   TRY(check_flags(flags, kAffect | kStringOkay, "virDomainGetSchedulerParametersFlags"));
   const Element tree = TRY(tree_for(*domain, flags & kAffect));
-  call.write(scheduler_params(tree));
+  call.write(scheduler_params(*domain, tree));
   return {};
 }
 
@@ -171,12 +186,13 @@ Status get_memory_params(Call& call) {
 /// Limits of single host devices: "/dev/sda,500,/dev/sdb,200" on the wire, <device> elements in the XML.
 struct DeviceKnob {
   std::string_view param, element;
+  ControlGroup::DeviceLimit limit;
 };
-constexpr DeviceKnob kDeviceKnobs[] = {{"device_weight", "weight"},
-                                       {"device_read_iops_sec", "read_iops_sec"},
-                                       {"device_write_iops_sec", "write_iops_sec"},
-                                       {"device_read_bytes_sec", "read_bytes_sec"},
-                                       {"device_write_bytes_sec", "write_bytes_sec"}};
+constexpr DeviceKnob kDeviceKnobs[] = {{"device_weight", "weight", ControlGroup::DeviceLimit::Weight},
+                                       {"device_read_iops_sec", "read_iops_sec", ControlGroup::DeviceLimit::ReadOps},
+                                       {"device_write_iops_sec", "write_iops_sec", ControlGroup::DeviceLimit::WriteOps},
+                                       {"device_read_bytes_sec", "read_bytes_sec", ControlGroup::DeviceLimit::ReadBytes},
+                                       {"device_write_bytes_sec", "write_bytes_sec", ControlGroup::DeviceLimit::WriteBytes}};
 
 Element& device_entry(Element& tune, std::string_view path) {
   for (Element* device : each(tune, "device"))
@@ -200,6 +216,19 @@ Status put_device_limits(Element& tree, const DeviceKnob& knob, std::string_view
   }
   tune.content().remove_if([](const Element& child) { return child.name() == "device" && child.children().size() == 1; });
   if (tune.children().empty()) tree.remove("blkiotune");
+  return {};
+}
+
+/// What became 0 is in the definition no more, but still in the kernel.
+Status lift_device_limits(const ControlGroup& group, const TypedParams& params) {
+  for (const auto& param : params) {
+    auto knob = std::ranges::find(kDeviceKnobs, param.name, &DeviceKnob::param);
+    const std::string* text = std::get_if<std::string>(&param.value);
+    if (knob == std::end(kDeviceKnobs) || !text) continue;
+    const auto words = split(*text, ',');
+    for (size_t i = 0; i + 1 < words.size(); i += 2)
+      if (parse_u64(words[i + 1]) == 0) TRY(group.set_device_limit(std::string(words[i]), knob->limit, 0));
+  }
   return {};
 }
 
@@ -236,6 +265,7 @@ Status set_blkio(Call& call) {
     auto group = domain->group();
     if (!group) return operation_invalid("domain is not running");
     TRY(apply_group_tuning(*group, tree));
+    TRY(lift_device_limits(*group, params));
     TRY(edit_live(call.daemon().domains(), *domain, edit));
   }
   if (impact.config) TRY(edit_config(call.daemon().domains(), *domain, edit));
@@ -248,7 +278,8 @@ Status get_blkio(Call& call) {
   auto domain = TRY(read_domain(call, asked, flags));
   TRY(check_flags(flags, kAffect | kStringOkay, "virDomainGetBlkioParameters"));
   const Element tree = TRY(tree_for(*domain, flags & kAffect));
-  TypedParams params = {{"weight", static_cast<u32>(parse_u64(text_at(tree, "blkiotune/weight")).value_or(0))}};
+  const u32 usual = tree.has_attribute("id") ? usual_limits(*domain).blkio_weight : 0;
+  TypedParams params = {{"weight", static_cast<u32>(parse_u64(text_at(tree, "blkiotune/weight")).value_or(usual))}};
   for (const auto& knob : kDeviceKnobs) params.emplace_back(std::string(knob.param), device_limits(tree, knob));
   call.write_params(params, asked);
   return {};

@@ -5,7 +5,10 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <array>
+#include <cstring>
 #include <filesystem>
+#include <functional>
 #include <set>
 
 #include <fmt/format.h>
@@ -23,7 +26,10 @@ bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0;
 
 Status write_file(const std::string& path, std::string_view value) {
   Fd file = TRY(open_file(path, O_WRONLY));
-  if (::write(file.get(), value.data(), value.size()) < 0) return os_error(fmt::format("write '{}' to {}", value, path));
+  if (::write(file.get(), value.data(), value.size()) < 0) {
+    const int error = errno;
+    return Error(Code::SystemError, fmt::format("Unable to write to '{}': {}", path, std::strerror(error)));
+  }
   return {};
 }
 
@@ -179,13 +185,36 @@ Status ControlGroup::set_swap_limit(std::optional<u64> bytes) const {
   return write("memory", "memory.swap.max", std::to_string(*bytes > most ? *bytes - most : 0));
 }
 
+namespace {
+
+/// Weights are the I/O scheduler's: BFQ has files of its own, where it is loaded; else there may be those of another one.
+struct WeightFiles {
+  std::array<const char*, 2> v1, v2;
+};
+constexpr WeightFiles kWeights = {{"blkio.bfq.weight", "blkio.weight"}, {"io.bfq.weight", "io.weight"}};
+constexpr WeightFiles kDeviceWeights = {{"blkio.bfq.weight_device", "blkio.weight_device"}, {"io.bfq.weight", "io.weight"}};
+
+/// The first file that is there takes the weight.
+Status write_weight(const std::array<const char*, 2>& files, const std::function<bool(const char*)>& readable,
+                    const std::function<Status(const char*)>& write) {
+  for (const char* file : files)
+    if (readable(file)) return write(file);
+  return operation_invalid("block I/O weights need a scheduler that has them, such as BFQ");
+}
+
+}  // namespace
+
 Status ControlGroup::set_device_limit(const std::string& device, DeviceLimit limit, u64 value) const {
   struct stat node;
   if (::stat(device.c_str(), &node) < 0) return os_error("stat " + device);
   if (!S_ISBLK(node.st_mode)) return invalid_arg(fmt::format("device '{}' must be a block device file", device));
   const std::string number = fmt::format("{}:{}", gnu_dev_major(node.st_rdev), gnu_dev_minor(node.st_rdev));
-  if (limit == DeviceLimit::Weight)
-    return write(v2_ ? "io" : "blkio", v2_ ? "io.bfq.weight" : "blkio.bfq.weight_device", fmt::format("{} {}", number, value));
+  const char* controller = v2_ ? "io" : "blkio";
+  if (limit == DeviceLimit::Weight) {
+    const std::string text = fmt::format("{} {}", number, value ? std::to_string(value) : "default");
+    return write_weight(v2_ ? kDeviceWeights.v2 : kDeviceWeights.v1, [&](const char* file) { return read(controller, file).has_value(); },
+                        [&](const char* file) { return write(controller, file, text); });
+  }
   constexpr const char* kNames[][2] = {{"", ""}, {"read_iops", "riops"}, {"write_iops", "wiops"}, {"read_bps", "rbps"}, {"write_bps", "wbps"}};
   const auto& names = kNames[static_cast<size_t>(limit)];
   if (!v2_) return write("blkio", fmt::format("blkio.throttle.{}_device", names[0]), fmt::format("{} {}", number, value));
@@ -193,8 +222,9 @@ Status ControlGroup::set_device_limit(const std::string& device, DeviceLimit lim
 }
 
 Status ControlGroup::set_blkio_weight(u64 weight) const {
-  if (v2_) return write("io", "io.bfq.weight", std::to_string(weight));
-  return write("blkio", "blkio.bfq.weight", std::to_string(weight));
+  const char* controller = v2_ ? "io" : "blkio";
+  return write_weight(v2_ ? kWeights.v2 : kWeights.v1, [&](const char* file) { return read(controller, file).has_value(); },
+                      [&](const char* file) { return write(controller, file, std::to_string(weight)); });
 }
 
 Status ControlGroup::set_cpuset(const std::string& cpus) const { return write("cpuset", "cpuset.cpus", cpus); }
