@@ -49,11 +49,11 @@ void drop_inner_segments(Core& core, u8 cpl) {
     const Segment& segment = core.seg[reg];
     bool conforming = (segment.type() & 12) == 12;
     bool null = null_selector(segment.selector);
-    if (null && segment.unusable && core.long_mode) continue;
+    if (segment.selector == 0 && segment.unusable && core.long_mode) continue;
     if (!segment.unusable && !null && (conforming || segment.dpl() >= cpl)) continue;
     // Bases of FS and GS outlive their selectors in 64-bit mode.
     u64 base = core.long_mode ? segment.base : 0;
-    core.seg[reg] = null_segment(null ? segment.selector : 0);
+    core.seg[reg] = null_segment(0);
     core.seg[reg].base = base;
   }
 }

@@ -21,7 +21,7 @@ bool check_return_code(Core& core, ReturnTarget& out);
 bool check_return_stack(Core& core, u16 selector, const ReturnTarget& target, Segment& out);
 /// CS and next_rip, then what depends on the new CPL. SS is set already.
 void finish_return(Core& core, const ReturnTarget& target);
-/// Before CPL rises to `cpl`: data segments that the new CPL may not use become null.
+/// Before CPL rises to `cpl`: data segments that the new CPL may not use become null, and null selectors 0, whatever their RPL was.
 void drop_inner_segments(Core& core, u8 cpl);
 /// RSP as code of the target's size has it, with SS loaded.
 void set_return_stack(Core& core, const Segment& ss, u64 sp, bool long_target);

@@ -118,6 +118,18 @@ TEST_F(FarTransfer, LongModeReturnsToCompatibilityCode) {
   EXPECT_EQ(c().gpr[kRsp], 0xa000u);
 }
 
+TEST_F(FarTransfer, ReturnOutwardsClearsTheRplOfNullSelectors) {
+  c().seg[kFs] = null_segment(3);
+  c().seg[kFs].base = 0x12345000;
+  c().seg[kDs] = null_segment(3);
+  c().gpr[kRsp] = 0x9000;
+  for (int i = 0; u64 word : {u64{0x2000}, u64{M::kUserCode64}, u64{0x202}, u64{0xa000}, u64{M::kUserData}}) m.poke<u64>(0x9000 + 8 * i++, word);
+  ASSERT_TRUE(m.call(sys_iret, {.opsize = 8}));
+  EXPECT_EQ(c().seg[kDs].selector, 0);
+  EXPECT_EQ(c().seg[kFs].selector, 0);
+  EXPECT_EQ(c().seg[kFs].base, 0x12345000u);
+}
+
 TEST_F(FarTransfer, IretToNonCanonicalAddressFaultsBeforeTheSwitch) {
   c().gpr[kRsp] = 0x9000;
   m.poke<u64>(0x9000, 0x0000800000000000);
