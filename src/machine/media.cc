@@ -67,8 +67,9 @@ std::vector<DriveState> Media::states() const {
 
 Result<Media::Slot*> Media::find(const std::string& name) {
   auto found = std::ranges::find_if(slots_, [&](const Slot& s) { return !name.empty() && (s.user == name || s.home == name); });
-  if (found == slots_.end()) return Error(ErrorKind::NotFound, fmt::format("Device '{}' not found", name));
-  if (!found->drive) return Error(ErrorKind::Invalid, fmt::format("Device '{}' is not removable", name));
+  const bool fixed = std::ranges::any_of(blocks_.drives(), [&](const auto& d) { return !d.user.empty() && (d.user == name || d.config.id == name); });
+  if (found == slots_.end() && !fixed) return Error(ErrorKind::NotFound, fmt::format("Device '{}' not found", name));
+  if (found == slots_.end() || !found->drive) return Error(ErrorKind::Invalid, fmt::format("Device '{}' is not removable", name));
   return &*found;
 }
 
