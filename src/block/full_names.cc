@@ -71,8 +71,9 @@ bool Graph::has_other_backing(const Node& node, const Json& options) const {
   auto backing = std::ranges::find(children, "backing", &Child::role);
   if (backing == children.end() || !backing->node)
     return options.is_object() && options.contains("backing") && !image->backing_file().empty();
-  const std::string recorded = image->backing_file();
+  std::string recorded = image->backing_file();
   if (recorded.empty()) return true;
+  if (recorded.starts_with("file:")) recorded.erase(0, 5);
   const std::string shown = name_of(*below_filters(backing->node));
   return shown != resolve_backing_name(recorded, node.info().filename) && shown != recorded;
 }
@@ -102,7 +103,7 @@ Graph::Described Graph::describe(const Node& node) const {
   if (other_backing && !all.contains("backing")) all["backing"] = nullptr;
   if (info.driver == "blkdebug" || info.driver == "blkverify") return {double_name(info.driver, options, below), std::move(all)};
   if (driver && driver->protocol && children.empty()) {
-    if (!info.filename.empty()) all["filename"] = info.filename;
+    if (!info.filename.empty() && !info.driver.starts_with("null-")) all["filename"] = info.filename;
     return {options.empty() ? info.filename : std::string(), std::move(all)};
   }
   return {exact && !below.empty() ? below.front() : std::string(), std::move(all)};

@@ -48,7 +48,7 @@ Task<Status> write_zeroes_as_data(Node& node, u64 offset, u64 size) {
 std::string generate_node_name() {
   u32 random = 0;
   [[maybe_unused]] ssize_t n = ::getrandom(&random, sizeof random, 0);  // small requests do not fail
-  return fmt::format("#block{:08x}", random);
+  return fmt::format("#block{:010}", random);
 }
 
 Status check_range(u64 offset, u64 size, u64 node_bytes) {

@@ -24,11 +24,11 @@ namespace {
 constexpr u64 kForever = ~u64{0};
 constexpr u64 kLastOutput_ns = 500'000'000;  // how long queued output may take to leave at the end
 
-/// Errors are one line, whatever the names in them.
+/// Nothing that a name may hold moves a terminal's cursor.
 void print_error(const Error& error) {
   std::string text = error.text();
   for (char& c : text)
-    if (static_cast<unsigned char>(c) < 32) c = '?';
+    if (static_cast<unsigned char>(c) < 32 && c != '\n') c = '?';
   log_info("{}", text);
 }
 

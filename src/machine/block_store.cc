@@ -269,13 +269,15 @@ Status BlockStore::remove(const std::string& name) {
   if (!drive || !drive->place) return Error(ErrorKind::NotFound, fmt::format("Failed to find node with node-name='{}'", name));
   const bool plugged = !drive->user.empty();
   Place& place = *drive->place;
-  const bool busy = place.thread.run_on([&] {
+  TRY(place.thread.run_on([&]() -> Status {
     NodePtr node = place.graph.find(drive->node_name);
-    if (plugged && (drive->config.from_drive_option || !drive->root || !node || drive->root->node() == node)) return true;
+    const bool in_device = plugged && (drive->config.from_drive_option || !drive->root || !node || drive->root->node() == node);
+    if (in_device) return Error(ErrorKind::Busy, fmt::format("Node {} is in use", name));
+    if (auto job = node ? place.jobs.holder_of(*node) : nullptr)
+      return Error(ErrorKind::Busy, fmt::format("Node '{}' is busy: block device is in use by block job: {}", name, job->type()));
     const bool used = node && (plugged || !drive->root) && place.graph.is_used(*node);
-    return used || (node && place.jobs.user_of(*node));
-  });
-  if (busy) return Error(ErrorKind::Busy, fmt::format("Node {} is in use", name));
+    return used ? Status(Error(ErrorKind::Busy, fmt::format("Node {} is in use", name))) : Status();
+  }));
   if (plugged) return finish_on(place.thread, [&] { return let_go_of_old(*drive); });
   shut(*drive);
   drives_.remove_if([&](const Drive& d) { return &d == drive; });

@@ -115,6 +115,7 @@ constexpr PropertySpec kScsiDisk[] = {DISK_PROPERTIES,
                                       {"scsi-id", U32, "", "target"},
                                       {"vendor", String, "ATOLL", "vendor that the guest sees"}};
 #define SCSI_PROPERTIES                                                                      \
+  {"iothread", IoThread, "", "id of an I/O thread"},                                         \
   {"num_queues", U32, "", "request queues; one a vCPU by default"},                          \
   {"virtqueue_size", U16, "256", "entries"}
 constexpr PropertySpec kScsiPci[] = {SCSI_PROPERTIES, VIRTIO_PROPERTIES, PCI_PROPERTIES};

@@ -99,11 +99,9 @@ Status MachineImpl::create_back_ends() {
   for (const IoThreadConfig& thread : config_.iothreads) TRY(back_ends_->add_iothread(thread));
   for (const RngConfig& rng : config_.rngs) TRY(back_ends_->add_rng(rng));
   BlockStore& blocks = back_ends_->blocks();
-  media_ = std::make_unique<Media>(blocks, [this](const Media::TrayMove& move) {
-    emit({.kind = Event::Kind::TrayMoved, .device = move.home, .path = move.user, .value = move.open});
-  });
+  media_ = std::make_unique<Media>(blocks);
   blocks.set_job_listener([this](const block::JobEvent& job) {
-    post([this, job] { emit({.kind = Event::Kind::BlockJob, .job = std::make_shared<block::JobEvent>(job)}); });
+    announce({.kind = Event::Kind::BlockJob, .job = std::make_shared<block::JobEvent>(job)});
   });
   blocks.exports().on_removed([this](const std::string& id) { emit({.kind = Event::Kind::BlockExportDeleted, .device = id}); });
   for (const SecretConfig& secret : config_.secrets) blocks.add_secret(secret);
@@ -125,7 +123,7 @@ BoardContext MachineImpl::board_context() {
           .screens = screens_,
           .chars = chars_,
           .rtc_changed = [this](i64 seconds) {
-            post([this, seconds] { emit({.kind = Event::Kind::RtcChange, .value = seconds}); });
+            announce({.kind = Event::Kind::RtcChange, .value = seconds});
           },
           .ejected = [this](devices::Device& device) { on_ejected(device); }};
 }
@@ -154,7 +152,7 @@ Status MachineImpl::create_board() {
     case BoardKind::Microvm: board_ = TRY(create_microvm(context)); break;
     case BoardKind::None: board_ = TRY(create_empty_board(context)); break;
   }
-  if (auto controller = board_->disk_controller()) disk_buses_.add("", *controller->device, controller->ata);
+  if (auto controller = board_->disk_controller()) disk_buses_.add("", *controller->device, controller->ata, nullptr, back_ends_->default_thread());
   return {};
 }
 
@@ -197,6 +195,15 @@ void MachineImpl::set_state(RunState state) { state_ = state; }
 
 void MachineImpl::emit(Event event) {
   if (handler_) handler_(event);
+}
+
+void MachineImpl::announce(Event event) {
+  news_.add(std::move(event));
+  post([this] { tell_news(~u64{0}); });
+}
+
+void MachineImpl::tell_news(u64 count) {
+  while (std::optional<Event> event = news_.take(count)) emit(std::move(*event));
 }
 
 void MachineImpl::post(std::function<void()> function) {

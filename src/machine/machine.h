@@ -93,6 +93,11 @@ class Machine {
   virtual std::string_view accelerator() const = 0;
 
   virtual void set_event_handler(std::function<void(const Event&)> handler) = 0;
+  /// News from other threads wait for their turn on the control loop. Those that a command has caused are told before it is
+  /// answered: of all that have come since the start, the first `count`.
+  virtual void tell_news(u64 count = ~u64{0}) { static_cast<void>(count); }
+  /// How many have come. Any thread.
+  virtual u64 news_so_far() { return 0; }
   /// Starts the vCPU threads; the machine runs unless config.start_paused.
   virtual Status start() = 0;
   virtual RunState state() const = 0;

@@ -32,7 +32,7 @@ MakerContext MachineImpl::maker_context() {
           .on_block_error = [this](const std::string& drive, const std::string& device,
                                    const devices::BlockError& error) { on_block_error(drive, device, error); },
           .on_balloon_change = [this](u64 bytes) {
-            post([this, bytes] { emit({.kind = Event::Kind::BalloonChange, .value = static_cast<i64>(bytes)}); });
+            announce({.kind = Event::Kind::BalloonChange, .value = static_cast<i64>(bytes)});
           }};
 }
 
@@ -93,17 +93,24 @@ Status MachineImpl::plug_into_place(const DeviceInfo& info, bool hotplugged) {
   if (made.console) console_ports_.add_controller(device.id, *made.console, *made.thread);
   plugged_.push_back({device, user, *placed, made.balloon, made.console, made.thread, false, std::move(made.set_link),
                       std::move(made.announce), std::move(made.receive_filter)});
-  disk_buses_.add(device.id, **placed, made.ata, made.scsi);
+  disk_buses_.add(device.id, **placed, made.ata, made.scsi, made.thread ? *made.thread : back_ends_->default_thread());
   return {};
+}
+
+/// An I/O thread stays as long as a device works on it.
+Status MachineImpl::remove_object(const std::string& id) {
+  const std::pair<std::string, std::string> thread{"iothread", id};
+  for (const Plugged& p : plugged_)
+    if (std::ranges::find(p.config.properties, thread) != p.config.properties.end())
+      return Error(ErrorKind::Busy, fmt::format("object '{}' is in use, can not be deleted", id));
+  return back_ends_->remove_object(id);
 }
 
 Status MachineImpl::plug_console_port(const DeviceInfo& info) {
   devices::VirtioConsolePort port = TRY(make_console_port(info.config, maker_context()));
   const std::string& id = info.config.id;
   if (!id.empty()) {
-    port.on_open = [this, id](bool open) {
-      post([this, id, open] { emit({.kind = Event::Kind::SerialPortChange, .device = id, .value = open}); });
-    };
+    port.on_open = [this, id](bool open) { announce({.kind = Event::Kind::SerialPortChange, .device = id, .value = open}); };
   }
   return console_ports_.plug(info.config, id.empty() ? info.path : id, std::move(port));
 }
@@ -290,9 +297,7 @@ void MachineImpl::block_error(const std::string& drive, const std::string& devic
 }
 
 void MachineImpl::report_write_threshold(std::string node_name, u64 exceeded, u64 threshold) {
-  post([this, node_name = std::move(node_name), exceeded, threshold] {
-    emit({.kind = Event::Kind::BlockWriteThreshold, .node = node_name, .value = static_cast<i64>(exceeded), .threshold = threshold});
-  });
+  announce({.kind = Event::Kind::BlockWriteThreshold, .node = std::move(node_name), .value = static_cast<i64>(exceeded), .threshold = threshold});
 }
 
 Status MachineImpl::set_link(const std::string& name, bool up) {

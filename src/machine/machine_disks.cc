@@ -125,10 +125,9 @@ Status MachineImpl::plug_disk(const DeviceInfo& info, bool hotplugged) {
   if (is_scsi_disk(device.type)) std::tie(place.bus, place.address) = TRY(scsi_place(p, disk_buses_));
   else std::tie(place.bus, place.unit) = TRY(ata_place(p, disk_buses_));
   const std::string& user = device.id.empty() ? info.path : device.id;
-  LoopThread& thread = back_ends_->default_thread();
+  LoopThread& thread = *place.bus->thread;
   auto on_tray = [this, user, home = std::string(p.text("drive"))](bool open) {
-    media_->note_move({user, home, open});
-    post([this] { media_->tell_moves(); });
+    announce({.kind = Event::Kind::TrayMoved, .device = home, .path = user, .value = open});
   };
   MadeDisk made = TRY(make_disk(device, user, thread, maker_context(), on_tray));
   Media::Slot slot{.user = user, .home = made.drive, .node = made.node, .drive = made.removable, .thread = &thread,

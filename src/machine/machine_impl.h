@@ -19,6 +19,7 @@
 #include "machine/loop_clock.h"
 #include "machine/machine.h"
 #include "machine/media.h"
+#include "machine/news.h"
 #include "machine/usb_tree.h"
 #include "machine/vcpu_threads.h"
 
@@ -33,6 +34,8 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   const Config& config() const override { return config_; }
   std::string_view accelerator() const override { return vm_->accelerator(); }
   void set_event_handler(std::function<void(const Event&)> handler) override { handler_ = std::move(handler); }
+  void tell_news(u64 count) override;
+  u64 news_so_far() override { return news_.added(); }
   Status start() override;
   RunState state() const override { return state_; }
   Status pause() override;
@@ -59,7 +62,7 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   }
   Status add_rng(const RngConfig& rng) override { return back_ends_->add_rng(rng); }
   Status add_iothread(const IoThreadConfig& thread) override { return back_ends_->add_iothread(thread); }
-  Status remove_object(const std::string& id) override { return back_ends_->remove_object(id); }
+  Status remove_object(const std::string& id) override;
   Status set_balloon(u64 target_bytes) override;
   Result<u64> balloon_bytes() const override;
   Result<MemoryStatistics> memory_statistics() const override;
@@ -141,6 +144,8 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   void set_state(RunState state);
   void emit(Event event);
   void post(std::function<void()> function);
+  /// Any thread: emitted on the control loop soon, or by tell_news() before.
+  void announce(Event event);
   /// Stops vCPUs, then devices; the clock stands still.
   Status stop_everything();
   /// Starts what stop_everything() stopped; of the vCPUs, one alone if told so.
@@ -201,6 +206,7 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   bool started_ = false, ended_ = false;
   WatchdogAction watchdog_action_ = config_.watchdog_action;
   PanicAction panic_action_ = config_.panic_action;
+  News news_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // control thread: posted functions look first
 
   // In the order in which they depend on each other.

@@ -67,27 +67,14 @@ std::vector<DriveState> Media::states() const {
 
 Result<Media::Slot*> Media::find(const std::string& name) {
   auto found = std::ranges::find_if(slots_, [&](const Slot& s) { return !name.empty() && (s.user == name || s.home == name); });
-  if (found == slots_.end()) return Error(ErrorKind::NotFound, fmt::format("Device '{}' not found", name));
-  if (!found->drive) return Error(ErrorKind::Invalid, fmt::format("Device '{}' is not removable", name));
+  const bool fixed = std::ranges::any_of(blocks_.drives(), [&](const auto& d) { return !d.user.empty() && (d.user == name || d.config.id == name); });
+  if (found == slots_.end() && !fixed) return Error(ErrorKind::NotFound, fmt::format("Device '{}' not found", name));
+  if (found == slots_.end() || !found->drive) return Error(ErrorKind::Invalid, fmt::format("Device '{}' is not removable", name));
   return &*found;
 }
 
-void Media::note_move(TrayMove move) {
-  Lock lock(mutex_);
-  moves_.push_back(std::move(move));
-}
-
-void Media::tell_moves() {
-  std::vector<TrayMove> moves;
-  {
-    Lock lock(mutex_);
-    moves.swap(moves_);
-  }
-  for (const TrayMove& move : moves) on_tray_(move);
-}
-
 bool Media::try_open(Slot& slot, bool force) {
-  const bool opened = slot.thread->run_on([&] {
+  return slot.thread->run_on([&] {
     if (!slot.drive->tray_is_open() && slot.drive->is_locked() && !force) {
       slot.drive->request_eject();
       return false;
@@ -95,8 +82,6 @@ bool Media::try_open(Slot& slot, bool force) {
     slot.drive->open_tray();
     return true;
   });
-  tell_moves();
-  return opened;
 }
 
 namespace {
@@ -138,7 +123,6 @@ Status Media::open_tray(const std::string& name, bool force) {
 Status Media::close_tray(const std::string& name) {
   Slot* slot = TRY(find(name));
   slot->thread->run_on([&] { slot->drive->close_tray(); });
-  tell_moves();
   return {};
 }
 

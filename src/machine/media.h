@@ -7,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "base/sync.h"
 #include "base/thread.h"
 #include "devices/device.h"
 #include "devices/storage/removable.h"
@@ -36,17 +35,7 @@ class Media {
     std::function<void()> detach;         // takes it off its bus, on the loop; null: it cannot leave while the machine runs
   };
 
-  struct TrayMove {
-    std::string user, home;  // as in Slot
-    bool open = false;
-  };
-
-  Media(BlockStore& blocks, std::function<void(const TrayMove&)> on_tray) : blocks_(blocks), on_tray_(std::move(on_tray)) {}
-
-  /// A drive's tray has moved; any thread. Told by the next tell_moves(), which is soon for those that a command here has moved: an
-  /// operator hears of them before the command's answer.
-  void note_move(TrayMove move);
-  void tell_moves();
+  explicit Media(BlockStore& blocks) : blocks_(blocks) {}
 
   void add(Slot slot) { slots_.push_back(std::move(slot)); }
   /// A controller leaves with all that is on it. The users, for their back ends to be released.
@@ -78,10 +67,7 @@ class Media {
   bool has_medium(const Slot& slot) const;
 
   BlockStore& blocks_;
-  const std::function<void(const TrayMove&)> on_tray_;
   std::vector<Slot> slots_;
-  Mutex mutex_;
-  std::vector<TrayMove> moves_ GUARDED_BY(mutex_);
   unsigned made_ = 0;  // nodes of our own, for their names
 };
 

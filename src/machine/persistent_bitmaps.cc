@@ -132,8 +132,15 @@ Task<Status> remove_stored_bitmap(BlockStore::Place& place, NodePtr node, std::s
   Status status = Error(ErrorKind::NotFound, fmt::format("Dirty bitmap '{}' not found", name));
   if (!node->image()) co_return status;
   static_cast<void>(co_await place.graph.drain());
+  // An image that a snapshot has just put under an overlay may be written for this once.
+  const bool frozen = node->info().readonly && !place.graph.stays_readonly(*node);
+  if (frozen) static_cast<void>(co_await node->set_readonly(false));   // else removing fails
   Result<std::vector<BitmapInfo>> found = co_await node->image()->bitmaps();
   if (found && has(*found, name)) status = co_await node->image()->remove_bitmap(name);
+  if (frozen) {
+    Status closed = co_await node->set_readonly(true);
+    if (status) status = std::move(closed);
+  }
   place.graph.resume();
   co_return status;
 }

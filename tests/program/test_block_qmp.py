@@ -171,7 +171,120 @@ class Backups(BlockQmp):
         self.assertEqual(self.stored("disk"), {"b": ["auto"]})
 
 
+class Order(BlockQmp):
+    def messages_of(self, name, **arguments):
+        """What comes up to the reply."""
+        self.qmp.events.clear()
+        self.qmp.command(name, **arguments)
+        return [event["data"].get("status", event["event"]) for event in self.qmp.events]
+
+    def test_what_a_command_causes_is_told_before_its_reply(self):
+        self.make("a")
+        self.make("b")
+        self.start("-device", "ide-cd,id=cd")
+        self.add("a", "a")
+        self.add("b", "b")
+        started = self.messages_of("blockdev-mirror", job_id="j", device="a", target="b", sync="full", auto_dismiss=False)
+        self.assertEqual(started, ["created", "running"])
+        self.qmp.wait_event("BLOCK_JOB_READY")
+        self.qmp.command("job-complete", id="j")
+        self.qmp.wait_event("BLOCK_JOB_COMPLETED")
+        while self.qmp.command("query-jobs")[0]["status"] != "concluded":
+            pass
+        self.assertEqual(self.messages_of("job-dismiss", id="j"), ["null"])
+        self.assertEqual(self.messages_of("blockdev-open-tray", id="cd"), ["DEVICE_TRAY_MOVED"])
+        self.quit()
+
+
+class Creation(BlockQmp):
+    def test_data_file_keeps_what_it_holds(self):
+        data = bytes(range(256)) * 4096
+        with open(self.path("data"), "wb") as file:
+            file.write(data)
+        open(self.path("disk"), "wb").close()
+        self.start()
+        for name in ("data", "disk"):
+            self.qmp.command("blockdev-add", driver="file", node_name=name, filename=self.path(name))
+        self.qmp.command("blockdev-create", job_id="c", options={"driver": "qcow2", "file": "disk", "data-file": "data", "data-file-raw": True,
+                                                                 "size": len(data)})
+        while self.qmp.command("query-jobs")[0]["status"] != "concluded":
+            pass
+        self.assertNotIn("error", self.qmp.command("query-jobs")[0])
+        self.quit()
+        with open(self.path("data"), "rb") as file:
+            self.assertEqual(file.read(), data)
+        self.assertEqual(json.loads(qemu_img("info", "--output=json", self.path("disk")))["format-specific"]["data"]["data-file"], self.path("data"))
+        qemu_img("compare", "-f", "qcow2", "-F", "raw", self.path("disk"), self.path("data"))
+
+
+class Commits(BlockQmp):
+    def chain(self):
+        """base, middle, top: each with a MiB of its own."""
+        self.make("base")
+        for name, below in (("middle", "base"), ("top", "middle")):
+            qemu_img("create", "-q", "-f", "qcow2", "-b", self.path(below), "-F", "qcow2", self.path(name))
+        for turn, name in enumerate(("base", "middle", "top")):
+            subprocess.run(["qemu-io", "-f", "qcow2", "-c", f"write -q {turn}M 1M", self.path(name)], check=True)
+
+    def test_bitmap_of_the_base_notes_what_is_committed(self):
+        """Else the next incremental backup would miss it."""
+        self.chain()
+        qemu_img("bitmap", "--add", self.path("middle"), "b")
+        self.start()
+        self.add("base", "base")
+        self.add("middle", "middle", backing="base")
+        self.add("top", "top", backing="middle")
+        self.assertEqual(self.bitmaps("middle")["b"]["count"], 0)
+        self.qmp.command("block-commit", job_id="j", device="top", base_node="middle")
+        self.qmp.wait_event("BLOCK_JOB_READY")
+        self.qmp.command("job-complete", id="j")
+        self.qmp.wait_event("BLOCK_JOB_COMPLETED")
+        self.assertEqual(self.bitmaps("middle")["b"]["count"], MIB)
+        self.quit()
+
+    def test_nodes_that_a_commit_needs_at_its_end_stay(self):
+        self.chain()
+        self.start()
+        self.add("top", "top")
+        self.qmp.command("block-commit", job_id="j", device="top", top=self.path("middle"), speed=1)
+        with self.assertRaisesRegex(QmpError, "Node 'top' is busy: block device is in use by block job: commit"):
+            self.qmp.command("blockdev-del", node_name="top")
+        self.qmp.command("job-cancel", id="j")
+        event = self.qmp.wait_event("BLOCK_JOB_CANCELLED")
+        self.assertLess(event["data"]["offset"], event["data"]["len"])
+        self.qmp.command("blockdev-del", node_name="top")
+        self.quit()
+
+
+class IoThreads(BlockQmp):
+    def test_scsi_disks_live_on_their_controllers_thread(self):
+        self.make("a")
+        self.start("-object", "iothread,id=t")
+        self.add("a", "a")
+        self.qmp.command("device_add", driver="virtio-scsi-pci", id="s", iothread="t")
+        self.qmp.command("device_add", driver="scsi-hd", id="d", drive="a", bus="s.0")
+        self.assertEqual(self.qmp.command("query-block")[0]["qdev"], "d")
+        with self.assertRaisesRegex(QmpError, "in use"):
+            self.qmp.command("object-del", id="t")
+        with self.assertRaisesRegex(QmpError, "not found"):
+            self.qmp.command("device_add", driver="virtio-scsi-pci", id="s2", iothread="none")
+        self.quit()
+
+
 class Snapshots(BlockQmp):
+    def test_bitmaps_move_to_the_overlay_in_one_transaction(self):
+        self.make("base")
+        self.start("-drive", f"if=none,id=d,node-name=base,format=qcow2,file={self.path('base')}")
+        for name in ("keep", "move"):
+            self.qmp.command("block-dirty-bitmap-add", node="d", name=name, persistent=True)
+        self.qmp.command("transaction", actions=[
+            {"type": "blockdev-snapshot-sync", "data": {"device": "d", "snapshot-file": self.path("top"), "snapshot-node-name": "top"}},
+            {"type": "block-dirty-bitmap-add", "data": {"node": "top", "name": "move", "persistent": True}},
+            {"type": "block-dirty-bitmap-merge", "data": {"node": "top", "target": "move", "bitmaps": [{"node": "base", "name": "move"}]}},
+            {"type": "block-dirty-bitmap-remove", "data": {"node": "base", "name": "move"}}])
+        self.quit()
+        self.assertEqual((list(self.stored("base")), list(self.stored("top"))), (["keep"], ["move"]))
+
     def test_names_of_nodes_mean_the_nodes_below_an_overlay_too(self):
         """An overlay over a disk of -blockdev and back again, as libvirt goes about it."""
         base = self.make("base")

@@ -30,7 +30,8 @@ class CommandLine(ImgTest):
                       ["convert", "--salvage", "-C", "a", "b"], ["convert", "--skip-broken-bitmaps", "a", "b"], ["rebase"], ["rebase", "x"],
                       ["commit"], ["commit", "-t", "foo", "a"], ["commit", "-r", "x", "a"], ["snapshot", "-l", "-c", "x", "a"], ["amend", "a"],
                       ["bitmap", "a"], ["bitmap", "--add", "a"], ["bitmap", "--clear", "-g", "64k", "a", "b"],
-                      ["bitmap", "--clear", "-b", "x", "a", "b"], ["bitmap", "--clear", "-F", "x", "a", "b"], ["dd"], ["dd", "if=a"],
+                      ["bitmap", "--clear", "-b", "x", "a", "b"], ["bitmap", "--clear", "-F", "x", "a", "b"],
+                      ["bitmap", "--clear", "--granularity", "64k", "a", "b"], ["bitmap", "--clear", "--source-file", "x", "a", "b"], ["dd"], ["dd", "if=a"],
                       ["dd", "x"], ["dd", "if=a", "of=b", "bs=0"], ["dd", "if=a", "of=b", "bs=x"], ["bench", "-t", "foo", "a"],
                       ["bench", "-i", "foo", "a"], ["bench", "-w", "--pattern=300", "a"], ["bench", "-c", "x", "a"],
                       ["bench", "--flush-interval=2", "a"], ["map", "--start-offset=1x", "a"], ["check", "-r", "foo", "a"]):
@@ -50,6 +51,67 @@ class CommandLine(ImgTest):
         self.assertIn("convert", self.img("--help"))
         self.assertIn("Supported formats:", self.img("create", "-h"))
         self.assertRegex(self.img("--version"), r"^atoll-img version 7\.2")
+
+
+class Sizes(ImgTest):
+    def test_a_preallocated_image_is_as_long_as_measured(self):
+        for mode in ("metadata", "falloc", "full"):
+            self.img("create", "-q", "-f", "qcow2", "-o", f"preallocation={mode}", "a", "100M")
+            words = self.img("measure", "--size", "100M", "-O", "qcow2", "-o", f"preallocation={mode}").split()
+            self.assertEqual(os.path.getsize(self.ours + "/a"), int(words[words.index("allocated") + 2]))
+
+    def test_growing_over_a_longer_backing_file_shows_nothing_of_it(self):
+        """Nor of what it may hold later."""
+        self.qemu("create", "-q", "-f", "qcow2", "base", "4M")
+        self.qemu("create", "-q", "-f", "qcow2", "-b", "base", "-F", "qcow2", "top", "1M")
+        self.same("resize", "-q", "top", "8M")
+        self.same("map", "--output=json", "top")
+
+
+class Refusals(ImgTest):
+    def test_amend_that_cannot_be_changes_nothing(self):
+        self.qemu("create", "-q", "-f", "qcow2", "a", "1M")
+        for options in ("compat=0.42", "compat=0.10,refcount_bits=32", "compat=0.10,lazy_refcounts=on"):
+            self.same("amend", "-o", options, "a")
+            self.same("info", "a", ignore=DISK_SIZE)
+        self.io("a", "write -q 0 64k")
+        self.qemu("snapshot", "-c", "s", "a")
+        self.same("amend", "-o", "refcount_bits=1", "a")
+        self.same("info", "a", ignore=DISK_SIZE + r"|.*\d\d:\d\d:\d\d.*")
+
+
+class Checks(ImgTest):
+    def test_repair_keeps_what_a_damaged_entry_leads_to(self):
+        self.qemu("create", "-q", "-f", "qcow2", "a", "4M")
+        self.io("a", "write -q -P 7 0 64k", "write -q -P 8 64k 64k")
+        for folder in (self.ours, self.theirs):
+            with open(folder + "/a", "r+b") as file:
+                file.seek(4 * 65536 + 6)
+                file.write(b"\x02")       # the first cluster is no longer at a cluster's start
+        call(IMG, "check", "-r", "leaks", "a", status=2, cwd=self.ours)
+        with open(self.ours + "/a", "rb") as file:
+            file.seek(2 * 65536 + 10)
+            self.assertEqual(file.read(2), b"\0\1")
+
+    def test_repair_of_leaks_mends_the_marks_that_go_with_them(self):
+        self.qemu("create", "-q", "-f", "qcow2", "a", "4M")
+        self.io("a", "write -q 0 64k")
+        for folder in (self.ours, self.theirs):
+            with open(folder + "/a", "r+b") as file:
+                file.seek(2 * 65536)      # refcounts: of the L2 table and of the data, as if shared
+                counts = bytearray(file.read(16))
+                for at in (8, 10):
+                    counts[at + 1] = 2
+                file.seek(2 * 65536)
+                file.write(counts)
+                for table, index in ((3, 0), (4, 0)):
+                    file.seek(table * 65536 + 8 * index)
+                    entry = bytearray(file.read(8))
+                    entry[0] &= 0x7f      # not marked as its owner's alone
+                    file.seek(table * 65536 + 8 * index)
+                    file.write(entry)
+        self.same("check", "-r", "leaks", "a")
+        self.same("check", "a")
 
 
 class Raw(ImgTest):

@@ -116,6 +116,7 @@ Task<Status> BackupJob::copy_marked(u64 offset, u64 bytes, bool for_write) {
   CopyOptions copy;
   copy.source = o_.source.get();
   copy.target = o_.target.get();
+  copy.written = [this](u64 at, u64 size) { wrote(*o_.target, at, size); };
   copy.source_offset = copy.target_offset = offset;
   copy.bytes = std::min(bytes, o_.source->size_bytes() - offset);
   copy.workers = 1;

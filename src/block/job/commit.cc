@@ -13,6 +13,7 @@ class CommitJob final : public Job {
       : Job(graph, "commit", std::move(device), std::move(job)), o_(std::move(options)), overlay_(std::move(overlay)) {}
 
   std::vector<const Node*> nodes() const override;
+  std::vector<const Node*> pinned() const override;
   Task<Status> attach() override {
     was_readonly_ = o_.base->info().readonly;
     co_return co_await o_.base->set_readonly(false);
@@ -29,6 +30,7 @@ class CommitJob final : public Job {
   bool was_readonly_ = true;
 };
 
+std::vector<const Node*> CommitJob::pinned() const { return chain_between(*o_.active, *overlay_); }
 std::vector<const Node*> CommitJob::nodes() const { return chain_between(*o_.top, *o_.base); }
 
 Task<Status> CommitJob::work() {

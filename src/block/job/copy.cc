@@ -156,6 +156,7 @@ Task<Result<CopyResult>> Copy::run() {
     } else {
       status = co_await add_data(offset, run.bytes);
     }
+    if (stopping_) break;
     offset += run.bytes;
     walked_ = offset;
     if (status) report();
@@ -196,6 +197,7 @@ Task<bool> Copy::is_retried(bool is_read, const Status& status) {
 Task<Status> Copy::zero_trying(u64 offset, u64 bytes) {
   Status status = co_await write_zeroes(offset, bytes);
   while (co_await is_retried(false, status)) status = co_await write_zeroes(offset, bytes);
+  if (o_.written) o_.written(offset, bytes);
   co_return status;
 }
 
@@ -208,6 +210,7 @@ Task<Status> Copy::read_trying(u64 offset, std::span<u8> out) {
 Task<Status> Copy::write_trying(u64 offset, std::span<const u8> data) {
   Status status = co_await write_piece(offset, data);
   while (co_await is_retried(false, status)) status = co_await write_piece(offset, data);
+  if (o_.written) o_.written(offset, data.size());
   co_return status;
 }
 

@@ -54,6 +54,9 @@ struct CopyOptions {
   /// Awaited when a piece could not be read or written, if set: may take its time; true: it is tried again.
   std::function<Task<bool>(bool is_read, const Error& error)> on_error;
 
+  /// Told of each range of the target that has been written, or may have been if it failed.
+  std::function<void(u64 offset, u64 bytes)> written;
+
   RateLimit* rate = nullptr;
   /// Awaited before each piece, in order, if set: may take its time (pauses); false asks to stop.
   std::function<Task<bool>(u64 bytes)> before_piece;

@@ -11,7 +11,7 @@ class CreateJob final : public Job {
  public:
   CreateJob(Graph& graph, JobOptions job, CreateOptions options) : Job(graph, "create", "", std::move(job)), o_(std::move(options)) {}
 
-  std::vector<const Node*> nodes() const override { return {o_.file.get()}; }
+  std::vector<const Node*> nodes() const override { return {o_.file.get(), o_.data.get()}; }
 
  private:
   Task<Status> work() override {

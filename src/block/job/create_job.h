@@ -8,6 +8,7 @@ namespace atl::block {
 struct CreateOptions {
   const Driver* driver = nullptr;
   NodePtr file;           // formats: the open node that the image is made on
+  NodePtr data;           // and the one that is to hold its data, if not that one: `options` have its name
   std::string filename;   // protocols
   Json options;           // by the names of driver->create_options
 };

@@ -222,11 +222,19 @@ void Job::become_ready() {
   tell(JobEvent::Ready);
 }
 
+void Job::wrote(Node& target, u64 offset, u64 bytes) {
+  for (Node* at = &target; at; at = at->is_filter() ? at->children().front().node.get() : nullptr) {
+    const Observers observers = *graph_.observers(*at);
+    for (WriteObserver* observer : observers) observer->written(offset, bytes);
+  }
+}
+
 CopyOptions Job::copy_options(Node& source, Node& target) {
   CopyOptions options;
   options.source = &source;
   options.chunk_bytes = kPieceBytes;
   options.target = &target;
+  options.written = [this, &target](u64 offset, u64 bytes) { wrote(target, offset, bytes); };
   options.before_piece = [this](u64 bytes) { return checkpoint(bytes); };
   options.on_error = [this](bool is_read, const Error& error) { return wants_retry(is_read, error); };
   options.progress = [this](u64, u64) { return !cancelled_; };
@@ -329,6 +337,15 @@ std::shared_ptr<Job> Jobs::user_of(const Node& node) const {
   auto found = std::ranges::find_if(jobs_, [&](const auto& job) {
     const std::vector<const Node*> nodes = job->nodes();
     return !job->is_over() && (job->filter() == &node || std::ranges::find(nodes, &node) != nodes.end());
+  });
+  return found == jobs_.end() ? nullptr : *found;
+}
+
+std::shared_ptr<Job> Jobs::holder_of(const Node& node) const {
+  if (auto user = user_of(node)) return user;
+  auto found = std::ranges::find_if(jobs_, [&](const auto& job) {
+    const std::vector<const Node*> pinned = job->pinned();
+    return !job->is_over() && std::ranges::find(pinned, &node) != pinned.end();
   });
   return found == jobs_.end() ? nullptr : *found;
 }

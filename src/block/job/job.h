@@ -76,6 +76,8 @@ class Job : public std::enable_shared_from_this<Job> {
   Status dismiss();
   /// The node that the job works on, and others that must not go or be used by another job meanwhile.
   virtual std::vector<const Node*> nodes() const = 0;
+  /// Others that must be there when it ends, but may be used meanwhile.
+  virtual std::vector<const Node*> pinned() const { return {}; }
   const std::string& type() const { return type_; }
   const Node* filter() const { return filter_.get(); }
   /// Its filter's name; without one that of the first of its nodes.
@@ -114,6 +116,8 @@ class Job : public std::enable_shared_from_this<Job> {
   Task<bool> wants_retry(bool is_read, Error error);
   /// Sleeps at most `ns`, shorter if somebody asks for something.
   Task<bool> nap(u64 ns);
+  /// Tells those that watch a node which the job has written by itself, such as dirty bitmaps.
+  void wrote(Node& target, u64 offset, u64 bytes);
   /// Copies with this job's pausing, speed and progress.
   CopyOptions copy_options(Node& source, Node& target);
 
@@ -157,6 +161,8 @@ class Jobs {
   void reap();
   /// The job that works with the node; nullptr: none does.
   std::shared_ptr<Job> user_of(const Node& node) const;
+  /// The one that the node must not go before; nullptr: none.
+  std::shared_ptr<Job> holder_of(const Node& node) const;
 
  private:
   std::vector<std::shared_ptr<Job>> jobs_;

@@ -118,6 +118,7 @@ Task<Status> MirrorJob::zero_target() {
     bool go_on = co_await checkpoint(0);
     if (!go_on) break;
     Status status = co_await o_.target->write_zeroes(offset, bytes, kMayUnmap);
+    wrote(*o_.target, offset, bytes);
     CO_TRY(std::move(status));
     offset += bytes;
   }
@@ -204,6 +205,7 @@ Task<Status> MirrorJob::copy_marked(DirtyBitmap::Run run) {
   CopyOptions copy;
   copy.source = o_.source.get();
   copy.target = o_.target.get();
+  copy.written = [this](u64 at, u64 size) { wrote(*o_.target, at, size); };
   copy.source_offset = copy.target_offset = run.offset;
   copy.bytes = run.bytes;
   copy.workers = 1;

@@ -87,7 +87,8 @@ Status take_options(Request& r) {
   while (!r.words.empty() && r.words[0].size() > 1 && r.words[0][0] == '-') {
     const std::string option = r.words[0].substr(1);
     r.words.erase(r.words.begin());
-    if (option == "P") {
+    if (option.starts_with('P')) {
+      if (option.size() > 1) r.words.insert(r.words.begin(), option.substr(1));   // as in -P0x22
       const auto number = r.words.empty() ? std::nullopt : parse_size(r.words[0]);
       if (!number || *number > 255) return invalid("-P: a pattern between 0 and 255 is expected");
       r.pattern = static_cast<u8>(*number);

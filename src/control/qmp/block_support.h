@@ -43,6 +43,9 @@ struct NewImage {
 };
 Task<Result<block::NodePtr>> open_new_image(block::Graph& graph, block::NodePtr source, NewImage image);
 
+Reply blockdev_reopen(QmpContext& c, const Json& arguments);    // reopen.cc
+Reply blockdev_create(QmpContext& c, const Json& arguments);    // create_image.cc
+
 // Actions that transactions have, too.
 Result<Undo> snapshot_sync(QmpContext& c, const Json& arguments);
 Result<Undo> snapshot(QmpContext& c, const Json& arguments);

@@ -14,9 +14,9 @@ namespace {
 
 using Json = nlohmann::json;
 
-std::array<std::span<const QmpCommand>, 14> all_tables() {
+std::array<std::span<const QmpCommand>, 15> all_tables() {
   return {status_commands(),   device_commands(), hardware_commands(), chardev_commands(), memory_commands(), screen_commands(), block_commands(),  job_commands(),
-          snapshot_commands(), bitmap_commands(), export_commands(), media_commands(),  object_commands(), introspection_commands()};
+          job_control_commands(), snapshot_commands(), bitmap_commands(), export_commands(), media_commands(),  object_commands(), introspection_commands()};
 }
 
 bool has_type(const Json& value, char type) {

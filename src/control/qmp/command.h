@@ -17,6 +17,8 @@ namespace atl::control {
 struct QmpContext {
   VmControl& vm;
   Chardev* connection = nullptr;  // nullptr: behind a mux, where descriptors cannot be passed
+  /// Of the machine's news, those that the reply has to wait for: a job's start, not how far it has come meanwhile.
+  std::optional<u64> news = std::nullopt;
 };
 
 using QmpHandler = Result<nlohmann::json> (*)(QmpContext& context, const nlohmann::json& arguments);
@@ -37,6 +39,7 @@ std::span<const QmpCommand> chardev_commands();  // commands_chardevs.cc
 std::span<const QmpCommand> memory_commands();   // commands_memory.cc
 std::span<const QmpCommand> block_commands();     // commands_block.cc
 std::span<const QmpCommand> job_commands();       // commands_jobs.cc
+std::span<const QmpCommand> job_control_commands();  // commands_job_control.cc
 std::span<const QmpCommand> snapshot_commands();  // commands_snapshots.cc
 std::span<const QmpCommand> bitmap_commands();    // commands_bitmaps.cc
 std::span<const QmpCommand> export_commands();    // commands_exports.cc

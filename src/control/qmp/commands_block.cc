@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <ranges>
 #include <set>
 
 #include "block/image_info.h"
@@ -67,7 +68,7 @@ Task<Result<Json>> node_json(BlockStore::Place& place, NodePtr owned, const Bloc
   put_limits(json, limits);
   if (NodePtr below = block::backing_of(node)) json["backing_file"] = place.graph.name_of(*below);
   Json bitmaps = Json::array();
-  for (const auto& entry : place.bitmaps)
+  for (const auto& entry : place.bitmaps | std::views::reverse)   // the newest first
     if (entry.node.lock().get() == &node) bitmaps.push_back(bitmap_json(*entry.bitmap));
   if (!bitmaps.empty()) json["dirty-bitmaps"] = std::move(bitmaps);
   co_return json;
@@ -235,56 +236,6 @@ Reply query_block_graph(QmpContext& c, const Json&) {
 
 Reply blockdev_add(QmpContext& c, const Json& arguments) { return done(c.vm.add_block_node(arguments)); }
 Reply blockdev_del(QmpContext& c, const Json& arguments) { return done(store(c).remove(text_argument(arguments, "node-name"))); }
-
-/// What may change in a node that is open: its access mode, and what stands below it.
-Task<Status> reopen(BlockStore::Place& place, NodePtr node, const Json& options) {
-  NodePtr backing;
-  auto below = options.find("backing");
-  const auto* name = below == options.end() ? nullptr : below->get_ptr<const std::string*>();
-  if (below != options.end() && !below->is_null() && !name)
-    co_return Error(ErrorKind::Unsupported, "Cannot change the option 'backing' to anything but a node name or null");
-  if (name) {
-    backing = place.graph.find(*name);
-    if (!backing) co_return Error(ErrorKind::NotFound, fmt::format("Cannot find device='{0}' nor node-name='{0}'", *name));
-    std::vector<NodePtr> chain;
-    for (NodePtr at = backing; at; at = block::backing_of(*at))
-      if (at == node) co_return Error(ErrorKind::Invalid, fmt::format("Making '{}' a backing child would create a cycle", *name));
-  }
-  bool readonly = flag_argument(options, "read-only", false);
-  static_cast<void>(co_await place.graph.drain());
-  Status status = co_await node->set_readonly(readonly);
-  if (status && below != options.end() && block::backing_of(*node) != backing) status = node->replace_child("backing", backing);
-  place.graph.resume();
-  co_return status;
-}
-
-/// Every other option must say what it said before.
-Status check_reopen(const Json& before, const Json& after) {
-  for (const auto& [key, value] : after.items()) {
-    if (key == "read-only" || key == "backing") continue;
-    auto old = before.find(key);
-    if (old == before.end() || *old != value) return Error(ErrorKind::Unsupported, fmt::format("Cannot change the option '{}'", key));
-  }
-  for (const auto& [key, value] : before.items()) {
-    if (key != "read-only" && key != "backing" && !after.contains(key))
-      return Error(ErrorKind::Unsupported, fmt::format("Cannot change the option '{}'", key));
-  }
-  return {};
-}
-
-Reply blockdev_reopen(QmpContext& c, const Json& arguments) {
-  for (const Json& options : arguments["options"]) {
-    auto wanted = TRY(drive_from_tree(options, c.vm.fd_sets()));
-    auto located = TRY(find_node(c, wanted.id));
-    TRY(check_idle(located));
-    auto* drive = store(c).find_drive(wanted.id);
-    if (!drive) return Error(ErrorKind::Unsupported, fmt::format("Node '{}' was not added by blockdev-add", wanted.id));
-    TRY(check_reopen(*drive->config.tree, *wanted.tree));
-    TRY(finish_on(located.place->thread, [&] { return reopen(*located.place, located.node, *wanted.tree); }));
-    drive->config.tree = wanted.tree;
-  }
-  return Json::object();
-}
 
 /// Only quorums have children that come and go.
 Task<Status> change_children(BlockStore::Place& place, NodePtr parent, std::string role, NodePtr node) {

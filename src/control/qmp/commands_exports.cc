@@ -129,7 +129,7 @@ Reply query_block_exports(QmpContext& c, const Json&) {
 
 constexpr QmpCommand kCommands[] = {
     {"nbd-server-start", "addr:o tls-creds?:s tls-authz?:s max-connections?:i", nbd_server_start},
-    {"nbd-server-add", "device:s name?:s description?:s writable?:b bitmap?:s", nbd_server_add, "DeviceNotFound"},
+    {"nbd-server-add", "device:s name?:s description?:s writable?:b bitmap?:s", nbd_server_add},
     {"nbd-server-remove", "name:s mode?:s", nbd_server_remove},
     {"nbd-server-stop", "", nbd_server_stop},
     {"block-export-add",

@@ -1,99 +1,16 @@
-// Block jobs: starting, watching and steering them.
+// Starting block jobs.
 #include <fmt/format.h>
 
 #include <algorithm>
 
-#include "block/job/create_job.h"
 #include "block/job/replacing.h"
-#include "control/cmdline/translate.h"
-#include "control/qmp/block_support.h"
+#include "control/qmp/job_support.h"
 
 namespace atl::control {
 
-using block::Job;
-using block::JobInfo;
-using block::JobState;
 using block::NodePtr;
 
 namespace {
-
-using JobPtr = std::shared_ptr<Job>;
-
-/// What failed requests lead to; unchanged if nothing is said.
-Status take_policy(const Json& arguments, const char* key, block::ErrorPolicy& policy) {
-  static constexpr std::pair<std::string_view, block::ErrorPolicy> kNames[] = {
-      {"report", block::ErrorPolicy::Report},          {"ignore", block::ErrorPolicy::Ignore}, {"stop", block::ErrorPolicy::Stop},
-      {"enospc", block::ErrorPolicy::StopOnNoSpace}, {"auto", block::ErrorPolicy::StopOnNoSpace}};
-  const std::string name = text_argument(arguments, key);
-  if (name.empty()) return {};
-  for (const auto& [known, value] : kNames)
-    if (known == name) {
-      policy = value;
-      return {};
-    }
-  return Error(ErrorKind::Invalid, fmt::format("Parameter '{}' does not accept value '{}'", key, name));
-}
-
-bool is_id_taken(QmpContext& c, const std::string& id) {
-  for (BlockStore::Place* place : store(c).places())
-    if (place->thread.run_on([&] { return place->jobs.find(id) != nullptr; })) return true;
-  return false;
-}
-
-/// Bytes a second.
-Result<u64> speed_argument(const Json& arguments) {
-  auto at = arguments.find("speed");
-  if (at != arguments.end() && at->is_number_integer() && !at->is_number_unsigned())
-    return Error(ErrorKind::Invalid, "Parameter 'speed' expects a non-negative value");
-  return number_argument(arguments, "speed").value_or(0);
-}
-
-Result<block::JobOptions> job_options(QmpContext& c, const Json& arguments, const std::string& device) {
-  block::JobOptions options;
-  TRY(take_policy(arguments, "on-error", options.on_source_error));
-  TRY(take_policy(arguments, "on-source-error", options.on_source_error));
-  options.on_target_error = arguments.contains("on-error") ? options.on_source_error : options.on_target_error;
-  TRY(take_policy(arguments, "on-target-error", options.on_target_error));
-  options.id = text_argument(arguments, "job-id");
-  if (!arguments.contains("job-id")) {
-    auto located = find_node(c, device);
-    options.id = located ? store(c).drive_of(*located->node) : "";
-  }
-  options.filter_name = text_argument(arguments, "filter-node-name");
-  if (!is_well_formed_id(options.id)) return Error(ErrorKind::Invalid, fmt::format("Invalid job ID '{}'", options.id));
-  if (is_id_taken(c, options.id)) return Error(ErrorKind::Exists, fmt::format("Job ID '{}' already in use", options.id));
-  options.speed = TRY(speed_argument(arguments));
-  options.auto_finalize = flag_argument(arguments, "auto-finalize", true);
-  options.auto_dismiss = flag_argument(arguments, "auto-dismiss", true);
-  return options;
-}
-
-Task<Status> add_job(BlockStore::Place& place, JobPtr job, Job::Listener listener) {
-  co_return co_await place.jobs.add(place.graph, std::move(job), std::move(listener));
-}
-
-/// Makes a job with `make` and starts it, on the loop of `place`.
-template <class F>
-Result<Undo> start_job(QmpContext& c, BlockStore::Place& place, F make) {
-  // A job that is no more lets go of its nodes at once: others may wait for their files.
-  auto listener = [told = store(c).job_listener(), &place](const block::JobEvent& event) {
-    told(event);
-    if (event.job.state == JobState::Null) place.thread.loop().post([&place] { place.jobs.reap(); });
-  };
-  JobPtr job = TRY(place.thread.run_on([&]() -> Result<JobPtr> {
-    place.jobs.reap();
-    return make();
-  }));
-  Status added = finish_on(place.thread, [&] { return add_job(place, job, listener); });
-  std::weak_ptr<Job> weak = job;
-  place.thread.run_on([&] { job.reset(); });
-  TRY(std::move(added));
-  return Undo([&place, weak] {
-    place.thread.run_on([&] {
-      if (JobPtr running = weak.lock(); running && !running->is_over()) static_cast<void>(running->cancel(true));
-    });
-  });
-}
 
 /// A node by its own name. The error is none about devices.
 Result<NodePtr> named_node(QmpContext& c, const std::string& name) {
@@ -322,57 +239,6 @@ Reply drive_mirror(QmpContext& c, const Json& arguments) {
   return Json::object();
 }
 
-/// QMP's names of options are those of the command line with other dashes; "version" is "compat" there.
-Json create_options_of(const Json& options) {
-  Json named = Json::object();
-  for (const auto& [key, value] : options.items()) {
-    if (key == "driver" || key == "file" || key == "filename" || key == "location") continue;
-    if (value.is_object()) {
-      for (const auto& [inner, text] : value.items()) named[fmt::format("{}.{}", key, inner)] = text;
-      continue;
-    }
-    std::string name = key == "version" ? "compat" : key;
-    std::ranges::replace(name, '-', '_');
-    named[name] = value;
-  }
-  return named;
-}
-
-Task<Result<NodePtr>> open_file_of_image(block::Graph& graph, Json file) {
-  block::OpenMode mode;
-  mode.no_probe = true;
-  mode.discard = true;
-  co_return co_await graph.open(std::move(file), std::move(mode));
-}
-
-/// A format is made on a node that is there already, or is opened for it; a protocol makes what "filename" says.
-Reply blockdev_create(QmpContext& c, const Json& arguments) {
-  const Json& options = arguments["options"];
-  const std::string driver = text_argument(options, "driver");
-  block::JobOptions job = TRY(job_options(c, arguments, ""));
-  job.auto_dismiss = false;
-  block::CreateOptions create;
-  create.driver = block::find_driver(driver);
-  if (!create.driver) return Error(ErrorKind::Invalid, fmt::format("Parameter 'driver' does not accept value '{}'", driver));
-  create.options = create_options_of(options);
-  create.filename = text_argument(options, "filename");
-  BlockStore::Place* place = store(c).places().front();
-  auto file = options.find("file");
-  if (create.driver->protocol && create.filename.empty()) return Error(ErrorKind::Invalid, "Parameter 'filename' is missing");
-  if (!create.driver->protocol && file == options.end()) return Error(ErrorKind::Invalid, "Parameter 'file' is missing");
-  if (file != options.end() && file->is_string()) {
-    auto located = TRY(find_node(c, file->get<std::string>()));
-    TRY(check_idle(located));
-    place = located.place;
-    create.file = located.node;
-  } else if (file != options.end()) {
-    Json tree = *file;
-    create.file = TRY(finish_on(place->thread, [&] { return open_file_of_image(place->graph, tree); }));
-  }
-  TRY(start_job(c, *place, [&] { return block::make_create_job(place->graph, job, std::move(create)); }));
-  return Json::object();
-}
-
 Result<block::BackupOptions> backup_options(const BlockStore::Located& source, const Json& arguments) {
   block::BackupOptions backup;
   backup.source = source.node;
@@ -433,85 +299,6 @@ Reply drive_backup(QmpContext& c, const Json& arguments) {
   return Json::object();
 }
 
-// --- watching and steering ---
-
-Json block_job_json(const JobInfo& job) {
-  static constexpr const char* kIoStatus[] = {"ok", "failed", "nospace"};
-  Json json = {{"type", job.type}, {"device", job.id}, {"len", job.total}, {"offset", job.done}, {"busy", job.busy},
-               {"paused", job.paused}, {"speed", job.speed}, {"io-status", kIoStatus[static_cast<size_t>(job.io_status)]}, {"ready", job.ready},
-               {"status", block::job_state_name(job.state)}, {"auto-finalize", job.auto_finalize}, {"auto-dismiss", job.auto_dismiss}};
-  if (!job.error.empty()) json["error"] = job.error;
-  return json;
-}
-
-Json job_json(const JobInfo& job) {
-  Json json = {{"id", job.id}, {"type", job.type}, {"status", block::job_state_name(job.state)},
-               {"current-progress", job.done}, {"total-progress", job.total}};
-  if (!job.error.empty()) json["error"] = job.error;
-  return json;
-}
-
-/// Making an image is a job, but no block job: nothing is copied.
-bool is_block_job(const JobInfo& job) { return job.type != "create"; }
-bool is_any_job(const JobInfo&) { return true; }
-
-Json list_jobs(QmpContext& c, bool (*wanted)(const JobInfo&), Json (*form)(const JobInfo&)) {
-  Json list = Json::array();
-  for (BlockStore::Place* place : store(c).places())
-    place->thread.run_on([&] {
-      for (const JobPtr& job : place->jobs.list()) {
-        const JobInfo info = job->info();
-        if (info.state != JobState::Null && wanted(info)) list.push_back(form(info));
-      }
-    });
-  return list;
-}
-
-Reply query_block_jobs(QmpContext& c, const Json&) { return list_jobs(c, is_block_job, block_job_json); }
-Reply query_jobs(QmpContext& c, const Json&) { return list_jobs(c, is_any_job, job_json); }
-
-template <class F>
-Reply steer(QmpContext& c, const std::string& id, F ask) {
-  for (BlockStore::Place* place : store(c).places()) {
-    std::optional<Status> status = place->thread.run_on([&]() -> std::optional<Status> {
-      JobPtr job = place->jobs.find(id);
-      if (!job) return std::nullopt;
-      return ask(*job);
-    });
-    if (status) return done(std::move(*status));
-  }
-  return Error(ErrorKind::NotFound, fmt::format("Block job '{}' not found", id));
-}
-
-std::string job_of(const Json& arguments) { return text_argument(arguments, "device", text_argument(arguments, "id")); }
-
-Reply job_pause(QmpContext& c, const Json& arguments) {
-  return steer(c, job_of(arguments), [](Job& job) { return job.pause(); });
-}
-Reply job_resume(QmpContext& c, const Json& arguments) {
-  return steer(c, job_of(arguments), [](Job& job) { return job.resume(); });
-}
-Reply job_complete(QmpContext& c, const Json& arguments) {
-  return steer(c, job_of(arguments), [](Job& job) { return job.complete(); });
-}
-Reply job_finalize(QmpContext& c, const Json& arguments) {
-  return steer(c, job_of(arguments), [](Job& job) { return job.finalize(); });
-}
-Reply job_dismiss(QmpContext& c, const Json& arguments) {
-  return steer(c, job_of(arguments), [](Job& job) { return job.dismiss(); });
-}
-Reply job_cancel(QmpContext& c, const Json& arguments) {
-  return steer(c, job_of(arguments), [](Job& job) { return job.cancel(true); });
-}
-Reply block_job_cancel(QmpContext& c, const Json& arguments) {
-  const bool force = flag_argument(arguments, "force", false);
-  return steer(c, job_of(arguments), [=](Job& job) { return job.cancel(force); });
-}
-Reply block_job_set_speed(QmpContext& c, const Json& arguments) {
-  const u64 speed = TRY(speed_argument(arguments));
-  return steer(c, job_of(arguments), [=](Job& job) { return job.set_speed(speed); });
-}
-
 constexpr QmpCommand kCommands[] = {
     {"block-stream", "job-id?:s device:s base?:s base-node?:s backing-file?:s bottom?:s on-error?:s speed?:i filter-node-name?:s "
      "auto-finalize?:b auto-dismiss?:b",
@@ -531,21 +318,6 @@ constexpr QmpCommand kCommands[] = {
     {"blockdev-backup", "*", blockdev_backup},
     {"drive-backup", "*", drive_backup},
     {"blockdev-create", "job-id:s options:o", blockdev_create},
-    {"query-block-jobs", "", query_block_jobs},
-    {"query-jobs", "", query_jobs},
-    {"block-job-set-speed", "device:s speed:i", block_job_set_speed, "DeviceNotActive"},
-    {"block-job-pause", "device:s", job_pause, "DeviceNotActive"},
-    {"block-job-resume", "device:s", job_resume, "DeviceNotActive"},
-    {"block-job-cancel", "device:s force?:b", block_job_cancel, "DeviceNotActive"},
-    {"block-job-complete", "device:s", job_complete, "DeviceNotActive"},
-    {"block-job-finalize", "id:s", job_finalize},
-    {"block-job-dismiss", "id:s", job_dismiss},
-    {"job-pause", "id:s", job_pause},
-    {"job-resume", "id:s", job_resume},
-    {"job-cancel", "id:s", job_cancel},
-    {"job-complete", "id:s", job_complete},
-    {"job-finalize", "id:s", job_finalize},
-    {"job-dismiss", "id:s", job_dismiss},
 };
 
 }  // namespace

@@ -132,7 +132,9 @@ Json QmpMonitor::run_command(std::string_view name, const Json& arguments) {
   if (!command) return error_reply("CommandNotFound", fmt::format("The command {} has not been found", name));
   if (Status fits = check_arguments(*command, arguments); !fits) return generic_error(fits.error().text());
   QmpContext context{vm_, connection_};
-  return reply_of(*command, command->handler(context, arguments));
+  Json reply = reply_of(*command, command->handler(context, arguments));
+  if (vm_.has_machine()) vm_.machine().tell_news(context.news.value_or(~u64{0}));
+  return reply;
 }
 
 void QmpMonitor::send_event(const machine::Event& event) {

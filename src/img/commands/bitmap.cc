@@ -70,9 +70,9 @@ Status check_arguments(const Arguments& arguments) {
   if (actions.empty())
     return invalid("Need at least one of --add, --remove, --clear, --enable, --disable, or --merge");
   if (arguments.words().size() != 2) return invalid("Expecting filename and bitmap name");
-  if (arguments.has("g") && !arguments.has("add")) return invalid("granularity only supported with --add");
-  if (arguments.has("F") && !arguments.has("b")) return invalid("-F only supported with -b");
-  if (arguments.has("b") && !arguments.has("merge"))
+  if (arguments.has("granularity") && !arguments.has("add")) return invalid("granularity only supported with --add");
+  if (arguments.has("source-format") && !arguments.has("source-file")) return invalid("-F only supported with -b");
+  if (arguments.has("source-file") && !arguments.has("merge"))
     return invalid("Merge bitmap source file only supported with --merge");
   return {};
 }
@@ -80,7 +80,7 @@ Status check_arguments(const Arguments& arguments) {
 Task<Result<Work>> open_work(Tool& tool, const Arguments& arguments) {
   Work work;
   work.bitmap = arguments.words()[1];
-  if (auto text = arguments.find("g")) work.granularity = CO_TRY(parse_amount("granularity", *text, 1, kMaxSize));
+  if (auto text = arguments.find("granularity")) work.granularity = CO_TRY(parse_amount("granularity", *text, 1, kMaxSize));
   OpenRequest request;
   request.name = arguments.words()[0];
   request.format = arguments.value("f");
@@ -88,10 +88,10 @@ Task<Result<Work>> open_work(Tool& tool, const Arguments& arguments) {
   request.writable = true;
   auto node = co_await tool.open(request);
   work.node = CO_TRY(std::move(node));
-  if (arguments.has("b")) {
+  if (arguments.has("source-file")) {
     OpenRequest source;
-    source.name = arguments.value("b");
-    source.format = arguments.value("F");
+    source.name = arguments.value("source-file");
+    source.format = arguments.value("source-format");
     auto opened = co_await tool.open(source);
     work.source = CO_TRY(std::move(opened));
   }
@@ -122,7 +122,7 @@ const Command kBitmap{
     "bitmap",
     "(--merge SOURCE | --add | --remove | --clear | --enable | --disable)... [-b source_file [-F source_fmt]] [-g granularity] "
     "[--object objectdef] [--image-opts | -f fmt] filename bitmap",
-    {kObject, kImageOpts, kFormat, {'b', "", true}, {'F', "", true}, {'g', "", true}, {0, "add"}, {0, "remove"}, {0, "clear"},
+    {kObject, kImageOpts, kFormat, {'b', "source-file", true}, {'F', "source-format", true}, {'g', "granularity", true}, {0, "add"}, {0, "remove"}, {0, "clear"},
      {0, "enable"}, {0, "disable"}, {0, "merge", true}},
     run_bitmap};
 

@@ -166,7 +166,7 @@ Result<MadeDevice> make_serial(const Order& order) {
 Result<MadeDevice> make_virtio_scsi(const Order& order) {
   const PropertyReader& p = order.properties;
   MadeDevice made;
-  made.thread = &order.context.back_ends.default_thread();
+  made.thread = TRY(order.context.back_ends.iothread(std::string(p.text("iothread"))));
   VirtioScsiOptions options;
   options.queues = static_cast<u16>(std::min<u64>(p.optional_number("num_queues").value_or(order.context.config.topology.cpus), 64));
   if (options.queues == 0) return p.refuse("num_queues", "must be at least 1");

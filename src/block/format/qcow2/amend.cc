@@ -149,7 +149,6 @@ std::vector<CreateOption> amend_options() {
       {"compat", CreateOption::Text, "Compatibility level (v2 [0.10] or v3 [1.1])"},
       {"data_file", CreateOption::Text, "File name of an external data file"},
       {"data_file_raw", CreateOption::Flag, "The external data file must stay valid as a raw image"},
-      {"encrypt.format", CreateOption::Text, "Format of the encryption, which stays"},
       {"encrypt.iter-time", CreateOption::Number, "Time to spend in PBKDF in milliseconds"},
       {"encrypt.keyslot", CreateOption::Number, "Select a single keyslot to modify explicitly"},
       {"encrypt.new-secret", CreateOption::Text, "New secret to set in the matching keyslots. Empty string to erase"},
@@ -170,16 +169,27 @@ Task<Status> change_backing(Core& core, std::string file, std::string format) {
   co_return co_await put_header(core, std::move(changed));
 }
 
+/// What cannot be is refused before anything has changed.
+Status check_together(u32 version, bool lazy, u64 bits) {
+  if (version >= 3) return {};
+  if (lazy) return refuse("Lazy refcounts only supported with compatibility level 1.1 and above (use compat=1.1 or greater)");
+  if (bits != 16) return refuse("Refcount widths other than 16 bits require compatibility level 1.1 or above (use compat=1.1 or greater)");
+  return {};
+}
+
 /// Upgrades come first, a downgrade last, so that each change finds the version that it needs.
 Task<Status> amend_image(Core& core, Graph* graph, Json options, bool force, Progress progress) {
   OptionReader reader(std::move(options), "qcow2");
   CO_TRY(check_fixed(core.header, reader));
   const char* now = core.header.version == 2 ? "0.10" : "1.1";
   const std::string compat = CO_TRY(reader.string("compat", now));
-  const u32 version = CO_TRY(parse_version(compat));
+  const auto known = parse_version(compat);
+  if (!known) co_return refuse("Unknown compatibility level " + compat);
+  const u32 version = *known;
   const bool lazy = CO_TRY(reader.boolean("lazy_refcounts", version >= 3 && (core.header.compatible & kLazyRefcounts)));
   const u64 bits = CO_TRY(reader.number("refcount_bits", u64{1} << core.header.geometry.refcount_order));
   const u64 size = CO_TRY(reader.size("size", core.header.size_bytes));
+  CO_TRY(check_together(version, lazy, bits));
   Status status;
   if (version > core.header.version) status = co_await change_version(core, version);
   CO_TRY(std::move(status));
@@ -190,7 +200,6 @@ Task<Status> amend_image(Core& core, Graph* graph, Json options, bool force, Pro
   status = co_await change_data_file(core, reader);
   CO_TRY(std::move(status));
   Json keys = reader.rest("encrypt");
-  keys.erase("format");
   status = co_await change_keys(core, graph, std::move(keys), force);
   CO_TRY(std::move(status));
   CO_TRY(reader.finish());

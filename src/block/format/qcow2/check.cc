@@ -45,8 +45,7 @@ class BlockCheck {
     const bool allowed = leaked ? findings_.repair != Repair::None : findings_.fixes();
     const bool mend = allowed && present && stored != 0 && !findings_.rebuild;
     const std::string text = fmt::format("cluster {} refcount={} reference={}", cluster, stored, counted);
-    if (leaked) findings_.leak(text, mend);
-    else findings_.corruption(text, mend);
+    findings_.refcount(text, leaked, mend);
     if (mend) store_refcount(block_.data(), index, core_.geometry().refcount_order, counted);
     return mend;
   }
@@ -118,6 +117,7 @@ Task<Status> check_windows(Core& core, Findings& findings) {
     status = co_await check_window(core, findings, window, false);
     CO_TRY(std::move(status));
   }
+  findings.note_repairs();
   co_return Status{};
 }
 
@@ -190,7 +190,8 @@ Task<Result<CheckReport>> check_image(Core& core, Repair repair, Progress progre
 
 namespace {
 
-Task<Status> check_marks_of_slice(Core& core, Findings& findings, const Cache::Ref& slice, Refcounts::Cursor& refcounts) {
+Task<Status> check_marks_of_slice(Core& core, Findings& findings, const Cache::Ref& slice, Refcounts::Cursor& refcounts,
+                                  bool fix) {
   const u64 stride = core.geometry().l2_entry_bytes() / 8;
   for (u64 i = 0; i * 8 * stride < core.l2.slice_bytes(); ++i) {
     const u64 word = slice->word(i * stride), host = word & kOffsetMask;
@@ -203,21 +204,21 @@ Task<Status> check_marks_of_slice(Core& core, Findings& findings, const Cache::R
     }
     const u64 refcount = *now;
     if ((refcount == 1) == ((word & kCopied) != 0)) continue;
-    findings.corruption(fmt::format("OFLAG_COPIED data cluster: l2_entry={:x} refcount={}", word, refcount), findings.fixes());
-    if (!findings.fixes()) continue;
+    findings.corruption(fmt::format("OFLAG_COPIED data cluster: l2_entry={:x} refcount={}", word, refcount), fix);
+    if (!fix) continue;
     slice->set_word(i * stride, refcount == 1 ? word | kCopied : word & ~kCopied);
     core.l2.mark_dirty(slice);
   }
   co_return Status{};
 }
 
-Task<Status> check_marks_of_table(Core& core, Findings& findings, u64 index, Refcounts::Cursor& refcounts) {
+Task<Status> check_marks_of_table(Core& core, Findings& findings, u64 index, Refcounts::Cursor& refcounts, bool fix) {
   const u64 entry = core.l1[index], table = entry & kOffsetMask;
   Result<u64> count = co_await refcounts.get(table >> core.geometry().cluster_bits);
   const u64 refcount = CO_TRY(std::move(count));
   if ((refcount == 1) != ((entry & kCopied) != 0)) {
-    findings.corruption(fmt::format("OFLAG_COPIED L2 cluster: l1_index={} l1_entry={:x} refcount={}", index, entry, refcount), findings.fixes());
-    if (findings.fixes()) {
+    findings.corruption(fmt::format("OFLAG_COPIED L2 cluster: l1_index={} l1_entry={:x} refcount={}", index, entry, refcount), fix);
+    if (fix) {
       core.l1[index] = refcount == 1 ? entry | kCopied : entry & ~kCopied;
       core.dirty_l1.insert(index);
     }
@@ -225,10 +226,10 @@ Task<Status> check_marks_of_table(Core& core, Findings& findings, u64 index, Ref
   for (u64 at = 0; at < core.geometry().cluster_bytes(); at += core.l2.slice_bytes()) {
     Result<Cache::Ref> got = co_await core.l2.get(table + at);
     Cache::Ref slice = CO_TRY(std::move(got));
-    Status status = co_await check_marks_of_slice(core, findings, slice, refcounts);
+    Status status = co_await check_marks_of_slice(core, findings, slice, refcounts, fix);
     CO_TRY(std::move(status));
   }
-  if (findings.fixes()) co_return co_await core.sync_if_full();
+  if (fix) co_return co_await core.sync_if_full();
   co_return Status{};
 }
 
@@ -236,17 +237,18 @@ Task<Status> check_marks_of_table(Core& core, Findings& findings, u64 index, Ref
 
 Task<Status> check_copied_marks(Core& core, Findings& findings) {
   const bool unreliable = findings.rebuild && !findings.fixes();   // refcounts that may not even be readable
+  const bool fix = findings.fixes_marks();
   Status status = co_await core.refcounts.load();
   CO_TRY(std::move(status));
   Refcounts::Cursor refcounts(core.refcounts);
   for (u64 i = 0; i < core.l1.size(); ++i) {
     const u64 table = core.l1[i] & kOffsetMask;
     if (table == 0 || core.geometry().in_cluster(table) || table >= core.file->size_bytes()) continue;
-    status = co_await check_marks_of_table(core, findings, i, refcounts);
+    status = co_await check_marks_of_table(core, findings, i, refcounts, fix);
     if (!status && unreliable) co_return Status{};
     CO_TRY(std::move(status));
   }
-  if (findings.fixes()) co_return co_await core.sync(true);
+  if (fix) co_return co_await core.sync(true);
   co_return Status{};
 }
 

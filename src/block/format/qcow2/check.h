@@ -50,12 +50,19 @@ struct Findings {
   bool rebuild = false;        // the refcount structures themselves are damaged
   u64 highest = 0;             // the last cluster that is referred to
   std::set<u64> windows;       // those with references
+  std::vector<std::string> repairs;   // not told yet
 
   bool fixes() const { return repair == Repair::All; }
+  /// Marks of clusters are mended, too, if nothing but the repair of leaks has made them wrong.
+  bool fixes_marks() const {
+    return fixes() || (repair == Repair::Leaks && report.leaks_fixed && !report.check_errors && !report.corruptions);
+  }
   void note(std::string text);
   /// Damage: mended now, or left as it is.
   void corruption(std::string text, bool mended);
-  void leak(std::string text, bool mended);
+  /// A refcount that is wrong. As with qemu-img all of them are told first, then what has been done about them.
+  void refcount(std::string text, bool leaked, bool mended);
+  void note_repairs();
 };
 
 /// Walks all that refers to clusters of the file. The first walk also looks for damage in the tables, and mends it.

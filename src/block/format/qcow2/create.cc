@@ -167,6 +167,7 @@ namespace qcow2 {
 /// In the order in which qemu-img says what it does.
 std::vector<CreateOption> create_options() {
   return {
+      {"encryption", CreateOption::Flag, "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)"},
       {"encrypt.format", CreateOption::Text, "Encrypt the image, format choices: 'aes', 'luks'"},
       {"encrypt.key-secret", CreateOption::Text, "ID of secret providing qcow AES key or LUKS passphrase"},
       {"encrypt.cipher-alg", CreateOption::Text, "Name of encryption cipher algorithm"},
@@ -175,7 +176,6 @@ std::vector<CreateOption> create_options() {
       {"encrypt.ivgen-hash-alg", CreateOption::Text, "Name of IV generator hash algorithm"},
       {"encrypt.hash-alg", CreateOption::Text, "Name of encryption hash algorithm"},
       {"encrypt.iter-time", CreateOption::Number, "Time to spend in PBKDF in milliseconds"},
-      {"encryption", CreateOption::Flag, "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)"},
       {"cluster_size", CreateOption::Size, "qcow2 cluster size", "65536"},
       {"extended_l2", CreateOption::Flag, "Extended L2 tables", "off"},
       {"preallocation", CreateOption::Text, "Preallocation mode (allowed values: off, metadata, falloc, full)"},
@@ -283,8 +283,14 @@ Task<Status> create_image(Graph& graph, NodePtr file, std::string, Json options)
   OptionReader reader(std::move(options), "qcow2");
   Qcow2CreateOptions parsed = CO_TRY(parse_create_options(&graph, reader));
   CO_TRY(check(parsed));
-  Result<NodePtr> made = co_await make_data_file(graph, parsed.data_file, 0);
-  NodePtr data = CO_TRY(std::move(made));
+  // A monitor names a node, which keeps what it holds; tools, whose nodes have no names, a new file.
+  NodePtr data = graph.find(parsed.data_file);
+  if (data) {
+    parsed.data_file = graph.name_of(*data);
+  } else {
+    Result<NodePtr> made = co_await make_data_file(graph, parsed.data_file, 0);
+    data = CO_TRY(std::move(made));
+  }
   co_return co_await create_qcow2(graph.loop(), std::move(file), std::move(data), std::move(parsed));
 }
 

@@ -32,6 +32,13 @@ class Rebuild {
     co_return co_await walk.all(false);
   }
 
+  Error overflow(u64 cluster, u64 refcount) const {
+    if (g_.refcount_order == core_.geometry().refcount_order)
+      return Error(ErrorKind::Invalid, "a cluster has more references than refcounts can hold", ERANGE);
+    return Error(ErrorKind::Invalid, fmt::format("Cannot decrease refcount entry width to {} bits: Cluster at offset {:#x} has a refcount of {}",
+                                                 1u << g_.refcount_order, cluster << g_.cluster_bits, refcount), EINVAL);
+  }
+
   /// A block for a range of clusters, unless nothing there is in use.
   Task<Status> write_block(u64 range, const Counts& counts) {
     std::vector<u8> block(g_.cluster_bytes());
@@ -39,7 +46,7 @@ class Rebuild {
     for (u64 i = 0; i < g_.refcounts_per_block(); ++i) {
       const u64 value = counts.get(range * g_.refcounts_per_block() + i);
       if (value == 0) continue;
-      if (value > g_.max_refcount()) co_return Error(ErrorKind::Invalid, "a cluster has more references than refcounts can hold", ERANGE);
+      if (value > g_.max_refcount()) co_return overflow(range * g_.refcounts_per_block() + i, value);
       store_refcount(block.data(), i, g_.refcount_order, value);
       used = true;
     }

@@ -70,7 +70,9 @@ Task<Status> reserve(Core& core, u64 old_size, Preallocation how) {
   if (how != Preallocation::Falloc && how != Preallocation::Full) co_return Status{};
   const Geometry& g = core.geometry();
   const u64 end = g.cluster_end(core.file->size_bytes());
-  const u64 more = full_file_bytes(core.header.size_bytes, g) - full_file_bytes(old_size, g);
+  const auto l1_clusters = [&](u64 size) { return g.clusters(8 * g.l1_entries(size)); };
+  const u64 there = l1_clusters(core.header.size_bytes) - l1_clusters(old_size);   // the L1 table has been made already
+  const u64 more = full_file_bytes(core.header.size_bytes, g) - full_file_bytes(old_size, g) - (there << g.cluster_bits);
   core.refcounts.set_fresh_from(end);
   co_return co_await core.file->resize(end + more, how);
 }
@@ -152,10 +154,12 @@ Task<Status> grow(Core& core, u64 size_bytes, Preallocation how) {
   co_return Status{};
 }
 
-/// What the last cluster has behind the old end may be anything, and a longer backing file would show through.
-Task<Status> zero_new_part(Core& core, u64 old_size, u64 new_size) {
-  const u64 below = core.backing ? core.backing->size_bytes() : 0;
-  const u64 end = std::min(std::max(core.geometry().cluster_end(old_size), below), new_size);
+/// What the last cluster has behind the old end may be anything, and a longer backing file would show through: now, or where it
+/// grows later. Whole clusters that have been written as zeroes need nothing.
+Task<Status> zero_new_part(Core& core, u64 old_size, u64 new_size, Preallocation how) {
+  const bool written = (how == Preallocation::Falloc || how == Preallocation::Full) && !core.geometry().extended_l2;
+  const bool shows = !written && core.backing && core.backing->size_bytes() > old_size;
+  const u64 end = shows ? new_size : std::min(core.geometry().cluster_end(old_size), new_size);
   if (old_size >= end) co_return Status{};
   co_return co_await write_disk_zeroes(core, old_size, end - old_size, false);
 }
@@ -180,7 +184,7 @@ Task<Status> resize_disk(Core& core, u64 size_bytes, Preallocation how) {
     status = co_await shrink(core, size_bytes);
   } else {
     status = co_await grow(core, size_bytes, how);
-    if (status) status = co_await zero_new_part(core, old_size, size_bytes);
+    if (status) status = co_await zero_new_part(core, old_size, size_bytes, how);
   }
   co_return status;
 }

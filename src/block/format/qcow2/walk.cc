@@ -26,9 +26,15 @@ void Findings::corruption(std::string text, bool mended) {
   ++(mended ? report.corruptions_fixed : report.corruptions);
 }
 
-void Findings::leak(std::string text, bool mended) {
-  note((mended ? "Repairing " : "Leaked ") + text);
-  ++(mended ? report.leaks_fixed : report.leaks);
+void Findings::refcount(std::string text, bool leaked, bool mended) {
+  note((leaked ? "Leaked " : "ERROR ") + text);
+  if (mended && repairs.size() < kMaxMessages) repairs.push_back("Repairing " + std::move(text));
+  if (leaked) ++(mended ? report.leaks_fixed : report.leaks);
+  else ++(mended ? report.corruptions_fixed : report.corruptions);
+}
+
+void Findings::note_repairs() {
+  for (std::string& text : std::exchange(repairs, {})) note(std::move(text));
 }
 
 /// Counts a reference. What lies far behind the file's end is damage, and not counted.
@@ -250,8 +256,9 @@ bool Walk::l2_entry(L2Entry& entry, bool active) {
   if (first_ && g.extended_l2 && (entry.bitmap & entry.bitmap >> kSubclusters & 0xffff'ffff))
     findings_.corruption(fmt::format("offset={:x}: subclusters are both allocated and zero; L2 entry corrupted.", host), false);
   if (host == 0 && !(core_.external() && (entry.word & kCopied))) return false;
-  if (g.in_cluster(host)) return first_ && mend_unaligned(entry);
-  if (active && first_) count_fragments(host);
+  // What a damaged entry leads to counts as used, too: it may be all that is left of the data.
+  if (g.in_cluster(host) && first_ && mend_unaligned(entry)) return true;
+  if (active && first_ && !g.in_cluster(host)) count_fragments(host);
   if (!core_.external()) refer(host, g.cluster_bytes(), "data cluster");
   return false;
 }
