@@ -7,6 +7,7 @@ import tempfile
 import unittest
 
 from guest import VMM
+from img_pair import IMG
 from qmp_client import Qmp, QmpError
 
 MIB = 1 << 20
@@ -214,6 +215,10 @@ class Creation(BlockQmp):
         with open(self.path("data"), "rb") as file:
             self.assertEqual(file.read(), data)
         self.assertEqual(json.loads(qemu_img("info", "--output=json", self.path("disk")))["format-specific"]["data"]["data-file"], self.path("data"))
+        qemu_img("compare", "-f", "qcow2", "-F", "raw", self.path("disk"), self.path("data"))
+        with open(self.path("data"), "ab") as file:
+            file.write(data[::-1])
+        subprocess.run([IMG, "resize", "-q", "-f", "qcow2", self.path("disk"), str(2 * len(data))], check=True)
         qemu_img("compare", "-f", "qcow2", "-F", "raw", self.path("disk"), self.path("data"))
 
 

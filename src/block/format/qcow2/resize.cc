@@ -145,6 +145,8 @@ Task<Status> grow(Core& core, u64 size_bytes, Preallocation how) {
   if (status) status = co_await write_size(core, size_bytes);
   core.tables.release();
   CO_TRY(std::move(status));
+  // What a raw data file holds there must be what the image shows.
+  if (core.header.has_raw_data_file() && how == Preallocation::Off) how = Preallocation::Metadata;
   if (how != Preallocation::Off || core.external()) {
     status = co_await reserve(core, old_size, how);
     if (status) status = co_await preallocate(core, old_size, size_bytes, how);
@@ -157,6 +159,7 @@ Task<Status> grow(Core& core, u64 size_bytes, Preallocation how) {
 /// What the last cluster has behind the old end may be anything, and a longer backing file would show through: now, or where it
 /// grows later. Whole clusters that have been written as zeroes need nothing.
 Task<Status> zero_new_part(Core& core, u64 old_size, u64 new_size, Preallocation how) {
+  if (core.header.has_raw_data_file()) co_return Status{};   // shows what is in that file
   const bool written = (how == Preallocation::Falloc || how == Preallocation::Full) && !core.geometry().extended_l2;
   const bool shows = !written && core.backing && core.backing->size_bytes() > old_size;
   const u64 end = shows ? new_size : std::min(core.geometry().cluster_end(old_size), new_size);

@@ -259,7 +259,7 @@ bool Walk::l2_entry(L2Entry& entry, bool active) {
   // What a damaged entry leads to counts as used, too: it may be all that is left of the data.
   if (g.in_cluster(host) && first_ && mend_unaligned(entry)) return true;
   if (active && first_ && !g.in_cluster(host)) count_fragments(host);
-  if (!core_.external()) refer(host, g.cluster_bytes(), "data cluster");
+  if (!core_.external()) refer(g.cluster_start(host), g.cluster_bytes(), "data cluster");
   return false;
 }
 
