@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "manage/monitor_filter.h"
 #include "manage/rpc/frame.h"
 #include "manage/rpc/procedure.h"
 
@@ -54,6 +55,14 @@ u32 domain_message(i32 event, bool legacy) {
 
 u32 one_of(i32 event, Proc first, Proc second) {
   return event == 0 ? static_cast<u32>(first) : event == 1 ? static_cast<u32>(second) : 0;
+}
+
+/// `key`: of the object; of a monitor's event the domain's, and the event's name behind it.
+bool is_wanted(const Events::Registration& registration, const std::string& key) {
+  if (registration.filter.empty()) return true;
+  if (registration.family != Events::Family::QemuMonitor) return registration.filter == key;
+  constexpr size_t kKey = 16;
+  return MonitorEventFilter::from(registration.filter).matches(std::string_view(key).substr(0, kKey), key.substr(kKey));
 }
 
 }  // namespace
@@ -110,8 +119,7 @@ void Events::emit(Family family, i32 event, const std::string& key, const std::v
   Lock lock(mutex_);
   for (const Entry& entry : entries_) {
     const Registration& r = entry.registration;
-    bool wanted = r.family == family && r.event == event && (r.filter.empty() || r.filter == key);
-    if (!wanted) continue;
+    if (r.family != family || r.event != event || !is_wanted(r, key)) continue;
     rpc::Header header;
     header.program = family == Family::QemuMonitor ? rpc::kQemuProgram : rpc::kRemoteProgram;
     header.procedure = message_number(family, event, r.legacy);
@@ -125,7 +133,7 @@ void Events::emit(Family family, i32 event, const std::string& key, const std::v
 
 void Events::qemu_monitor(const DomainRef& domain, const std::string& name, i64 seconds, u32 micros,
                           const std::optional<std::string>& data) {
-  emit(Family::QemuMonitor, 0, name, encode(domain, name, seconds, micros, data));
+  emit(Family::QemuMonitor, 0, key_of(domain.uuid) + name, encode(domain, name, seconds, micros, data));
 }
 
 }  // namespace atl::manage

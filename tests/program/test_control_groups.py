@@ -23,7 +23,7 @@ mkdir -p /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup
 atolld --root /a 2>/a.log & n=0
 until [ -S /a/run/libvirt-sock ] || [ $n = 300 ]; do sleep 0.1; n=$((n+1)); done
 v() { virsh -q -c 'qemu+unix:///system?socket=/a/run/libvirt-sock' "$@" 2>&1; }
-group() { echo /sys/fs/cgroup/atoll/$(v domid $1)-$1; }
+group() { echo /sys/fs/cgroup/atoll/$(v domid $1)-$1-*; }
 show() { for f in "$@"; do echo "$f: $(tr '\\n' ' ' <$f)"; done; }
 step() { echo "== $*"; }
 for name in tuned plain; do v define /$name.xml; v start $name --paused || cat /a.log; done

@@ -1,5 +1,6 @@
 """Limits, dumps, TPMs and late devices of domains through virsh, looked up where the host keeps them."""
 
+import glob
 import os
 import subprocess
 import unittest
@@ -27,8 +28,7 @@ class DomainTuning(unittest.TestCase):
         """What the kernel has for a part of the VM; None where there is no such controller."""
         identity = self.d.virsh("domid", "g").strip()
         for top in ("/sys/fs/cgroup/cpu", "/sys/fs/cgroup"):
-            path = f"{top}/atoll/{identity}-g/{part}/{name}"
-            if os.path.exists(path):
+            for path in glob.glob(f"{top}/atoll/{identity}-g-*/{part}/{name}"):
                 with open(path) as file:
                     return file.read().strip()
         return None

@@ -66,7 +66,7 @@ class Pools(PoolCase):
     def test_errors_are_libvirts(self):
         self.assertIn("Storage pool not found: no storage pool with matching name 'x'", self.virsh("pool-start", "x", status=1))
         self.assertIn("Storage volume not found: no storage vol with matching path '/x'", self.virsh("vol-info", "/x", status=1))
-        self.assertIn("not supported", self.virsh("pool-define-as", "r", "rbd", "--source-host", "h", "--source-name", "n", status=1))
+        self.assertIn("missing backend for pool type 9 (rbd)", self.virsh("pool-define-as", "r", "rbd", "--source-host", "h", "--source-name", "n", status=1))
 
     def test_build_makes_the_folder_and_delete_removes_it(self):
         target = self.path("made")

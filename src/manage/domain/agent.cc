@@ -154,6 +154,7 @@ Result<Json> ask_agent(Domain& domain, std::string_view command, const Json& arg
 
 Result<std::string> pass_to_agent(Domain& domain, const std::string& command, i32 seconds) {
   const Json question = Json::parse(command, nullptr, false);
+  if (!question.is_object()) TRY(connect_to_agent(domain));  // whether there is an agent is told first
   if (!question.is_object()) return internal_error(fmt::format("cannot parse json {}", command));
   const Json answer = TRY(converse(domain, question, seconds));
   if (!answer.contains("return")) return refusal(question.value("execute", ""), answer);

@@ -19,7 +19,12 @@ using Json = nlohmann::json;
 
 constexpr u64 kAnswer_ns = 30'000'000'000;
 
-u64 bytes_of(u64 bandwidth, bool bytes) { return bytes ? bandwidth : bandwidth * kMiB; }
+/// Bytes a second, of a call's bytes or MiB.
+Result<u64> bytes_of(u64 bandwidth, bool bytes) {
+  constexpr u64 kMost_mib = (~u64{0} >> 1) / kMiB;
+  if (!bytes && bandwidth > kMost_mib) return Error(Code::Overflow, fmt::format("bandwidth must be less than {}", kMost_mib));
+  return bytes ? bandwidth : bandwidth * kMiB;
+}
 
 /// The disk as it is in the domain, running or not.
 Result<Element> disk_named(const Domain& domain, const std::string& path) {
@@ -52,13 +57,14 @@ Status make_image_file(RunningVm& vm, const std::string& path, bool must_exist) 
 }
 
 Status pull_disk(const Domain& domain, const std::string& path, const std::string& base, u64 bandwidth, bool bytes) {
+  const u64 speed = TRY(bytes_of(bandwidth, bytes));
   const Element disk = TRY(disk_named(domain, path));
   auto monitor = TRY(domain.monitor());
   const auto images = chain_of(disk);
   if (images.empty()) return operation_invalid(fmt::format("disk '{}' does not currently have a source assigned", path));
   Json arguments = {{"job-id", disk_job_name(at(disk, "target", "dev"))}, {"device", disk_node(disk)}};
   if (!base.empty()) arguments["base"] = images[TRY(find_image(disk, base))].path;
-  if (bandwidth) arguments["speed"] = bytes_of(bandwidth, bytes);
+  if (speed) arguments["speed"] = speed;
   TRY(monitor->execute("block-stream", std::move(arguments), kAnswer_ns));
   return {};
 }
@@ -74,9 +80,12 @@ Result<CommitRange> commit_range(const Element& disk, const CommitRequest& reque
   const std::string target = at(disk, "target", "dev");
   CommitRange range;
   if (!request.top.empty()) range.top = TRY(find_image(disk, request.top));
+  const auto base = request.base.empty() ? std::optional<Result<size_t>>() : find_image(disk, request.base);
+  if (base && !*base && !request.base.contains('['))
+    return invalid_arg(fmt::format("could not find image '{}' beneath '{}' in chain for '{}'", request.base, images.empty() ? "" : images[range.top].path, target));
   if (range.top + 1 >= images.size()) return invalid_arg(fmt::format("could not find base image in chain for '{}'", request.path));
   range.base = request.shallow && request.base.empty() ? range.top + 1 : images.size() - 1;
-  if (!request.base.empty()) range.base = TRY(find_image(disk, request.base));
+  if (base) range.base = TRY(*base);
   if (range.base <= range.top)
     return invalid_arg(fmt::format("base '{}' is not below '{}' in chain for '{}'", images[range.base].path, images[range.top].path, target));
   if (range.top == 0 && !request.active) return invalid_arg(fmt::format("commit of '{}' active layer requires active flag", target));
@@ -88,6 +97,7 @@ Result<CommitRange> commit_range(const Element& disk, const CommitRequest& reque
 }  // namespace
 
 Status commit_disk(Domains& domains, Domain& domain, const CommitRequest& request) {
+  const u64 speed = TRY(bytes_of(request.bandwidth, request.bytes));
   const Element disk = TRY(disk_named(domain, request.path));
   const CommitRange range = TRY(commit_range(disk, request));
   auto monitor = TRY(domain.monitor());
@@ -97,7 +107,7 @@ Status commit_disk(Domains& domains, Domain& domain, const CommitRequest& reques
   // Images are named by their files: the name of a disk's first node stays with what the disk reads from.
   Json arguments = {{"job-id", disk_job_name(target)}, {"device", disk_node(disk)}, {"base", images[range.base].path}};
   if (range.top) arguments["top"] = images[range.top].path;
-  if (request.bandwidth) arguments["speed"] = bytes_of(request.bandwidth, request.bytes);
+  if (speed) arguments["speed"] = speed;
   // What is committed to was opened for reading only; the image above it gets another backing file.
   if (vm) TRY(vm->files.give(images[range.base].path, true));
   if (vm && range.top) TRY(vm->files.give(images[range.top - 1].path, true));
@@ -123,6 +133,7 @@ Status copy_disk(Domains& domains, Domain& domain, const CopyRequest& request) {
   Json arguments = {{"job-id", disk_job_name(medium.target)}, {"device", medium.node}, {"target", path}, {"format", format},
                     {"node-name", format_node(image.index)}, {"mode", request.reuse ? "existing" : "absolute-paths"},
                     {"sync", request.shallow ? "top" : "full"}};
+  if (request.synchronous) arguments["copy-mode"] = "write-blocking";
   if (request.bandwidth) arguments["speed"] = request.bandwidth;
   if (request.granularity) arguments["granularity"] = request.granularity;
   if (request.buffer) arguments["buf-size"] = request.buffer;

@@ -38,6 +38,7 @@ struct CopyRequest {
   std::string path;
   std::string destination;  // <disk> as the client wrote it
   bool shallow = false, reuse = false, transient = false;
+  bool synchronous = false;  // guests' writes wait for the copy's
   u64 bandwidth = 0, granularity = 0, buffer = 0;  // bytes; 0: as the VM likes
 };
 Status copy_disk(Domains& domains, Domain& domain, const CopyRequest& request);
@@ -52,6 +53,8 @@ Status set_disk_job_speed(const Domain& domain, const std::string& path, u64 byt
 DiskJobType disk_job_type(const Element& disk, const std::string& kind);
 
 // disk_snapshots.cc
+/// Every <disk> of a <domainsnapshot> names one of the domain's, and once.
+Status check_snapshot_disks(const Element& tree, const Element& snapshot);
 struct NewOverlay {
   std::string target, image, format, file;  // what the disk reads from now, and the file that it goes on in
 };

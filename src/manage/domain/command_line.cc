@@ -8,6 +8,7 @@
 #include "manage/domain/aliases.h"
 #include "manage/domain/disk_secrets.h"
 #include "manage/domain/iothreads.h"
+#include "manage/domain/numa_cells.h"
 
 namespace atl::manage {
 namespace {
@@ -43,7 +44,8 @@ void write_machine(const Element& domain, Writer& w) {
   if (const std::string dump = at(domain, "memory", "dumpCore"); !dump.empty()) machine.set("dump-guest-core", dump);
   else machine.set("dump-guest-core", "off");
   if (domain.find("memoryBacking/nosharepages")) machine.set("mem-merge", "off");
-  if (domain.find("memoryBacking/hugepages") || at(domain, "memoryBacking/source", "type") == "memfd") machine.set("memory-backend", "pc.ram");
+  const bool own = domain.find("memoryBacking/hugepages") || at(domain, "memoryBacking/source", "type") == "memfd";
+  if (own && !has_numa(domain)) machine.set("memory-backend", "pc.ram");
   if (const std::string state = at(domain, "features/vmport", "state"); !state.empty()) machine.set("vmport", state);
   if (domain.find("features/smm")) machine.set("smm", has_feature(domain, "smm") ? "on" : "off");
   if (!has_feature(domain, "acpi") && !is_microvm(domain)) machine.set("acpi", "off");
@@ -56,6 +58,7 @@ void write_cpu(const Element& domain, Writer& w) {
   const std::string mode = cpu->attribute("mode");
   OptionList value("model", mode == "maximum" ? "max" : mode == "custom" ? text_at(*cpu, "model") : "host");
   if (mode == "host-passthrough" && cpu->has_attribute("migratable")) value.set("migratable", cpu->attribute("migratable"));
+  if (at(domain, "features/kvm/hidden", "state") == "on") value.set("kvm", "off");
   for (const Element* feature : cpu->children("feature")) {
     const std::string policy = feature->attribute("policy");
     if (policy == "optional") continue;
@@ -68,7 +71,7 @@ void write_memory(const Element& domain, Writer& w) {
   const u64 kib = kib_at(domain, "memory");
   w.add("-m", fmt::format("{}k", kib));
   const bool huge = domain.find("memoryBacking/hugepages"), memfd = at(domain, "memoryBacking/source", "type") == "memfd";
-  if (huge || memfd) {
+  if ((huge || memfd) && !has_numa(domain)) {
     OptionList backend("qom-type", "memory-backend-memfd");
     backend.set("id", "pc.ram").set("size", kib * kKiB).set("share", at(domain, "memoryBacking/access", "mode") == "shared" ? "on" : "off");
     if (huge) backend.set("hugetlb", "on");
@@ -86,6 +89,12 @@ void write_vcpus(const Element& domain, Writer& w) {
     for (const char* level : {"sockets", "dies", "cores", "threads"}) smp.set_if(level, topology->attribute(level));
   else smp.set("sockets", most).set("cores", "1").set("threads", "1");
   w.add("-smp", smp);
+}
+
+/// Cells name vCPUs: they come behind these.
+Status write_numa(const Element& domain, Writer& w) {
+  for (const auto& [option, value] : TRY(numa_options(domain))) w.add(option, value);
+  return {};
 }
 
 void write_clock(const Element& domain, Writer& w) {
@@ -280,7 +289,7 @@ u64 boot_index(const Element& domain, const Element& device) {
   if (const std::string order = at(device, "boot", "order"); !order.empty()) return parse_u64(order).value_or(0);
   const Element* os = domain.child("os");
   if (!os) return 0;
-  const std::string kind = device.name() == "interface" ? "network" : device.attribute("device") == "cdrom" ? "cdrom" : "hd";
+  const std::string kind = device.name() == "interface" ? "network" : device.attribute("device") == "cdrom" ? "cdrom" : device.attribute("device") == "floppy" ? "fd" : "hd";
   // The first of each kind takes the place that <boot dev=> gives to the kind.
   for (const Element* other : devices_of(domain).children(device.name())) {
     const bool same_kind = device.name() == "interface" || other->attribute("device") == device.attribute("device");
@@ -305,6 +314,7 @@ Result<VmCommand> compose_command(const Element& domain, const Handed& handed) {
   write_cpu(domain, w);
   write_memory(domain, w);
   write_vcpus(domain, w);
+  TRY(write_numa(domain, w));
   write_iothreads(domain, w);
   w.add("-uuid", text_at(domain, "uuid"));
   write_smbios(domain, w);

@@ -5,6 +5,7 @@
 
 #include "base/machine_types.h"
 #include "manage/domain/definition.h"
+#include "manage/domain/numa_cells.h"
 
 namespace atl::manage {
 namespace {
@@ -136,7 +137,9 @@ Status fill_defaults(Element& domain) {
   const std::string name = TRY(xml::name_child(domain));
   const Uuid uuid = TRY(xml::uuid_child(domain));
   ensure(domain, "uuid").set_text(format_uuid(uuid));
+  TRY(fill_numa(domain));
   TRY(fill_memory(domain));
+  TRY(check_huge_pages(domain));
   TRY(fill_vcpus(domain));
   TRY(fill_os(domain));
   fill_cpu(domain);

@@ -36,6 +36,52 @@ TEST(Definition, MachineMemoryAndLifeCycleAreFilledIn) {
   EXPECT_EQ(text_at(tree, "uuid").size(), 36u);
 }
 
+std::string with_cells(std::string_view cells) {
+  return domain_with("", "<vcpu>4</vcpu><cpu><numa>" + std::string(cells) + "</numa></cpu>");
+}
+
+TEST(Definition, NumaCellsAreCompletedAndMakeUpTheMemory) {
+  const Element tree = define(with_cells("<cell cpus='1-2' memory='1' unit='GiB'><distances><sibling id='1' value='20'/></distances></cell>"
+                                         "<cell memory='2048' cpus='3' memAccess='shared'/>"));
+  EXPECT_EQ(kib_at(tree, "memory"), (1u << 20) + 2048);
+  const auto cells = tree.find("cpu/numa")->children("cell");
+  ASSERT_EQ(cells.size(), 2u);
+  EXPECT_EQ(cells[0]->attribute("cpus"), "0-2") << "who is in no cell is in the first";
+  EXPECT_EQ(cells[1]->attribute("id"), "1");
+  EXPECT_EQ(at(*cells[1], "distances/sibling", "value"), "20") << "both ways";
+  auto command = compose_command(tree, {});
+  ASSERT_TRUE(command.has_value());
+  const std::string text = command->text();
+  EXPECT_NE(text.find("-object memory-backend-ram,id=ram-node0,size=1073741824 -numa node,nodeid=0,cpus=0-2,memdev=ram-node0"), text.npos) << text;
+  EXPECT_NE(text.find("-object memory-backend-memfd,id=ram-node1,size=2097152,share=on -numa node,nodeid=1,cpus=3,memdev=ram-node1"), text.npos) << text;
+  EXPECT_NE(text.find("-numa dist,src=1,dst=0,val=20"), text.npos) << text;
+}
+
+TEST(Definition, WrongNumaCellsAreRefused) {
+  EXPECT_NE(refusal(with_cells("<cell id='0' cpus='0' memory='1'/><cell id='0' cpus='1' memory='1'/>")).find("Duplicate NUMA cell"), std::string::npos);
+  EXPECT_NE(refusal(with_cells("<cell cpus='0-1' memory='1'/><cell cpus='1' memory='1'/>")).find("1 and 0 have overlapping"), std::string::npos);
+  EXPECT_NE(refusal(with_cells("<cell cpus='0-7' memory='1'/>")).find("exceeds the <vcpu> count"), std::string::npos);
+  EXPECT_NE(refusal(with_cells("<cell cpus='7' memory='1'/>")).find("exceed the <vcpu> count"), std::string::npos);
+  EXPECT_NE(refusal(with_cells("<cell cpus='0'/>")).find("'./@memory'"), std::string::npos);
+  EXPECT_NE(refusal(with_cells("<cell cpus='x' memory='1'/>")).find("Failed to parse bitmap 'x'"), std::string::npos);
+  EXPECT_NE(refusal(with_cells("")).find("without NUMA cells"), std::string::npos);
+  EXPECT_NE(refusal(with_cells("<cell memory='18446744073709551615'/>")), "accepted");
+  EXPECT_NE(refusal(domain_with("", "<memoryBacking><hugepages><page size='1' unit='GiB'/></hugepages></memoryBacking>")).find("1048576 KiB"), std::string::npos);
+}
+
+TEST(Definition, DisksHaveNamesAndPlacesThatExist) {
+  const std::string head = "<disk><source file='/a'/><target dev='";
+  EXPECT_NE(refusal(domain_with(head + "bogus'/></disk>")).find("Unknown disk name 'bogus'"), std::string::npos);
+  EXPECT_NE(refusal(domain_with(head + "vda'/><driver iothread='7'/></disk>")).find("iothread '7' not defined"), std::string::npos);
+  EXPECT_NE(refusal(domain_with(head + "hda'/><driver iothread='1'/></disk>")).find("not available for bus ide"), std::string::npos);
+  const Element tree = define(domain_with("<disk device='floppy'><target dev='fdb'/></disk>"));
+  const Element* disk = devices_of(tree).child("disk");
+  EXPECT_EQ(at(*disk, "target", "bus"), "fdc");
+  EXPECT_EQ(at(*disk, "address", "unit"), "1");
+  EXPECT_NE(refusal("<domain type='kvm'><name>n</name><memory>1</memory><os><type machine='q35'>hvm</type></os><devices>"
+                    "<disk device='floppy'><target dev='fda'/></disk></devices></domain>").find("pc-q35"), std::string::npos);
+}
+
 TEST(Definition, ReadingANormalisedTreeAgainChangesNothing) {
   const std::string once = xml::write(define(domain_with(
       "<disk><source file='/a.img'/><target dev='vda'/></disk><disk device='cdrom'><target dev='hdc' bus='ide'/></disk>"

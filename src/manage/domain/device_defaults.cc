@@ -6,6 +6,7 @@
 
 #include "manage/domain/definition.h"
 #include "manage/domain/disk_secrets.h"
+#include "manage/domain/iothreads.h"
 #include "manage/domain/tpm.h"
 
 namespace atl::manage {
@@ -15,9 +16,9 @@ bool one_of(std::string_view text, std::initializer_list<std::string_view> choic
   return std::find(choices.begin(), choices.end(), text) != choices.end();
 }
 
-Status check_choice(const Element& device, std::string_view what, std::string_view value, std::initializer_list<std::string_view> choices) {
+Status check_choice(const Element& element, std::string_view attribute, std::string_view value, std::initializer_list<std::string_view> choices) {
   if (one_of(value, choices)) return {};
-  return xml_error(fmt::format("Invalid value for {} of <{}>: '{}'", what, device.name(), value));
+  return xml_error(fmt::format("Invalid value for attribute '{}' in element '{}': '{}'.", attribute, element.name(), value));
 }
 
 // --- disks
@@ -31,6 +32,31 @@ std::string_view bus_of_name(std::string_view target) {
   for (const auto& p : kPrefixes)
     if (target.starts_with(p.prefix)) return p.bus;
   return "ide";
+}
+
+/// A prefix that libvirt knows, letters, and perhaps a partition's number: without it, nobody could tell where the disk is plugged in.
+Status check_disk_name(const Element& disk) {
+  constexpr std::string_view kPrefixes[] = {"fd", "hd", "vd", "sd", "xvd", "ubd"};
+  const std::string name = at(disk, "target", "dev");
+  for (std::string_view prefix : kPrefixes) {
+    if (!name.starts_with(prefix)) continue;
+    const size_t letters = name.find_first_not_of("abcdefghijklmnopqrstuvwxyz", prefix.size());
+    const bool digits = letters == std::string::npos || name.find_first_not_of("0123456789", letters) == std::string::npos;
+    if (digits && letters != prefix.size() && name.size() > prefix.size()) return {};
+  }
+  if (disk.child("address")) return {};
+  return xml_error(fmt::format("Unknown disk name '{}' and no address specified", name));
+}
+
+/// All parts of the place of a drive, in libvirt's order.
+void fill_drive_address(Element& disk) {
+  Element* address = disk.child("address");
+  if (!address || address->attribute("type") != "drive") return;
+  const Element given = *address;
+  *address = Element("address");
+  address->set("type", "drive");
+  for (const char* part : {"controller", "bus", "target", "unit"})
+    address->set(part, given.has_attribute(part) ? given.attribute(part) : std::string("0"));
 }
 
 Status fill_disk_driver(Element& disk) {
@@ -50,7 +76,7 @@ Status check_disk_source(const Element& disk) {
   for (const auto& [kind, attribute] : kSources) {
     if (kind != type) continue;
     const Element* source = disk.child("source");
-    const bool removable = disk.attribute("device") == "cdrom";
+    const bool removable = disk.attribute("device") == "cdrom" || disk.attribute("device") == "floppy";
     if (removable && (!source || !source->has_attribute(attribute))) return {};
     if (source && source->has_attribute(attribute)) return {};
     return xml_error(fmt::format("missing source of disk '{}'", at(disk, "target", "dev")));
@@ -64,8 +90,12 @@ Status fill_disk(Element& disk) {
   Element* target = disk.child("target");
   if (!target || !target->has_attribute("dev")) return xml_error("Missing 'dev' attribute of <target> of <disk>");
   set_default(*target, "bus", bus_of_name(target->attribute("dev")));
-  TRY(check_choice(disk, "bus", target->attribute("bus"), {"ide", "sata", "scsi", "virtio", "usb", "fdc"}));
-  TRY(check_choice(disk, "device", disk.attribute("device"), {"disk", "cdrom"}));
+  TRY(check_choice(*target, "bus", target->attribute("bus"), {"ide", "sata", "scsi", "virtio", "usb", "fdc"}));
+  TRY(check_choice(disk, "device", disk.attribute("device"), {"disk", "cdrom", "floppy"}));
+  TRY(check_disk_name(disk));
+  if ((disk.attribute("device") == "floppy") != (target->attribute("bus") == "fdc"))
+    return config_unsupported(fmt::format("Invalid bus type '{}' for {} disk", target->attribute("bus"), disk.attribute("device")));
+  fill_drive_address(disk);
   TRY(check_disk_source(disk));
   TRY(fill_disk_driver(disk));
   TRY(complete_encryption(disk));
@@ -272,7 +302,7 @@ struct Filler {
   Status (*fill)(Element&);
 };
 constexpr Filler kFillers[] = {
-    {"disk", fill_disk},       {"interface", fill_interface}, {"serial", fill_serial}, {"console", fill_console},
+    {"interface", fill_interface}, {"serial", fill_serial}, {"console", fill_console},
     {"channel", fill_channel}, {"graphics", fill_graphics},   {"video", fill_video},   {"input", fill_input},
     {"rng", fill_rng},         {"watchdog", fill_watchdog},   {"tpm", fill_tpm},       {"panic", fill_panic},
     {"vsock", fill_vsock},     {"memballoon", fill_memballoon},
@@ -281,7 +311,27 @@ constexpr Filler kFillers[] = {
 
 }  // namespace
 
+namespace {
+
+/// What of a disk depends on the rest of its domain.
+Status check_disk_place(const Element& disk, const Element& domain) {
+  const std::string bus = at(disk, "target", "bus"), machine = at(domain, "os/type", "machine");
+  if (bus == "fdc" && !machine.starts_with("pc-i440fx")) return config_unsupported(fmt::format("floppy drives of machine '{}' are not supported by atoll-vmm", machine));
+  const auto thread = number_at(disk, "driver", "iothread");
+  if (!thread) return {};
+  if (bus != "virtio") return config_unsupported(fmt::format("IOThreads not available for bus {} target {}", bus, at(disk, "target", "dev")));
+  const auto threads = iothread_ids(domain);
+  if (std::ranges::find(threads, *thread) != threads.end()) return {};
+  return config_unsupported(fmt::format("Disk iothread '{}' not defined in iothreadid", *thread));
+}
+
+}  // namespace
+
 Status fill_device_defaults(Element& device, const Element& domain) {
+  if (device.name() == "disk") {
+    TRY(fill_disk(device));
+    return check_disk_place(device, domain);
+  }
   if (device.name() == "controller") return fill_controller(device, domain);
   for (const auto& filler : kFillers)
     if (filler.name == device.name()) return filler.fill(device);

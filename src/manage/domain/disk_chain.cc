@@ -73,6 +73,8 @@ Result<size_t> find_image(const Element& disk, const std::string& name) {
   for (size_t i = 0; i < images.size(); ++i)
     if (images[i].path == name || fmt::format("{}[{}]", target, images[i].index) == name) return i;
   if (!images.empty() && name == target) return size_t{0};
+  if (name.starts_with(target + "[") && name.ends_with("]") && !name.ends_with("[0]"))
+    return invalid_arg(fmt::format("could not find backing store index '{}' in chain for '{}'", name.substr(target.size() + 1, name.size() - target.size() - 2), target));
   return invalid_arg(fmt::format("could not find image '{}' in chain for '{}'", name, target));
 }
 

@@ -2,6 +2,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
+#include <set>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -25,22 +27,6 @@ std::string overlay_path(const Element* asked, const std::string& image, const s
   return image.substr(0, has_ending ? dot : std::string::npos) + "." + name;
 }
 
-/// Every <disk> of a snapshot names one of the domain's.
-Status check_disks(const Element& tree, const Element& snapshot) {
-  const Element* disks = snapshot.child("disks");
-  if (!disks) return {};
-  for (const Element* asked : disks->children("disk")) {
-    const std::string name = asked->attribute("name"), mode = asked->attribute("snapshot");
-    constexpr std::string_view kModes[] = {"", "no", "internal", "external", "manual"};
-    if (std::ranges::find(kModes, mode) == std::end(kModes))
-      return xml_error(fmt::format("Invalid value for attribute 'snapshot' in element 'disk': '{}'.", mode));
-    const auto all = devices_of(tree).children("disk");
-    const bool known = std::ranges::any_of(all, [&](const Element* d) { return at(*d, "target", "dev") == name || at(*d, "source", "file") == name; });
-    if (!known) return config_unsupported(fmt::format("no disk named '{}'", name));
-  }
-  return {};
-}
-
 const Element* asked_for(const Element& snapshot, const Element& disk) {
   const Element* disks = snapshot.child("disks");
   for (const Element* asked : disks ? disks->children("disk") : std::vector<const Element*>())
@@ -50,8 +36,25 @@ const Element* asked_for(const Element& snapshot, const Element& disk) {
 
 }  // namespace
 
+Status check_snapshot_disks(const Element& tree, const Element& snapshot) {
+  const Element* disks = snapshot.child("disks");
+  if (!disks) return {};
+  std::set<std::string> names;
+  for (const Element* asked : disks->children("disk")) {
+    const std::string name = asked->attribute("name"), mode = asked->attribute("snapshot");
+    constexpr std::string_view kModes[] = {"", "no", "internal", "external", "manual"};
+    if (std::ranges::find(kModes, mode) == std::end(kModes))
+      return xml_error(fmt::format("Invalid value for attribute 'snapshot' in element 'disk': '{}'.", mode));
+    const auto all = devices_of(tree).children("disk");
+    const bool known = std::ranges::any_of(all, [&](const Element* d) { return at(*d, "target", "dev") == name || at(*d, "source", "file") == name; });
+    if (!known) return config_unsupported(fmt::format("no disk named '{}'", name));
+    if (!names.insert(name).second) return config_unsupported(fmt::format("disk '{}' specified twice", name));
+  }
+  return {};
+}
+
 Result<std::vector<NewOverlay>> overlays_of(const Element& tree, const Element& snapshot, const std::string& name) {
-  TRY(check_disks(tree, snapshot));
+  TRY(check_snapshot_disks(tree, snapshot));
   std::vector<NewOverlay> list;
   for (const Element* disk : devices_of(tree).children("disk")) {
     const std::string target = at(*disk, "target", "dev");
@@ -59,7 +62,7 @@ Result<std::vector<NewOverlay>> overlays_of(const Element& tree, const Element& 
     const std::string mode = asked ? asked->attribute("snapshot") : "";
     if (mode == "no" || mode == "manual") continue;
     if (!asked && (disk->attribute("device") != "disk" || disk->child("readonly"))) continue;
-    if (mode == "internal") return config_unsupported(fmt::format("internal snapshot for disk {} unsupported for storage type {}", target, "raw"));
+    if (mode == "internal") return config_unsupported(fmt::format("active qemu domains require external disk snapshots; disk {} requested internal", target));
     const auto images = chain_of(*disk);
     if (images.empty()) return config_unsupported(fmt::format("disk '{}' has no source to take a snapshot of", target));
     NewOverlay overlay{.target = target, .image = images[0].path, .format = images[0].format, .file = overlay_path(asked, images[0].path, name)};
@@ -78,6 +81,8 @@ Status snapshot_disks(Domains& domains, Domain& domain, const std::vector<NewOve
   Json actions = Json::array();
   for (const auto& overlay : overlays) {
     const Medium medium = TRY(medium_of(domain, overlay.target));
+    if (reuse && ::access(overlay.file.c_str(), F_OK) < 0)
+      return Error(Code::SystemError, fmt::format("missing existing file for disk {}: {}: {}", overlay.target, overlay.file, std::strerror(errno)));
     if (::access(overlay.file.c_str(), F_OK) == 0 && !reuse)
       return config_unsupported(fmt::format("external snapshot file for disk {} already exists and is not a block device: {}", overlay.target, overlay.file));
     TRY(make_image_file(*vm, overlay.file, reuse));

@@ -1,4 +1,5 @@
 #include "manage/domain/domains.h"
+#include "manage/domain/tuning.h"
 
 #include <unistd.h>
 
@@ -78,7 +79,7 @@ void Domains::load_running(const std::string& name) {
   vm->next_node = status->next_node;
   vm->files = FileOwnership(status->user, status->user);
   for (auto& file : status->files) vm->files.remember(std::move(file));
-  if (auto group = ControlGroup::open(fmt::format("{}-{}", status->id, name))) vm->group = std::move(*group);
+  if (auto group = ControlGroup::open(group_name(config_.paths.run, status->id, name))) vm->group = std::move(*group);
   domain->begin_running(status->id, vm, std::move(status->tree));
   domain->set_state(status->state);
   domain->set_backup(std::move(status->backup));

@@ -62,7 +62,8 @@ Status ensure_scsi(Domains& domains, Domain& domain, Element& disk) {
 }
 
 Status plug_disk(Domains& domains, RunningVm& vm, const Element& tree, Element& disk, Steps& steps) {
-  if (disk.attribute("device") == "cdrom") return operation_unsupported("disk device='cdrom' cannot be hotplugged");
+  const std::string kind = disk.attribute("device");
+  if (kind == "cdrom" || kind == "floppy") return operation_unsupported(fmt::format("disk device='{}' cannot be hotplugged", kind));
   const std::string bus = at(disk, "target", "bus");
   if (bus == "ide" || bus == "sata" || bus == "fdc") return operation_unsupported(fmt::format("disk bus '{}' cannot be hotplugged.", bus));
   TRY(domains.prepare_disk(vm, disk));
@@ -211,8 +212,8 @@ Status detach_live(Domains&, Domain& domain, Element device) {
   const Element tree = TRY(domain.current());
   const Element* found = find_device(tree, device);
   if (!found) return missing_device(device);
-  if (found->name() == "disk" && found->attribute("device") == "cdrom")
-    return operation_unsupported("disk device type 'cdrom' cannot be detached");
+  const std::string kind = found->name() == "disk" ? found->attribute("device") : "";
+  if (kind == "cdrom" || kind == "floppy") return operation_unsupported(fmt::format("disk device type '{}' cannot be detached", kind));
   const std::string alias = alias_of(*found);
   TRY(monitor->execute("device_del", {{"id", alias}}, kAnswer_ns));
   // The guest decides. One that is quick is waited for, so that the caller finds the device gone.
@@ -229,9 +230,9 @@ Status detach_live(Domains&, Domain& domain, Element device) {
 
 namespace {
 
-/// A CD drive gets another medium, or none.
+/// A CD or floppy drive gets another medium, or none.
 Status change_medium(Domains& domains, Domain& domain, QmpClient& monitor, const Element& disk, Element& next) {
-  if (disk.attribute("device") != "cdrom") return operation_unsupported("disk device='disk' cannot be changed while the domain runs");
+  if (disk.attribute("device") == "disk") return operation_unsupported("disk device='disk' cannot be changed while the domain runs");
   auto vm = domain.running();
   const std::string id = alias_of(disk), old_node = disk_node(disk);
   TRY(monitor.execute("blockdev-open-tray", {{"id", id}, {"force", true}}, kAnswer_ns));

@@ -71,11 +71,12 @@ Status create_overlay(const std::string& path, const ImageFile& base) {
 }  // namespace
 
 Result<std::vector<std::string>> internal_targets(const Element& config, const Element& snapshot) {
+  TRY(check_snapshot_disks(config, snapshot));
   std::vector<std::string> targets;
   for (const Element* disk : devices_of(config).children("disk")) {
     const std::string target = at(*disk, "target", "dev"), mode = mode_asked(snapshot, *disk);
     if (mode == "no" || mode == "manual") continue;
-    if (mode == "external") return config_unsupported("internal and external snapshots of disks cannot be mixed");
+    if (mode == "external") return config_unsupported(fmt::format("disk '{}' must use snapshot mode 'internal'", target));
     if (mode.empty() && (disk->attribute("device") != "disk" || disk->child("readonly"))) continue;
     const ImageFile image = TRY(image_of(config, target));
     if (image.format != "qcow2")

@@ -25,6 +25,7 @@ constexpr std::string_view kCputune[] = {"shares", "period", "quota", "global_pe
                                          "iothread_period", "iothread_quota", "vcpupin", "emulatorpin", "iothreadpin"};
 constexpr std::string_view kBlkiotune[] = {"weight", "device"};
 constexpr std::string_view kBlkioDevice[] = {"path", "weight", "read_iops_sec", "write_iops_sec", "read_bytes_sec", "write_bytes_sec"};
+constexpr std::string_view kCpu[] = {"model", "vendor", "topology", "cache", "maxphysaddr", "feature", "numa"};
 constexpr std::string_view kPort[] = {"source", "protocol", "log", "target", "alias", "address"};
 
 size_t rank(std::span<const std::string_view> order, const Element& element) {
@@ -72,6 +73,7 @@ void put_in_order(Element& domain) {
     sort_children(*os, kOs);
     if (Element* loader = os->child("loader")) sort_attributes(*loader);
   }
+  if (Element* cpu = domain.child("cpu")) sort_children(*cpu, kCpu);
   if (Element* tune = domain.child("cputune")) sort_children(*tune, kCputune);
   if (Element* tune = domain.child("blkiotune")) {
     sort_children(*tune, kBlkiotune);

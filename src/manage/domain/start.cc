@@ -269,7 +269,7 @@ Status Domains::launch(const DomainPtr& domain, const std::shared_ptr<RunningVm>
     request.descriptors.push_back(tap.fd.get());
     taps.push_back(std::move(tap.fd));
   }
-  vm->group = TRY(ControlGroup::open(fmt::format("{}-{}", id, domain->name())));
+  vm->group = TRY(ControlGroup::open(group_name(config_.paths.run, id, domain->name())));
   TRY(apply_group_tuning(vm->group, tree));
   handed.tpm = TRY(start_tpm(config_, tree, *vm, secret_values_));
   VmCommand command = TRY(compose_command(tree, handed));

@@ -22,8 +22,8 @@ struct Refused {
 constexpr Refused kRefused[] = {
     {"bootloader", "", ""}, {"idmap", "", ""}, {"launchSecurity", "", ""}, {"keywrap", "", ""}, {"perf", "", ""},
     {"memoryBacking/source", "type", "file"}, {"memoryBacking/discard", "", ""}, {"maxMemory", "", ""}, {"numatune/memnode", "", ""},
-    {"cpu/numa", "", ""}, {"resource/fibrechannel", "", ""}, {"features/hyperv", "mode", "passthrough"}, {"features/smm/tseg", "", ""},
-    {"features/kvm/hidden", "state", "on"}, {"features/pmu", "state", "on"}, {"os/init", "", ""}, {"vcpus", "", ""},
+    {"resource/fibrechannel", "", ""}, {"features/hyperv", "mode", "passthrough"}, {"features/smm/tseg", "", ""},
+    {"features/pmu", "state", "on"}, {"os/init", "", ""}, {"vcpus", "", ""},
 };
 
 constexpr std::string_view kRefusedDevices[] = {"sound",   "hostdev", "shmem",    "memory", "filesystem", "smartcard", "redirdev",
@@ -34,7 +34,7 @@ struct Refinement {
 };
 // Kinds of a device that we know and lack.
 constexpr Refinement kRefusedKinds[] = {
-    {"disk", "", "device", "lun"},       {"disk", "", "device", "floppy"},       {"disk", "", "type", "vhostuser"},
+    {"disk", "", "device", "lun"},       {"disk", "", "type", "vhostuser"},
     {"disk", "", "type", "nvme"},        {"disk", "", "type", "vhostvdpa"},      
     {"disk", "target", "bus", "xen"},    {"disk", "target", "bus", "uml"},       {"disk", "target", "bus", "sd"},
     {"interface", "", "type", "hostdev"}, {"interface", "", "type", "vhostuser"}, {"interface", "", "type", "vdpa"},

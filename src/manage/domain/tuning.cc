@@ -36,6 +36,13 @@ Result<std::optional<i64>> integer_at(const Element& domain, std::string_view pa
 
 }  // namespace
 
+std::string group_name(const std::string& run_folder, i32 id, const std::string& name) {
+  if (run_folder == "/run/atoll") return fmt::format("{}-{}", id, name);
+  u32 hash = 2'166'136'261;  // FNV-1a
+  for (const char c : run_folder) hash = (hash ^ static_cast<u8>(c)) * 16'777'619;
+  return fmt::format("{}-{}-{:08x}", id, name, hash);
+}
+
 Status check_numa(const Element& domain) {
   const std::string mode = at(domain, "numatune/memory", "mode");
   if (mode.empty() || mode == "strict" || mode == "restrictive") return {};

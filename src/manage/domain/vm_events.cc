@@ -217,6 +217,12 @@ void on_watchdog(const Told& t) {
     if (kActions[i] == action) t.events.domain(DomainEvent::Watchdog, t.domain->ref(), static_cast<i32>(i));
 }
 
+/// The VM has paused; it is dumped, and goes on.
+bool wants_dump(const Domain& domain) {
+  const auto tree = domain.live();
+  return tree && at(devices_of(*tree), "watchdog", "action") == "dump";
+}
+
 struct Handler {
   std::string_view name;
   void (*handle)(const Told&);
@@ -245,6 +251,14 @@ void Domains::take_event(const DomainPtr& domain, const std::string& name, const
   if (name == "BLOCK_JOB_COMPLETED") return disk_job_ended(domain, data, data.contains("error") ? kJobFailed : kJobCompleted);
   if (name == "BLOCK_JOB_CANCELLED") return disk_job_ended(domain, data, kJobCancelled);
   if (name == "GUEST_PANICKED") return guest_panicked(domain);
+  if (name == "WATCHDOG" && wants_dump(*domain))
+    errands_.run("watchdog", [this, domain] {
+      auto job = domain->begin_job();
+      auto vm = domain->running();
+      if (!job || !vm || !vm->monitor) return;
+      dump_by_itself(*domain);
+      (void)vm->monitor->execute("cont", Json::object(), kAnswer_ns);
+    });
   for (const auto& handler : kHandlers)
     if (handler.name == name) handler.handle({events_, domain, data});
 }

@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstring>
 #include <set>
 
 #include <fmt/format.h>
@@ -191,6 +193,8 @@ Result<std::string> domain_capabilities_text(const GuestKind& kind, const std::s
   if (!machine)
     return invalid_arg(fmt::format("the machine '{}' is not supported by emulator '{}'", kind.machine, emulator));
   Element root("domainCapabilities");
+  if (!kind.emulator.empty() && ::access(kind.emulator.c_str(), X_OK) < 0)
+    return Error(Code::SystemError, fmt::format("Cannot check QEMU binary {}: {}", kind.emulator, std::strerror(errno)));
   root.add("path", kind.emulator.empty() ? emulator : kind.emulator);
   root.add("domain", type);
   root.add("machine", machine->name);

@@ -34,7 +34,7 @@ Status set_perf_events(Call& call) {
   for (const auto& param : params) {
     const bool* on = std::get_if<bool>(&param.value);
     if (!on) return invalid_arg(fmt::format("invalid type for parameter '{}'", param.name));
-    if (*on) return Error(Code::ArgumentUnsupported, fmt::format("perf event '{}' is not supported by atoll-vmm", param.name));
+    if (*on) return Error(Code::ArgumentUnsupported, fmt::format("unable to enable host cpu perf event for {}", param.name));
   }
   return {};
 }
@@ -74,6 +74,9 @@ Status start_dirty_rate(Call& call) {
   i32 seconds = 0;
   u32 flags = 0;
   auto domain = TRY(read_domain(call, seconds, flags));
+  constexpr i32 kShortest_s = 1, kLongest_s = 60;
+  if (seconds < kShortest_s || seconds > kLongest_s)
+    return config_unsupported(fmt::format("seconds={} is invalid, please choose value within [{}, {}].", seconds, kShortest_s, kLongest_s));
   if (!domain->active()) return operation_invalid("domain is not running");
   return operation_unsupported("calculation of the dirty page rate is not supported by atoll-vmm");
 }

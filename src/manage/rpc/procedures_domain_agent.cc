@@ -56,7 +56,7 @@ Status trim_guest(Call& call) {
   u32 flags = 0;
   auto domain = TRY(read_domain(call, mountpoint, minimum, flags));
   TRY(check_flags(flags, 0, "virDomainFSTrim"));
-  if (mountpoint) return invalid_arg("Specifying mount point is not supported for now");
+  if (mountpoint) return Error(Code::ArgumentUnsupported, "Specifying mount point is not supported for now");
   TRY(ask_agent(*domain, "guest-fstrim", {{"minimum", minimum}}));
   return {};
 }

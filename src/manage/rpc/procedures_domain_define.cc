@@ -128,6 +128,17 @@ Element without_prefix(Element element) {
   return element;
 }
 
+/// What clients put there has other quotes than libvirt's own elements: it is printed below its parent, and taken out.
+std::string as_metadata(Element element) {
+  Element parent("metadata");
+  const bool lines = std::ranges::none_of(element.content(), [](const Element& part) { return part.is_text(); });
+  parent.add(std::move(element));
+  std::string text = xml::write(parent);
+  text = trim(text.substr(text.find('>') + 1, text.rfind("</") - text.find('>') - 1));
+  for (size_t line = text.find("\n  "); lines && line != text.npos; line = text.find("\n  ", line + 1)) text.erase(line + 1, 2);
+  return text;
+}
+
 Result<std::string> metadata_of(const Element& tree, i32 type, const std::optional<std::string>& uri) {
   if (type == kTitle || type == kDescription) {
     const char* name = type == kTitle ? "title" : "description";
@@ -138,7 +149,9 @@ Result<std::string> metadata_of(const Element& tree, i32 type, const std::option
   if (!uri) return invalid_arg("a metadata URI is needed");
   if (const Element* metadata = tree.child("metadata"))
     for (const Element* child : metadata->children())
-      if (has_namespace(*child, *uri)) return std::string(trim(xml::write(without_prefix(*child))));
+      if (has_namespace(*child, *uri)) {
+        return as_metadata(without_prefix(*child));
+      }
   return Error(Code::NoDomainMetadata, "Requested metadata element is not present");
 }
 
@@ -163,7 +176,9 @@ Result<Element> namespaced(const MetadataChange& change) {
   Element element = TRY(xml::parse(*change.text, "(metadata_xml)"));
   if (!change.key || !change.uri) return invalid_arg("a metadata key and URI are needed");
   element.set_name(*change.key + ":" + element.name());
-  element.set("xmlns:" + *change.key, *change.uri);
+  auto attributes = element.attributes();
+  attributes.insert(attributes.begin(), {"xmlns:" + *change.key, *change.uri});
+  element.set_attributes(std::move(attributes));
   return element;
 }
 

@@ -45,6 +45,7 @@ Status remove_from_config(Element& tree, const Element& device) {
 
 Status replace_in_config(Element& tree, const Element& device) {
   Element* found = const_cast<Element*>(find_device(tree, device));
+  if (!found && device.name() == "disk") return invalid_arg(fmt::format("target {} doesn't exist.", at(device, "target", "dev")));
   if (!found) return missing_device(device);
   Element next = device;
   if (!next.child("address") && found->child("address")) next.add(*found->child("address"));
@@ -84,16 +85,30 @@ Status update_flags(Call& call) {
   return change_device(call, TRY(read_device_call(call, true, "virDomainUpdateDeviceFlags")), replace_in_config, update_live);
 }
 
+Result<const Element*> device_with_alias(const Element& tree, const std::string& alias) {
+  for (const Element* device : devices_of(tree).children())
+    if (at(*device, "alias", "name") == alias) return device;
+  return internal_error(fmt::format("no device found with alias {}", alias));
+}
+
+Status remove_alias(Element& tree, const std::string& alias) {
+  const Element* found = TRY(device_with_alias(tree, alias));
+  devices_of(tree).content().remove_if([&](const Element& other) { return &other == found; });
+  return {};
+}
+
 Status detach_alias(Call& call) {
   std::string alias;
   u32 flags = 0;
   auto domain = TRY(read_domain(call, alias, flags));
   TRY(check_flags(flags, kAffect, "virDomainDetachDeviceAlias"));
   auto job = TRY(domain->begin_job());
-  const Element tree = TRY(tree_for(*domain, flags));
-  for (const Element* device : devices_of(tree).children())
-    if (at(*device, "alias", "name") == alias) return detach_live(call.daemon().domains(), *domain, *device);
-  return internal_error(fmt::format("no device found with alias {}", alias));
+  const Impact impact = TRY(impact_of(*domain, flags));
+  Domains& domains = call.daemon().domains();
+  if (impact.config) TRY(edit_config(domains, *domain, [&](Element& config) { return remove_alias(config, alias); }));
+  if (!impact.live) return {};
+  const Element tree = TRY(domain->current());
+  return detach_live(domains, *domain, *TRY(device_with_alias(tree, alias)));
 }
 
 constexpr Procedure kRows[] = {

@@ -155,6 +155,9 @@ Status set_params(Call& call) {
   auto domain = TRY(read_domain(call, id, params, flags));
   TRY(check_flags(flags, kAffect, "virDomainSetIOThreadParams"));
   const Impact impact = TRY(impact_of(*domain, flags));
+  const Element tree = TRY(tree_for(*domain, flags));
+  if (!impact.config && !has_iothread(tree, id))
+    return invalid_arg(fmt::format("cannot find IOThread '{}' in iothreadids", id));
   if (impact.config) return operation_unsupported("configuring persistent polling values is not supported");
   return operation_unsupported("polling of I/O threads cannot be changed with atoll-vmm");
 }

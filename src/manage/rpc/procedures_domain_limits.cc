@@ -97,8 +97,10 @@ struct Usual {
 Usual usual_limits(const Domain& domain) {
   constexpr i64 kLongestQuota_us = 17'592'186'044'415;  // what libvirt says for "max"
   const auto group = domain.group();
-  if (!group || !group->is_v2()) return {};
-  return {.shares = 100, .quota_us = kLongestQuota_us, .blkio_weight = group->has("io") ? 100U : 0U};
+  if (!group) return {};
+  const u32 weight = group->has("io") || group->has("blkio") ? 100 : 0;
+  if (!group->is_v2()) return {.blkio_weight = weight};
+  return {.shares = 100, .quota_us = kLongestQuota_us, .blkio_weight = weight};
 }
 
 // --- scheduler

@@ -220,6 +220,17 @@ Status abort_job(Call& call) {
   return cancel_backup(call.daemon().domains(), *domain);
 }
 
+Status abort_job_flags(Call& call) {
+  u32 flags = 0;
+  auto domain = TRY(read_domain(call, flags));
+  constexpr u32 kPostcopy = 1;
+  TRY(check_flags(flags, kPostcopy, "virDomainAbortJobFlags"));
+  if (!domain->active()) return operation_invalid("domain is not running");
+  if (flags & kPostcopy) return operation_invalid("current job is not outgoing migration in post-copy mode");
+  if (!domain->backup()) return operation_invalid("no job is active on the domain");
+  return cancel_backup(call.daemon().domains(), *domain);
+}
+
 // --- addresses of guests
 
 struct GuestAddress {
@@ -328,6 +339,7 @@ constexpr Procedure kRows[] = {
     {Proc::DOMAIN_GET_JOB_INFO, Access::Read, get_job_info},
     {Proc::DOMAIN_GET_JOB_STATS, Access::Read, get_job_stats},
     {Proc::DOMAIN_ABORT_JOB, Access::Write, abort_job},
+    {Proc::DOMAIN_ABORT_JOB_FLAGS, Access::Write, abort_job_flags},
     {Proc::DOMAIN_INTERFACE_ADDRESSES, Access::Read, interface_addresses},
 };
 

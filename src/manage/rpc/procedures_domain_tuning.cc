@@ -1,8 +1,7 @@
-// Memory, vCPUs, pinning, limits of disks, memory of the host's nodes: live and in the stored definition.
+// Memory, vCPUs, pinning, memory of the host's nodes: live and in the stored definition.
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -221,103 +220,6 @@ Status get_emulator_pin(Call& call) {
   return {};
 }
 
-// --- limits of one disk
-
-/// Limits that exclude each other (all, or reads and writes) are set together: whoever sets one of a group clears the rest of it.
-struct TuneGroup {
-  std::array<std::string_view, 3> names;
-};
-constexpr TuneGroup kTuneGroups[] = {
-    {{"total_bytes_sec", "read_bytes_sec", "write_bytes_sec"}},
-    {{"total_iops_sec", "read_iops_sec", "write_iops_sec"}},
-    {{"total_bytes_sec_max", "read_bytes_sec_max", "write_bytes_sec_max"}},
-    {{"total_iops_sec_max", "read_iops_sec_max", "write_iops_sec_max"}},
-    {{"size_iops_sec", "", ""}},
-    {{"group_name", "", ""}},
-    {{"total_bytes_sec_max_length", "read_bytes_sec_max_length", "write_bytes_sec_max_length"}},
-    {{"total_iops_sec_max_length", "read_iops_sec_max_length", "write_iops_sec_max_length"}},
-};
-
-const TuneGroup* group_of(std::string_view name) {
-  for (const auto& group : kTuneGroups)
-    if (std::ranges::find(group.names, name) != group.names.end()) return &group;
-  return nullptr;
-}
-
-/// A burst without the limit that it exceeds has no meaning.
-void drop_orphans(Element& tune) {
-  for (const auto& [limit, burst] : {std::pair{0, 2}, {1, 3}})
-    for (size_t i = 0; i < 3; ++i)
-      if (!tune.child(kTuneGroups[limit].names[i])) tune.remove(kTuneGroups[burst].names[i]);
-}
-
-Status put_iotune(Element& tree, const std::string& path, const TypedParams& params) {
-  Element* disk = const_cast<Element*>(TRY(find_disk(tree, path, kNotInDomain)));
-  Element& tune = ensure(*disk, "iotune");
-  for (const auto& param : params) {
-    const TuneGroup* group = param.name.empty() ? nullptr : group_of(param.name);
-    if (!group) return invalid_arg(fmt::format("parameter '{}' not supported", param.name));
-    for (std::string_view name : group->names)
-      if (!name.empty()) tune.remove(name);
-  }
-  for (const auto& param : params) {
-    const std::string* text = std::get_if<std::string>(&param.value);
-    auto value = integer_of(param);
-    if ((param.name == "group_name") != (text != nullptr) || (!text && !value)) return invalid_arg(fmt::format("invalid type for parameter '{}'", param.name));
-    if (text && !text->empty()) tune.add(param.name, std::string_view(*text));
-    if (value && *value) tune.add(param.name, static_cast<u64>(*value));
-  }
-  for (const auto& group : kTuneGroups)
-    if (!group.names[1].empty() && tune.child(group.names[0]) && (tune.child(group.names[1]) || tune.child(group.names[2])))
-      return invalid_arg("total and read/write of a limit cannot be set at the same time");
-  drop_orphans(tune);
-  if (tune.children().empty()) disk->remove("iotune");
-  put_in_order(tree);
-  return {};
-}
-
-Status set_block_io_tune(Call& call) {
-  std::string path;
-  TypedParams params;
-  u32 flags = 0;
-  auto domain = TRY(read_domain(call, path, params, flags));
-  TRY(check_flags(flags, kAffect, "virDomainSetBlockIoTune"));
-  auto job = TRY(domain->begin_job());
-  const Impact impact = TRY(impact_of(*domain, flags));
-  auto edit = [&](Element& tree) { return put_iotune(tree, path, params); };
-  if (impact.live) {
-    Element tree = TRY(domain->current());
-    TRY(edit(tree));
-    const Element* disk = TRY(find_disk(tree, path));
-    Element copy = *disk;
-    ensure(copy, "iotune");  // none any more: all limits are 0
-    TRY(ask(*domain, "block_set_io_throttle", Json::parse(*io_throttle_arguments(copy), nullptr, false)));
-    TRY(edit_live(call.daemon().domains(), *domain, edit));
-  }
-  if (impact.config) TRY(edit_config(call.daemon().domains(), *domain, edit));
-  return {};
-}
-
-Status get_block_io_tune(Call& call) {
-  std::optional<std::string> path;
-  i32 asked = 0;
-  u32 flags = 0;
-  auto domain = TRY(read_domain(call, path, asked, flags));
-  TRY(check_flags(flags, kAffect | kStringOkay, "virDomainGetBlockIoTune"));
-  const Element tree = TRY(tree_for(*domain, flags & kAffect));
-  TypedParams params;
-  const Element* tune = nullptr;
-  if (path && !path->empty()) tune = TRY(find_disk(tree, *path, kNotInConfig))->child("iotune");
-  for (const auto& group : kTuneGroups)
-    for (std::string_view name : group.names) {
-      const std::string text = tune && !name.empty() ? text_at(*tune, name) : "";
-      if (name == "group_name") add(params, std::string(name), text);
-      else if (!name.empty()) add(params, std::string(name), parse_u64(text).value_or(0));
-    }
-  call.write_params(params, asked);
-  return {};
-}
-
 // --- memory of the host's nodes
 
 constexpr std::string_view kNumaModes[] = {"strict", "preferred", "interleave", "restrictive"};
@@ -352,7 +254,11 @@ Status set_numa(Call& call) {
   auto edit = [&](Element& tree) -> Status {
     Element& memory = ensure(ensure(tree, "numatune"), "memory");
     if (mode || !memory.has_attribute("mode")) memory.set("mode", kNumaModes[*number]);
-    if (const std::string* text = nodes ? std::get_if<std::string>(&nodes->value) : nullptr) memory.set("nodeset", *text);
+    if (const std::string* text = nodes ? std::get_if<std::string>(&nodes->value) : nullptr) {
+      const auto list = parse_cpu_list(*text);
+      if (!list) return invalid_arg(fmt::format("Failed to parse bitmap '{}'", *text));
+      memory.set("nodeset", cpu_list(*list));
+    }
     if (memory.attribute("nodeset").empty())
       return config_unsupported("nodeset for NUMA memory tuning must be set if 'placement' is 'static'");
     put_in_order(tree);
@@ -360,6 +266,8 @@ Status set_numa(Call& call) {
   };
   if (impact.live) {
     Element tree = TRY(domain->current());
+    if (const std::string now = at(tree, "numatune/memory", "mode"); !now.empty() && now != "restrictive")
+      return operation_invalid("change of nodeset for running domain requires restrictive numa mode");
     TRY(edit(tree));
     TRY(check_numa(tree));
     auto group = domain->group();
@@ -410,8 +318,6 @@ constexpr Procedure kRows[] = {
     {Proc::DOMAIN_PIN_EMULATOR, Access::Write, pin_emulator},
     {Proc::DOMAIN_GET_VCPU_PIN_INFO, Access::Read, get_vcpu_pins},
     {Proc::DOMAIN_GET_EMULATOR_PIN_INFO, Access::Read, get_emulator_pin},
-    {Proc::DOMAIN_SET_BLOCK_IO_TUNE, Access::Write, set_block_io_tune},
-    {Proc::DOMAIN_GET_BLOCK_IO_TUNE, Access::Read, get_block_io_tune},
     {Proc::DOMAIN_GET_NUMA_PARAMETERS, Access::Read, get_numa},
     {Proc::DOMAIN_SET_NUMA_PARAMETERS, Access::Write, set_numa},
     {Proc::DOMAIN_SET_MEMORY_STATS_PERIOD, Access::Write, set_stats_period},

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "manage/domain/agent.h"
+#include "manage/monitor_filter.h"
 #include "manage/rpc/domain_rows.h"
 
 namespace atl::manage {
@@ -43,9 +44,35 @@ Status agent_command(Call& call) {
   return {};
 }
 
+/// Arguments: the only domain and the only event that are of interest, if any. Reply: the registration's number.
+Status register_event(Call& call) {
+  std::optional<DomainRef> only;
+  std::optional<std::string> name;
+  u32 flags = 0;
+  TRY(call.read(only, name, flags));
+  constexpr u32 kRegex = 1, kNoCase = 2;
+  TRY(check_flags(flags, kRegex | kNoCase, "virConnectDomainQemuMonitorEventRegister"));
+  if (flags & kRegex) TRY(MonitorEventFilter::check(name.value_or("")));
+  const MonitorEventFilter filter{only ? Events::key_of(only->uuid) : "", name.value_or(""), (flags & kRegex) != 0, (flags & kNoCase) != 0};
+  Events::Registration registration{Events::Family::QemuMonitor, 0, call.session().next_callback_id(), false, filter.text()};
+  Events& events = call.daemon().events();
+  call.after_reply([&events, session = call.shared_session(), registration] { events.add(session, registration); });
+  call.write(registration.callback_id);
+  return {};
+}
+
+Status deregister_event(Call& call) {
+  i32 id = 0;
+  TRY(call.read(id));
+  if (call.daemon().events().remove(call.session(), Events::Family::QemuMonitor, id)) return {};
+  return Error(Code::InternalError, fmt::format("qemu monitor event callback {} not registered", id), Part::Rpc);
+}
+
 constexpr QemuProcedure kRows[] = {
     {QemuProc::DOMAIN_MONITOR_COMMAND, Access::Write, monitor_command},
     {QemuProc::DOMAIN_AGENT_COMMAND, Access::Write, agent_command},
+    {QemuProc::CONNECT_DOMAIN_MONITOR_EVENT_REGISTER, Access::Write, register_event, Where::Loop},
+    {QemuProc::CONNECT_DOMAIN_MONITOR_EVENT_DEREGISTER, Access::Write, deregister_event, Where::Loop},
 };
 
 }  // namespace

@@ -100,15 +100,9 @@ Status take_live(Call& call, Domain& domain, const std::vector<NewOverlay>& over
   return taken;
 }
 
-bool asks_for_overlays(const Element& asked, u32 flags) {
-  const Element* disks = asked.child("disks");
-  const auto named = disks ? disks->children("disk") : std::vector<const Element*>();
-  return (flags & kDiskOnly) || std::ranges::any_of(named, [](const Element* disk) { return disk->attribute("snapshot") == "external"; });
-}
-
 Result<Taken> take(Call& call, Domain& domain, const Element& tree, const Element& asked, const std::string& name, u32 flags) {
   Taken taken;
-  if (domain.active() || asks_for_overlays(asked, flags)) {
+  if (domain.active() || (flags & kDiskOnly)) {
     taken.overlays = TRY(overlays_of(tree, asked, name));
     if (domain.active()) TRY(take_live(call, domain, taken.overlays, flags));
     else TRY(make_overlays(call.daemon().domains(), domain, taken.overlays, (flags & kReuseExternal) != 0));
@@ -119,28 +113,65 @@ Result<Taken> take(Call& call, Domain& domain, const Element& tree, const Elemen
   return taken;
 }
 
+/// What <memory> may say; only memory that runs can be saved.
+Status check_memory(const Element& asked, bool running, u32 flags) {
+  const std::string file = at(asked, "memory", "file"), given = at(asked, "memory", "snapshot");
+  const std::string mode = given.empty() && !file.empty() ? "external" : given;
+  if (!file.empty() && mode != "external") return xml_error(fmt::format("memory filename '{}' requires external snapshot", file));
+  if (file.empty() && mode == "external") return xml_error("external memory snapshots require a filename");
+  const bool saved = !mode.empty() && mode != "no";
+  if (saved && (!running || (flags & kDiskOnly))) return xml_error("memory state cannot be saved with offline or disk-only snapshot");
+  if (!file.empty() && !file.starts_with('/')) return xml_error(fmt::format("memory snapshot file path ({}) must be absolute", file));
+  if ((flags & kLive) && (!running || mode != "external"))
+    return operation_unsupported("live snapshot creation is supported only during full system snapshots");
+  return {};
+}
+
+Status check_request(const Element& asked, const std::string& name, bool running, u32 flags) {
+  if (name.contains('/'))
+    return Error::received(Code::XmlDetail, Part::Qemu, fmt::format("invalid snapshot name '{}': name can't contain '/'", name));
+  TRY(xml::check_name(name));
+  TRY(check_memory(asked, running, flags));
+  if (running && !(flags & kDiskOnly))
+    return operation_unsupported("snapshots of a domain's memory are not supported by atoll-vmm: ask for the disks only");
+  return {};
+}
+
+Error needs_disk_only() {
+  return Error::received(Code::InvalidArg, Part::Qemu,
+                         "Flag 'VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY' is required by flag 'VIR_DOMAIN_SNAPSHOT_CREATE_QUIESCE'");
+}
+
+/// The domain ends with its snapshot.
+void end_for_snapshot(Domains& domains, Domain& domain) {
+  auto vm = domain.running();
+  if (!vm) return;
+  (void)signal_process(vm->process, SIGTERM);  // gone already: fine
+  constexpr u64 kQuiet_ns = 10'000'000'000;
+  wait_for_end(vm->process, kQuiet_ns);
+  domains.finish(domain, ShutoffReason::FromSnapshot);
+}
+
 Status create(Call& call) {
   std::string text;
   u32 flags = 0;
   auto domain = TRY(read_domain(call, text, flags));
   TRY(check_flags(flags, kRedefine | kCurrent | kNoMetadata | kHalt | kDiskOnly | kReuseExternal | kQuiesce | kAtomic | kLive | kValidate,
                   "virDomainSnapshotCreateXML"));
-  if ((flags & kQuiesce) && !(flags & kDiskOnly)) return invalid_arg("quiesce requires disk-only snapshot");
+  if ((flags & kQuiesce) && !(flags & kDiskOnly)) return needs_disk_only();
   const Element asked = TRY(xml::parse(text, "(domain_snapshot)", "domainsnapshot"));
   auto job = TRY(domain->begin_job());
   if (flags & kRedefine) return redefine(call, *domain, asked, flags);
   const bool running = domain->active();
-  if (running && !(flags & kDiskOnly))
-    return operation_unsupported("snapshots of a domain's memory are not supported by atoll-vmm: ask for the disks only");
-  if (running && (flags & kHalt)) return operation_unsupported("a domain cannot be halted after a snapshot of its disks");
   const std::string given = text_at(asked, "name"), name = given.empty() ? std::to_string(::time(nullptr)) : given;
-  TRY(xml::check_name(name));
+  TRY(check_request(asked, name, running, flags));
   const SnapshotStore store = snapshots_of(call, domain->name());
-  if (!(flags & kNoMetadata) && store.find(name)) return operation_failed(fmt::format("snapshot {} already exists", name));
+  if (!(flags & kNoMetadata) && store.find(name)) return operation_failed(fmt::format("domain moment {} already exists", name));
   Element before = TRY(domain->current());
   const Taken taken = TRY(take(call, *domain, before, asked, name, flags));
   drop_runtime(before);
   if (!(flags & kNoMetadata)) TRY(keep(store, make_record(asked, name, before, taken, running)));
+  if (flags & kHalt) end_for_snapshot(call.daemon().domains(), *domain);
   call.write(SnapshotRef{name, domain->ref()});
   return {};
 }
@@ -201,16 +232,6 @@ Status remove(Call& call) {
 
 // --- going back
 
-/// What runs has another past: it ends.
-void end_for_revert(Domains& domains, Domain& domain) {
-  auto vm = domain.running();
-  if (!vm) return;
-  (void)signal_process(vm->process, SIGTERM);  // gone already: fine
-  constexpr u64 kQuiet_ns = 10'000'000'000;
-  wait_for_end(vm->process, kQuiet_ns);
-  domains.finish(domain, ShutoffReason::FromSnapshot);
-}
-
 Status revert(Call& call) {
   u32 flags = 0;
   const NamedSnapshot named = TRY(read_snapshot(call, flags));
@@ -221,7 +242,7 @@ Status revert(Call& call) {
   Domains& domains = call.daemon().domains();
   auto job = TRY(domain.begin_job());
   if (!domain.facts().persistent) return operation_invalid("transient domain needs to request run or pause to revert to inactive snapshot");
-  end_for_revert(domains, domain);
+  end_for_snapshot(domains, domain);  // what runs has another past
   TRY(revert_disks(domains, domain, named.snapshot));
   TRY(named.store.set_current(named.snapshot.name()));
   domain.set_state(make_state(RunState::Shutoff, ShutoffReason::FromSnapshot));

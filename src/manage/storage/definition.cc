@@ -17,8 +17,13 @@ namespace {
 using xml::Element;
 
 constexpr std::string_view kTypes[] = {"dir", "fs", "netfs", "logical", "disk", "iscsi"};
-constexpr std::string_view kOtherTypes[] = {"iscsi-direct", "scsi",    "mpath", "rbd",
-                                            "sheepdog",     "gluster", "zfs",   "vstorage"};
+constexpr std::string_view kOtherTypes[] = {"scsi", "mpath"};
+// libvirt's numbers of types that it, too, is built without on many hosts.
+struct MissingType {
+  std::string_view name;
+  int number;
+};
+constexpr MissingType kMissingTypes[] = {{"iscsi-direct", 6}, {"rbd", 9}, {"sheepdog", 10}, {"gluster", 11}, {"zfs", 12}, {"vstorage", 13}};
 constexpr std::string_view kFormats[] = {"raw",  "qcow2", "qcow", "qed",       "vmdk",  "vdi",   "vpc",
                                          "vhdx", "luks",  "iso",  "parallels", "bochs", "cloop", "dmg"};
 
@@ -31,6 +36,8 @@ Result<PoolType> read_type(const Element& element) {
   if (found != std::end(kTypes)) return static_cast<PoolType>(found - std::begin(kTypes));
   if (std::ranges::find(kOtherTypes, type) != std::end(kOtherTypes))
     return unsupported(fmt::format("storage pools of type '{}' are not supported", type));
+  if (auto missing = std::ranges::find(kMissingTypes, type, &MissingType::name); missing != std::end(kMissingTypes))
+    return Error(Code::InternalError, fmt::format("missing backend for pool type {} ({})", missing->number, type), Part::Storage);
   return bad(fmt::format("Invalid value for attribute 'type' in element 'pool': '{}'.", type));
 }
 

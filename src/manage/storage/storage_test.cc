@@ -30,7 +30,8 @@ TEST(PoolDefinitionTest, AFolderNeedsANameAndAPath) {
 }
 
 TEST(PoolDefinitionTest, OtherKindsAreRefusedByName) {
-  EXPECT_EQ(pool_refusal("<pool type='rbd'><name>p</name></pool>"), Code::ConfigUnsupported);
+  EXPECT_EQ(pool_refusal("<pool type='rbd'><name>p</name></pool>"), Code::InternalError);
+  EXPECT_EQ(pool_refusal("<pool type='mpath'><name>p</name></pool>"), Code::ConfigUnsupported);
   EXPECT_EQ(pool_refusal("<pool type='heap'><name>p</name></pool>"), Code::XmlError);
 }
 

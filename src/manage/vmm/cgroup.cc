@@ -140,6 +140,8 @@ Result<std::string> ControlGroup::read(const std::string& controller, const std:
 }
 
 Status ControlGroup::set_cpu_shares(u64 shares) const {
+  constexpr u64 kLeast = 2, kMost = 262'144;  // the kernel would take the nearest of version 1, and says no in version 2
+  if (!v2_ && (shares < kLeast || shares > kMost)) return invalid_arg(fmt::format("shares '{}' must be in range [{}, {}]", shares, kLeast, kMost));
   if (!v2_) return write("cpu", "cpu.shares", std::to_string(shares));
   return write("cpu", "cpu.weight", std::to_string(shares));  // libvirt passes the number on, whatever its scale
 }
@@ -196,10 +198,10 @@ constexpr WeightFiles kDeviceWeights = {{"blkio.bfq.weight_device", "blkio.weigh
 
 /// The first file that is there takes the weight.
 Status write_weight(const std::array<const char*, 2>& files, const std::function<bool(const char*)>& readable,
-                    const std::function<Status(const char*)>& write) {
+                    const std::function<Status(const char*)>& write, const char* none) {
   for (const char* file : files)
     if (readable(file)) return write(file);
-  return operation_invalid("block I/O weights need a scheduler that has them, such as BFQ");
+  return operation_invalid(none);
 }
 
 }  // namespace
@@ -213,7 +215,8 @@ Status ControlGroup::set_device_limit(const std::string& device, DeviceLimit lim
   if (limit == DeviceLimit::Weight) {
     const std::string text = fmt::format("{} {}", number, value ? std::to_string(value) : "default");
     return write_weight(v2_ ? kDeviceWeights.v2 : kDeviceWeights.v1, [&](const char* file) { return read(controller, file).has_value(); },
-                        [&](const char* file) { return write(controller, file, text); });
+                        [&](const char* file) { return write(controller, file, text); },
+                        "blkio device weight is valid only for cfq scheduler");
   }
   constexpr const char* kNames[][2] = {{"", ""}, {"read_iops", "riops"}, {"write_iops", "wiops"}, {"read_bps", "rbps"}, {"write_bps", "wbps"}};
   const auto& names = kNames[static_cast<size_t>(limit)];
@@ -224,7 +227,8 @@ Status ControlGroup::set_device_limit(const std::string& device, DeviceLimit lim
 Status ControlGroup::set_blkio_weight(u64 weight) const {
   const char* controller = v2_ ? "io" : "blkio";
   return write_weight(v2_ ? kWeights.v2 : kWeights.v1, [&](const char* file) { return read(controller, file).has_value(); },
-                      [&](const char* file) { return write(controller, file, std::to_string(weight)); });
+                      [&](const char* file) { return write(controller, file, std::to_string(weight)); },
+                      "blkio weight is valid only for bfq or cfq scheduler");
 }
 
 Status ControlGroup::set_cpuset(const std::string& cpus) const { return write("cpuset", "cpuset.cpus", cpus); }
