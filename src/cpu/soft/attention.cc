@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "cpu/soft/core.h"
+#include "cpu/soft/direct/tier.h"
 #include "cpu/soft/irq/local_apic.h"
 #include "cpu/soft/soft_vm.h"
 
@@ -71,6 +72,7 @@ void request_attention(Core& core, u32 reason) {
   core.attention.fetch_or(reason, std::memory_order_seq_cst);
   // The sleeper sets its flag before it looks at the bits, we set bits before we look at the flag: one of us sees the other.
   if (!core.apic || core.apic->asleep()) futex_wake(core.attention);
+  if (core.direct) core.direct->kick();
 }
 
 void wait_for_attention(Core& core) {

@@ -28,6 +28,9 @@ class BlockCache;    // exec/block_cache.h
 namespace translate {
 class Runtime;       // translate/runtime.h
 }
+namespace direct {
+class Tier;          // direct/tier.h
+}
 
 /// An exception that an instruction raised and that waits for delivery.
 struct Fault {
@@ -141,6 +144,7 @@ struct Core {
   u64 go_rip = 0;
   std::atomic<bool> in_translation{false};  // the code cache may not be emptied
   translate::Runtime* translation = nullptr;  // none: everything is interpreted
+  direct::Tier* direct = nullptr;  // none: user code is translated or interpreted
   u32 jump_tables = 0;         // bit n: jump_cache[n] is set up
   u32 jump_tables_local = 0;   // bit n: it has entries of pages that are not global
   u64 jump_pages = 0;          // a filter: hashes of the pages that have entries

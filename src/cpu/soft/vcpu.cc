@@ -4,6 +4,7 @@
 
 #include <atomic>
 
+#include "cpu/soft/direct/tier.h"
 #include "cpu/soft/exec/run.h"
 #include "cpu/soft/mmu/access.h"
 #include "cpu/soft/system/state.h"
@@ -69,6 +70,7 @@ Counters SoftVcpu::counters() const {
           {"tlb_flush", read(s.tlb_flushes)},
           {"code_invalidations", read(s.code_invalidations)}};
   if (core_.translation) core_.translation->add_counters(counters);
+  if (core_.direct) core_.direct->add_counters(counters);
   return counters;
 }
 

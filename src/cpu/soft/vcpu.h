@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "cpu/soft/core.h"
+#include "cpu/soft/direct/tier.h"
 #include "cpu/soft/exec/block_cache.h"
 #include "cpu/soft/irq/local_apic.h"
 #include "cpu/soft/soft_vm.h"
@@ -20,6 +21,7 @@ struct CoreParts {
   std::unique_ptr<LocalApic> apic;  // none in an instruction stepper
   std::unique_ptr<BlockCache> blocks;
   std::unique_ptr<translate::Runtime> translation;  // none if everything is interpreted
+  std::unique_ptr<direct::Tier> direct;             // none unless asked for
 };
 
 std::unique_ptr<CoreParts> make_core(SoftVm& vm, u32 index, const CpuidTable& cpuid);

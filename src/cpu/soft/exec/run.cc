@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "cpu/soft/direct/tier.h"
 #include "cpu/soft/exec/block_cache.h"
 #include "cpu/soft/irq/local_apic.h"
 #include "cpu/soft/mmu/access.h"
@@ -71,6 +72,7 @@ bool attend_interrupt(Core& core) {
   if (core.interrupt_refused || core.interrupt_shadow || begin_shadow(core)) return true;
   int vector = take_interrupt(core);
   if (vector < 0) return true;
+  if (core.direct && core.user()) core.direct->sample();
   ++core.stats.interrupts;
   core.mp_state = MpState::Runnable;
   return deliver_interrupt(core, static_cast<u8>(vector));
@@ -123,6 +125,7 @@ std::optional<RunExit> attend(Core& core) {
 /// Runs translated code at core.rip, or the block there and those it is linked to. Links `from`, the op that led here, to it. Returns the op that ends
 /// the last block if it may be linked.
 const Op* run_blocks(Core& core, const Op* from) {
+  if (core.direct && core.direct->run()) return nullptr;
   if (core.translation && core.translation->run()) return nullptr;
   BlockCache& cache = *core.blocks;
   u64 generation = cache.generation();

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "cpu/soft/direct/tier.h"
 #include "cpu/soft/exec/block_cache.h"
 #include "cpu/soft/exec/run.h"
 #include "cpu/soft/soft_vm.h"
@@ -108,6 +109,24 @@ class TestMachine {
     c.idtr = {.limit = 0x3ff};
     update_mode(c);
   }
+  /// As Linux has user code; interrupts are enabled. With a helper, which runs all of it.
+  void enter_user_mode_like_linux() {
+    Core& c = *core_;
+    enter_user_mode();
+    c.seg[kCs].selector = 0x33;
+    c.seg[kSs].selector = 0x2b;
+    for (SegReg s : {kDs, kEs, kFs, kGs}) c.seg[s] = {.unusable = true};
+    c.cr4 |= kCr4FSGSBASE | kCr4OSXSAVE;
+    c.other_flags |= kIF;
+    update_mode(c);
+  }
+  Status add_direct() {
+    direct_ = TRY(direct::Tier::create(*core_));
+    core_->direct = direct_.get();
+    direct_->set_always();
+    return {};
+  }
+  direct::Tier& direct() { return *direct_; }
   /// CPL 3 in the current mode.
   void enter_user_mode() {
     Core& c = *core_;
@@ -120,7 +139,7 @@ class TestMachine {
 
  private:
   void add_ram() {
-    ram_ = MUST(memory::RamBlock::create("ram", kRamSize, {}));  // 16 MiB; a test host without them cannot go on
+    ram_ = MUST(memory::RamBlock::create("ram", kRamSize, {.backing = memory::RamOptions::Backing::Memfd, .shared = true}));  // 16 MiB; a test host without them cannot go on
     MUST(memory_.add({.name = "ram", .size = kRamSize, .ram = ram_}));  // the space is empty
   }
   void add_translation(const cpu::SoftOptions& options) {
@@ -144,6 +163,7 @@ class TestMachine {
   std::unique_ptr<BlockCache> blocks_;
   std::unique_ptr<translate::CodeCache> translations_;
   std::unique_ptr<translate::Runtime> runtime_;
+  std::unique_ptr<direct::Tier> direct_;
 };
 
 }  // namespace atl::soft

@@ -290,6 +290,10 @@ void fetch_slow(Core& core, GuestAddr gpa, void* out, unsigned size) {
   for (unsigned i = 0; i < size; ++i) static_cast<u8*>(out)[i] = static_cast<u8>(core.memory_bus->read(gpa + i, 1));
 }
 
+bool translate_user_page(Core& core, u64 linear, Access access, PageMapping& out) {
+  return translate_or_raise(core, linear, access, kUserSet, out);
+}
+
 bool debug_translate(const Core& core, u64 linear, GuestAddr& out) {
   PhysicalMemory physical(core.vm->memory->map(core.smm ? memory::View::Smm : memory::View::Normal));
   PageMapping page;

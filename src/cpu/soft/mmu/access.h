@@ -78,6 +78,9 @@ bool fetch_page(Core& core, u64 linear, FetchPage& out);
 /// Copies up to `size` bytes for the decoder from a page that may be MMIO.
 void fetch_slow(Core& core, GuestAddr gpa, void* out, unsigned size);
 
+/// What a user-mode access finds, with A and D set as it would; false after raising its #PF.
+bool translate_user_page(Core& core, u64 linear, Access access, PageMapping& out);
+
 /// Linear to physical without faulting or setting A/D bits, for the debugger and the monitor.
 bool debug_translate(const Core& core, u64 linear, GuestAddr& out);
 

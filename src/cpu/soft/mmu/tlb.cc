@@ -1,5 +1,6 @@
 #include "cpu/soft/mmu/tlb.h"
 
+#include "cpu/soft/direct/tier.h"
 #include "cpu/soft/mmu/access.h"
 #include "cpu/soft/mmu/fill.h"
 #include "cpu/soft/system/debug.h"
@@ -168,6 +169,7 @@ void forget_page(Core& core, u64 linear) {
 
 void flush_tlb(Core& core, bool keep_global) {
   forget_space(core);
+  if (core.direct) core.direct->drop_all();
   if (keep_global) return core.tlb.second.flush(current_space(core));
   translate::flush_jumps(core, false);
   drop_list(core.tlb, true);
@@ -175,6 +177,7 @@ void flush_tlb(Core& core, bool keep_global) {
 }
 
 void flush_tlb_page(Core& core, u64 linear) {
+  if (core.direct) core.direct->drop_page(current_space(core), linear);
   forget_page(core, linear);
   core.tlb.second.flush_page(current_space(core), linear, true);
 }
@@ -182,20 +185,24 @@ void flush_tlb_page(Core& core, u64 linear) {
 void switch_space(Core& core, bool keep) {
   forget_space(core);
   if (!keep) core.tlb.second.flush(current_space(core));
+  if (core.direct) core.direct->space_switched(keep);
 }
 
 void flush_space_page(Core& core, u16 space, u64 linear) {
+  if (core.direct) core.direct->drop_page(space, linear);
   if (space == current_space(core)) forget_page(core, linear);
   core.tlb.second.flush_page(space, linear, false);
 }
 
 void flush_space(Core& core, u16 space) {
   if (space == current_space(core)) forget_space(core);
+  if (core.direct) core.direct->drop_space(space);
   core.tlb.second.flush(space);
 }
 
 void flush_spaces(Core& core) {
   forget_space(core);
+  if (core.direct) core.direct->drop_all();
   core.tlb.second.flush_spaces();
 }
 
@@ -203,10 +210,12 @@ void drop_write_tags(Core& core, GuestAddr page) {
   for_data_entries(core.tlb, [&](TlbEntry& entry, u32 index) {
     if (entry.gpa() == (page & kPageMask)) entry.write = empty_tag(index);
   });
+  if (core.direct) core.direct->drop_written_code();
 }
 
 void drop_all_write_tags(Core& core) {
   for_data_entries(core.tlb, [](TlbEntry& entry, u32 index) { entry.write = empty_tag(index); });
+  if (core.direct) core.direct->drop_written_code();
 }
 
 void update_access_set(Core& core) {

@@ -135,7 +135,7 @@ bool transfer(Core& core, const Transfer& t) {
   return transfer_to_code(core, t, descriptor);
 }
 
-Transfer direct(const Op& op, bool call) {
+Transfer direct_transfer(const Op& op, bool call) {
   return {static_cast<u16>(op.imm >> 32), op.imm & 0xffffffff, op.opsize, call};
 }
 
@@ -185,9 +185,9 @@ bool return_protected(Core& core, const Op& op) {
 
 }  // namespace
 
-bool sys_call_far_ptr(Core& core, const Op& op) { return transfer(core, direct(op, true)); }
+bool sys_call_far_ptr(Core& core, const Op& op) { return transfer(core, direct_transfer(op, true)); }
 bool sys_call_far_mem(Core& core, const Op& op) { return indirect(core, op, true); }
-bool sys_jmp_far_ptr(Core& core, const Op& op) { return transfer(core, direct(op, false)); }
+bool sys_jmp_far_ptr(Core& core, const Op& op) { return transfer(core, direct_transfer(op, false)); }
 bool sys_jmp_far_mem(Core& core, const Op& op) { return indirect(core, op, false); }
 
 bool sys_ret_far(Core& core, const Op& op) {

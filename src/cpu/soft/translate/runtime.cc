@@ -1,5 +1,6 @@
 #include "cpu/soft/translate/runtime.h"
 
+#include "cpu/soft/direct/tier.h"
 #include "cpu/soft/exec/address.h"
 #include "cpu/soft/exec/block_cache.h"
 #include "cpu/soft/exec/run.h"
@@ -97,6 +98,7 @@ const void* Runtime::find_code(u64 rip) {
 const void* Runtime::go_on() {
   core_.want_vectors = 0;
   if (!undisturbed(core_) || core_.translate_mode == kNoMode) return nullptr;
+  if (core_.direct && core_.direct->takes(core_.rip)) return nullptr;
   sync();
   set_up_jumps(core_, core_.translate_mode);
   const void* code = find_code(core_.rip);
