@@ -275,6 +275,9 @@ class Reopening(BlockQmp):
         options = {"driver": "qcow2", "node-name": "copy", "file": {"driver": "file", "filename": self.path("copy")}, "backing": "base"}
         with self.assertRaisesRegex(QmpError, "in use by block job"):
             self.qmp.command("blockdev-reopen", options=[{**options, "read-only": True}])
+        top = {"driver": "qcow2", "node-name": "base", "file": {"driver": "file", "filename": self.path("base")}}
+        with self.assertRaisesRegex(QmpError, "Making 'top' a backing child of 'base' would create a cycle"):
+            self.qmp.command("blockdev-reopen", options=[{**top, "backing": "top"}])
         self.qmp.command("blockdev-reopen", options=[options])
         self.qmp.command("job-complete", id="j")
         self.qmp.wait_event("BLOCK_JOB_COMPLETED")

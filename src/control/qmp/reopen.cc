@@ -14,6 +14,9 @@ Task<Status> reopen(BlockStore::Place& place, NodePtr node, const Json& options)
   NodePtr backing;
   auto below = options.find("backing");
   const auto* name = below == options.end() ? nullptr : below->get_ptr<const std::string*>();
+  // Left out, an option is to have its default: for a backing file that would be to open it anew.
+  if (below == options.end() && block::backing_of(*node))
+    co_return Error(ErrorKind::Invalid, fmt::format("backing is missing for '{}'", node->info().node_name));
   if (below != options.end() && !below->is_null() && !name)
     co_return Error(ErrorKind::Unsupported, "Cannot change the option 'backing' to anything but a node name or null");
   if (name) {
