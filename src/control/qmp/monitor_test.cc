@@ -151,7 +151,7 @@ TEST_F(QmpTest, MirrorBecomesReadyAndCompletes) {
   ask(R"({"execute": "blockdev-add", "arguments": {"driver": "null-co", "node-name": "b", "size": 1048576}})");
   ask(R"({"execute": "blockdev-mirror", "arguments": {"job-id": "j", "device": "a", "target": "b", "sync": "full",
       "auto-dismiss": false}})");
-  EXPECT_EQ(error_of(R"({"execute": "blockdev-del", "arguments": {"node-name": "a"}})"), "GenericError: Node a is in use");
+  EXPECT_EQ(error_of(R"({"execute": "blockdev-del", "arguments": {"node-name": "a"}})"), "GenericError: Node 'a' is busy: block device is in use by block job: mirror");
   auto status = [&] { return ask(R"({"execute": "query-jobs"})")["return"][0]["status"].get<std::string>(); };
   for (int i = 0; i < 1000 && status() != "ready"; ++i) machine.settle();
   ask(R"({"execute": "job-complete", "arguments": {"id": "j"}})");
