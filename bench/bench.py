@@ -241,7 +241,7 @@ def bench_manage(quick):
 
 
 ROWS = {"start": bench_start, "memory": bench_memory, "blk": bench_blk, "net": bench_net, "pio": bench_pio, "smp": bench_smp,
-        "boot": bench_boot, "fio": throughput.disk, "iperf": throughput.net, "compute": bench_compute, "img": img.run, "manage": bench_manage}
+        "boot": bench_boot, "fio": throughput.disk, "formats": throughput.formats, "iperf": throughput.net, "compute": bench_compute, "img": img.run, "manage": bench_manage}
 
 
 def check_names(parser, what, names, known):

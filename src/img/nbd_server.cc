@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 
 #include "base/key_values.h"
+#include "base/strings.h"
 #include "block/nbd/client_handshake.h"
 #include "img/snapshot_param.h"
 
@@ -67,7 +68,23 @@ Status write_pid_file(const std::string& path) {
   return write_all(file, {reinterpret_cast<const u8*>(text.data()), text.size()});
 }
 
+constexpr int kFirstHandedFd = 3;
+
+using FileIdentity = std::pair<dev_t, ino_t>;
+
+std::optional<FileIdentity> identity_of(const std::string& path) {
+  struct stat info {};
+  if (::lstat(path.c_str(), &info) < 0) return std::nullopt;
+  return FileIdentity{info.st_dev, info.st_ino};
+}
+
 }  // namespace
+
+bool is_socket_handed_over() {
+  const char* pid = ::getenv("LISTEN_PID");
+  const char* count = ::getenv("LISTEN_FDS");
+  return pid && count && parse_u64(pid) == static_cast<u64>(::getpid()) && std::string_view(count) != "0";
+}
 
 // --- serving ---
 
@@ -79,16 +96,32 @@ Task<Status> NbdServing::run() {
   server_ = std::make_unique<Server>(tool_.loop(), std::move(options));
   server_->on_client_left = [this] { had_clients_ = true; };
   status = co_await add_export();
-  if (status) status = server_->listen(plan_.address);
+  if (status) status = listen();
+  std::optional<FileIdentity> socket;
+  if (status && !is_socket_handed_over() && plan_.address.is_unix()) socket = identity_of(plan_.address.path);
   if (status) status = announce();
   if (status) status = co_await wait_for_end();
   server_.reset();
-  if (plan_.address.is_unix()) ::unlink(plan_.address.path.c_str());
+  // A server that has been started since at the same place has a socket of its own there.
+  if (socket && identity_of(plan_.address.path) == socket) ::unlink(plan_.address.path.c_str());
   if (!plan_.pid_file.empty()) ::unlink(plan_.pid_file.c_str());
   Status closed;
   if (!plan_.readonly && node_) closed = co_await node_->close();
   CO_TRY(std::move(status));
   co_return closed;
+}
+
+Status NbdServing::listen() {
+  if (!is_socket_handed_over()) return server_->listen(plan_.address);
+  if (std::string_view(::getenv("LISTEN_FDS")) != "1") return Error(ErrorKind::Unsupported, "LISTEN_FDS: one socket can be served");
+  Fd socket(kFirstHandedFd);
+  int listens = 0;
+  socklen_t size = sizeof listens;
+  if (::getsockopt(socket.get(), SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) < 0 || !listens)
+    return Error(ErrorKind::Invalid, "LISTEN_FDS: file descriptor 3 is no listening socket");
+  if (::fcntl(socket.get(), F_SETFD, FD_CLOEXEC) < 0 || ::fcntl(socket.get(), F_SETFL, O_NONBLOCK) < 0) return os_error("LISTEN_FDS");
+  server_->listen_on(std::move(socket));
+  return {};
 }
 
 /// The options that mean the image, with what has no place in a name.

@@ -22,12 +22,16 @@ struct NbdPlan {
   bool allocation_depth = false, temporary = false, readonly = false, persistent = false, verbose = false, discard = false;
 };
 
+/// Whether a service manager has opened the socket for this process (sd_listen_fds(3)).
+bool is_socket_handed_over();
+
 class NbdServing {
  public:
   NbdServing(Tool& tool, NbdPlan plan) : tool_(tool), plan_(std::move(plan)) {}
   Task<Status> run();
 
  private:
+  Status listen();
   Task<Status> open_image();
   Task<Result<NodePtr>> open_overlay(NodePtr below);
   Result<Json> image_tree() const;

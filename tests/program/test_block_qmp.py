@@ -261,6 +261,44 @@ class Commits(BlockQmp):
         self.quit()
 
 
+class Reopening(BlockQmp):
+    def test_target_of_a_mirror_gets_its_backing_file_late(self):
+        self.make("base")
+        for name in ("top", "copy"):
+            qemu_img("create", "-q", "-f", "qcow2", "-b", self.path("base"), "-F", "qcow2", self.path(name))
+        self.start()
+        self.add("base", "base", read_only=True)
+        self.add("top", "top", backing="base")
+        self.add("copy", "copy", backing=None)
+        self.qmp.command("blockdev-mirror", job_id="j", device="top", target="copy", sync="top")
+        self.qmp.wait_event("BLOCK_JOB_READY")
+        options = {"driver": "qcow2", "node-name": "copy", "file": {"driver": "file", "filename": self.path("copy")}, "backing": "base"}
+        with self.assertRaisesRegex(QmpError, "in use by block job"):
+            self.qmp.command("blockdev-reopen", options=[{**options, "read-only": True}])
+        top = {"driver": "qcow2", "node-name": "base", "file": {"driver": "file", "filename": self.path("base")}}
+        with self.assertRaisesRegex(QmpError, "Making 'top' a backing child of 'base' would create a cycle"):
+            self.qmp.command("blockdev-reopen", options=[{**top, "backing": "top"}])
+        self.qmp.command("blockdev-reopen", options=[options])
+        self.qmp.command("job-complete", id="j")
+        self.qmp.wait_event("BLOCK_JOB_COMPLETED")
+        info = next(n for n in self.qmp.command("query-named-block-nodes") if n["node-name"] == "copy")
+        self.assertEqual(info["image"]["backing-image"]["filename"], self.path("base"))
+        self.quit()
+
+    def test_other_options_stay_whether_named_or_described_again(self):
+        self.make("a")
+        self.start()
+        self.qmp.command("blockdev-add", driver="file", node_name="file", filename=self.path("a"))
+        self.qmp.command("blockdev-add", driver="qcow2", node_name="a", file="file")
+        self.qmp.command("blockdev-reopen", options=[{"driver": "qcow2", "node-name": "a", "file": "file", "read-only": True}])
+        with self.assertRaisesRegex(QmpError, "Cannot change the option 'file'"):
+            self.qmp.command("blockdev-reopen", options=[{"driver": "qcow2", "node-name": "a", "file": "other"}])
+        self.add("b", "a", read_only=True)
+        with self.assertRaisesRegex(QmpError, "Cannot change the option 'filename'"):
+            self.qmp.command("blockdev-reopen", options=[{"driver": "qcow2", "node-name": "b", "file": {"driver": "file", "filename": "other"}}])
+        self.quit()
+
+
 class IoThreads(BlockQmp):
     def test_scsi_disks_live_on_their_controllers_thread(self):
         self.make("a")

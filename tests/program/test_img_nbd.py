@@ -152,6 +152,24 @@ class Server(NbdTest):
             self.assertIn(text, done.stderr.decode())
 
 
+class Sockets(NbdTest):
+    @unittest.skipUnless(shutil.which("nbdinfo"), "no libnbd")
+    def test_socket_of_a_service_manager_is_served(self):
+        """As libnbd's square brackets start a server."""
+        serve = ("[", IMG, "nbd", "-f", "raw", self.ours + "/a.raw")
+        self.assertEqual(call("nbdinfo", "--size", "--", *serve, "]").strip(), str(16 * MIB))
+        call("nbdinfo", "--size", "--", *serve, "-k", self.path, "]", status=1)
+
+    def test_a_server_that_ends_leaves_its_successors_socket(self):
+        command = (IMG, "nbd", "-t", "-r", "-f", "raw", "-k", self.path, "a.raw")
+        first = self.spawn(*command)
+        before = os.stat(self.path).st_ino
+        self.spawn(*command, ready=lambda: os.path.exists(self.path) and os.stat(self.path).st_ino != before)
+        first.terminate()
+        self.assertEqual(first.wait(30), 0)
+        self.assertEqual(call("nbdinfo", "--size", self.uri).strip(), str(16 * MIB))
+
+
 class Tls(NbdTest):
     def setUp(self):
         super().setUp()

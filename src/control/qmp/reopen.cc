@@ -14,14 +14,17 @@ Task<Status> reopen(BlockStore::Place& place, NodePtr node, const Json& options)
   NodePtr backing;
   auto below = options.find("backing");
   const auto* name = below == options.end() ? nullptr : below->get_ptr<const std::string*>();
+  // Left out, an option is to have its default: for a backing file that would be to open it anew.
+  if (below == options.end() && block::backing_of(*node))
+    co_return Error(ErrorKind::Invalid, fmt::format("backing is missing for '{}'", node->info().node_name));
   if (below != options.end() && !below->is_null() && !name)
     co_return Error(ErrorKind::Unsupported, "Cannot change the option 'backing' to anything but a node name or null");
   if (name) {
     backing = place.graph.find(*name);
-    if (!backing) co_return Error(ErrorKind::NotFound, fmt::format("Cannot find device='{0}' nor node-name='{0}'", *name));
+    if (!backing) co_return Error(ErrorKind::NotFound, fmt::format("Cannot find device='' nor node-name='{}'", *name));
     std::vector<NodePtr> chain;
     for (NodePtr at = backing; at; at = block::backing_of(*at))
-      if (at == node) co_return Error(ErrorKind::Invalid, fmt::format("Making '{}' a backing child would create a cycle", *name));
+      if (at == node) co_return Error(ErrorKind::Invalid, fmt::format("Making '{}' a backing child of '{}' would create a cycle", *name, node->info().node_name));
   }
   bool readonly = flag_argument(options, "read-only", false);
   static_cast<void>(co_await place.graph.drain());
@@ -58,13 +61,25 @@ Status check_reopen(const Json& before, const Json& after) {
   return {};
 }
 
+/// Nodes of jobs stay as they are, but the target of a mirror may get its backing file late.
+Status check_unused(const BlockStore::Located& located, const Json& options) {
+  const bool late = located.place->thread.run_on([&] {
+    auto job = located.place->jobs.user_of(*located.node);
+    return job && job->type() == "mirror" && job->nodes().back() == located.node.get();
+  });
+  if (late && !flag_argument(options, "read-only", false)) return {};
+  return check_idle(located);
+}
+
 }  // namespace
 
 Reply blockdev_reopen(QmpContext& c, const Json& arguments) {
   for (const Json& options : arguments["options"]) {
     auto wanted = TRY(drive_from_tree(options, c.vm.fd_sets()));
-    auto located = TRY(find_node(c, wanted.id));
-    TRY(check_idle(located));
+    auto found = find_node(c, wanted.id);
+    if (!found) return Error(ErrorKind::Invalid, fmt::format("Failed to find node with node-name='{}'", wanted.id));
+    auto located = *std::move(found);
+    TRY(check_unused(located, *wanted.tree));
     auto* drive = store(c).find_drive(wanted.id);
     if (!drive) return Error(ErrorKind::Unsupported, fmt::format("Node '{}' was not added by blockdev-add", wanted.id));
     TRY(check_reopen(*drive->config.tree, *wanted.tree));

@@ -31,6 +31,8 @@ Status refuse_missing(const Arguments& arguments) {
 
 Result<block::nbd::Address> read_address(const Arguments& arguments, bool listing) {
   block::nbd::Address address;
+  if (!listing && is_socket_handed_over() && (arguments.has("socket") || arguments.has("port") || arguments.has("bind")))
+    return invalid("-k, -p and -b cannot be used with a socket that was handed over (LISTEN_FDS)");
   address.path = arguments.value("socket");
   if (!address.path.empty() && address.path[0] != '/') return invalid("socket path must be absolute");
   if (address.is_unix() && (arguments.has("port") || arguments.has("bind")))
