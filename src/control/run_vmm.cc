@@ -24,11 +24,13 @@ namespace {
 constexpr u64 kForever = ~u64{0};
 constexpr u64 kLastOutput_ns = 500'000'000;  // how long queued output may take to leave at the end
 
-/// Nothing that a name may hold moves a terminal's cursor.
+/// Errors are one line, whatever the names in them; a hint that stands on a line of its own elsewhere follows as a sentence.
 void print_error(const Error& error) {
-  std::string text = error.text();
-  for (char& c : text)
-    if (static_cast<unsigned char>(c) < 32 && c != '\n') c = '?';
+  std::string text;
+  for (char c : error.text()) {
+    if (c == '\n') text += ". ";
+    else text += static_cast<unsigned char>(c) < 32 ? '?' : c;
+  }
   log_info("{}", text);
 }
 
