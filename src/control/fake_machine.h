@@ -39,6 +39,8 @@ class FakeMachine final : public machine::Machine {
     return note("resume");
   }
   Status reset() override { return note("reset"); }
+  bool can_suspend() const override { return true; }
+  Status wake_up() override { return note("wake up"); }
   Status powerdown() override { return note("powerdown"); }
   void set_watchdog_action(machine::WatchdogAction) override {}
   void set_panic_action(machine::PanicAction) override {}
@@ -156,7 +158,7 @@ class FakeMachine final : public machine::Machine {
   const std::shared_ptr<const memory::GuestMemory> guest_memory_ = std::make_shared<memory::GuestMemory>(std::vector<memory::RamRange>());
   std::unique_ptr<LoopThread> thread_ = start_thread();
   machine::BlockStore blocks_{*thread_};
-  machine::Media media_{blocks_};
+  machine::Media media_{blocks_, [](const machine::Media::TrayMove&) {}};
   Keyboard keyboard_{*this};
   Mouse mouse_{*this};
   display::InputRouter input_;

@@ -177,6 +177,7 @@ struct Config {
   bool acpi = true;
   bool pit_makes_up_ticks = true;               // KVM's interval timer: ticks that the guest was too slow for come later
   bool hpet = true;                             // high precision event timer, where the board has one
+  bool suspend_to_ram = true, suspend_to_disk = true;  // what the firmware's tables offer; PCs only
   std::optional<bool> smm;                      // system management mode; none: where the accelerator has it
   bool start_paused = false;                    // -S
   bool no_reboot = false, no_shutdown = false;

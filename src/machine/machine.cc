@@ -31,6 +31,7 @@ std::string_view run_state_name(RunState state) {
     case RunState::InternalError: return "internal-error";
     case RunState::GuestPanicked: return "guest-panicked";
     case RunState::Watchdog: return "watchdog";
+    case RunState::Suspended: return "suspended";
   }
   return "unknown";
 }
@@ -224,7 +225,7 @@ void MachineImpl::run_everything(std::optional<u32> only) {
   device_clock_->resumed();
   vm_->resume_clock();
   for (devices::Device* device : all_devices()) device->resume();
-  threads_->resume(only);
+  if (state_ != RunState::Suspended) threads_->resume(only);
 }
 
 std::vector<devices::Device*> MachineImpl::all_devices() {
@@ -247,7 +248,7 @@ Status MachineImpl::quiesce_devices() {
 }
 
 Status MachineImpl::pause() {
-  if (state_ != RunState::Running) return {};
+  if (state_ != RunState::Running) return {};  // one that sleeps has stopped by itself
   if (Status stopped = stop_everything(); !stopped) {
     run_everything();
     return stopped;
@@ -260,7 +261,7 @@ Status MachineImpl::pause() {
 Status MachineImpl::resume() { return go_on(std::nullopt); }
 
 Status MachineImpl::go_on(std::optional<u32> only) {
-  if (state_ == RunState::Running) return {};
+  if (devices_run()) return {};
   if (state_ == RunState::Shutdown || state_ == RunState::InternalError || state_ == RunState::GuestPanicked) {
     return Error(ErrorKind::Invalid, "Resetting the Virtual Machine is required");
   }
@@ -272,30 +273,70 @@ Status MachineImpl::go_on(std::optional<u32> only) {
   return {};
 }
 
-/// Everything to its state at power-on. vCPUs and devices are stopped.
-Status MachineImpl::power_on() {
+/// Processors and devices to their state at power-on; they are stopped.
+Status MachineImpl::reset_all() {
   board_->reset();
   for (auto& device : isa_devices_) device->reset();
   TRY(vm_->reset_irqchip());
   for (u32 i = 0; i < threads_->count(); ++i) TRY(threads_->vcpu(i).set_state(power_on_states_[i]));
+  return {};
+}
+
+Status MachineImpl::power_on() {
+  TRY(reset_all());
   return prepare_boot();
 }
 
 Status MachineImpl::reset() {
-  const bool was_running = state_ == RunState::Running;
+  const bool was_running = devices_run();
   if (was_running) TRY(stop_everything());
   reset_requested_ = false;
   TRY(power_on().context("reset"));
   emit({.kind = Event::Kind::Reset, .reason = "host-qmp-system-reset"});
-  if (was_running) run_everything();
+  if (was_running) {
+    set_state(RunState::Running);
+    run_everything();
+  }
   else if (state_ != RunState::Prelaunch) set_state(RunState::Paused);
   return {};
 }
 
 Status MachineImpl::powerdown() {
-  board_->press_power_button();
+  if (state_ == RunState::Suspended) wake(devices::WakeReason::Button);
+  else board_->press_power_button();
   emit({.kind = Event::Kind::Powerdown});
   return {};
+}
+
+bool MachineImpl::can_suspend() const { return board_->can_suspend(); }
+
+Status MachineImpl::wake_up() {
+  if (!can_suspend()) return Error(ErrorKind::Unsupported, "wake-up from suspend is not supported by this machine");
+  if (state_ != RunState::Suspended) return Error(ErrorKind::Invalid, "Unable to wake up: guest is not in suspended state");
+  wake(devices::WakeReason::Button);
+  return {};
+}
+
+/// The processors stop; devices and clocks go on, for one of them may have to wake the machine.
+void MachineImpl::fall_asleep() {
+  threads_->pause();
+  set_state(RunState::Suspended);
+  emit({.kind = Event::Kind::Suspend});
+}
+
+/// Back to power-on but for memory: firmware finds there where the guest goes on.
+void MachineImpl::wake(devices::WakeReason reason) {
+  Status done = stop_everything();
+  if (done) done = reset_all();
+  if (!done) {
+    log_error("wake-up: {}", done.error().text());
+    set_state(RunState::InternalError);
+    return emit({.kind = Event::Kind::Stop});
+  }
+  board_->wake(reason);
+  set_state(RunState::Running);
+  emit({.kind = Event::Kind::Wakeup});
+  run_everything();
 }
 
 Status MachineImpl::inject_nmi() {
@@ -307,7 +348,7 @@ void MachineImpl::shut_down() {
   if (ended_) return;
   ended_ = true;
   if (threads_) {
-    if (state_ == RunState::Running) {
+    if (devices_run()) {
       if (auto stopped = stop_everything(); !stopped) log_warning("{}", stopped.error().text());
     }
     threads_->stop();
@@ -349,6 +390,24 @@ void MachineImpl::request_power_off() {
   power_off_requested_ = true;
   if (threads_) threads_->request_pause();
   post([this] { handle_requests(); });
+}
+
+void MachineImpl::request_suspend() {
+  suspend_requested_ = true;
+  if (threads_) threads_->request_pause();
+  post([this] { handle_requests(); });
+}
+
+void MachineImpl::request_hibernate() {
+  hibernate_requested_ = true;
+  if (threads_) threads_->request_pause();
+  post([this] { handle_requests(); });
+}
+
+void MachineImpl::report_alarm() {
+  post([this] {
+    if (state_ == RunState::Suspended) wake(devices::WakeReason::Clock);
+  });
 }
 
 void MachineImpl::request_exit(int status) {
@@ -427,6 +486,11 @@ void MachineImpl::handle_requests() {
     return enter_shutdown(true, "guest-shutdown");
   }
   if (power_off_requested_.exchange(false)) return enter_shutdown(true, "guest-shutdown");
+  if (hibernate_requested_.exchange(false)) {
+    emit({.kind = Event::Kind::SuspendDisk});
+    return enter_shutdown(true, "guest-shutdown");
+  }
+  if (suspend_requested_.exchange(false)) return fall_asleep();
   if (!reset_requested_.exchange(false)) return;
   if (config_.no_reboot) return enter_shutdown(true, "guest-reset");
   Status done = stop_everything();

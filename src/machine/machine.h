@@ -30,7 +30,7 @@ struct ViewerChange;
 namespace atl::machine {
 
 /// QEMU's run states, as far as they occur here.
-enum class RunState : u8 { Prelaunch, Running, Paused, Debug, Shutdown, IoError, InternalError, GuestPanicked, Watchdog };
+enum class RunState : u8 { Prelaunch, Running, Paused, Debug, Shutdown, IoError, InternalError, GuestPanicked, Watchdog, Suspended };
 std::string_view run_state_name(RunState state);  // "running", "io-error" ...
 
 /// Where a vCPU met what a debugger asked for.
@@ -47,7 +47,7 @@ struct Event {
   enum class Kind : u8 {
     Stop, Resume, Reset, Shutdown, Powerdown, BlockIoError, BalloonChange, DeviceDeleted, NicRxFilterChanged, RtcChange,
     DeviceUnplugError, BlockJob, BlockWriteThreshold, BlockExportDeleted, DumpCompleted, GuestPanicked, GuestCrashLoaded, Watchdog, TrayMoved,
-    RemoteViewer, SerialPortChange,
+    RemoteViewer, SerialPortChange, Suspend, SuspendDisk, Wakeup,
   };
   Kind kind;
   bool guest = false;               // Reset, Shutdown: the guest asked for it
@@ -105,6 +105,9 @@ class Machine {
   virtual Status resume() = 0;
   virtual Status reset() = 0;
   virtual Status powerdown() = 0;  // presses the power button
+  /// S3: the guest can fall asleep, and is woken by this, the power button, or its clock.
+  virtual bool can_suspend() const = 0;
+  virtual Status wake_up() = 0;
   virtual Status inject_nmi() = 0;
   /// What a watchdog that was not fed, and a guest that crashed, lead to.
   virtual void set_watchdog_action(WatchdogAction action) = 0;

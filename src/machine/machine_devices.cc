@@ -242,7 +242,7 @@ void MachineImpl::finish_unplug(devices::Device* device) {
   auto found = std::ranges::find_if(plugged_, [&](const Plugged& p) { return p.device == device; });
   if (found == plugged_.end()) return;  // ejected twice
   const Plugged plugged = *found;
-  const bool running = state_ == RunState::Running;
+  const bool running = devices_run();
   if (running) {
     if (auto stopped = stop_everything(); !stopped) {
       emit({.kind = Event::Kind::DeviceUnplugError, .reason = stopped.error().text(), .device = plugged.config.id});

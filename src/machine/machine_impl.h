@@ -42,6 +42,8 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   Status resume() override;
   Status reset() override;
   Status powerdown() override;
+  bool can_suspend() const override;
+  Status wake_up() override;
   Status inject_nmi() override;
   void set_watchdog_action(WatchdogAction action) override { watchdog_action_ = action; }
   void set_panic_action(PanicAction action) override { panic_action_ = action; }
@@ -104,6 +106,9 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   // SystemControl: any thread.
   void request_reset() override;
   void request_power_off() override;
+  void request_suspend() override;
+  void request_hibernate() override;
+  void report_alarm() override;
   void request_exit(int status) override;
   void report_panic(bool crash_kernel) override;
   void report_watchdog() override;
@@ -147,6 +152,10 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   /// Any thread: emitted on the control loop soon, or by tell_news() before.
   void announce(Event event);
   /// Stops vCPUs, then devices; the clock stands still.
+  /// Devices work: only those of a machine that sleeps do so without processors.
+  bool devices_run() const { return state_ == RunState::Running || state_ == RunState::Suspended; }
+  void fall_asleep();
+  void wake(devices::WakeReason reason);
   Status stop_everything();
   /// Starts what stop_everything() stopped; of the vCPUs, one alone if told so.
   void run_everything(std::optional<u32> only = std::nullopt);
@@ -156,6 +165,7 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   void stop_in(RunState state);
   Status check_cpu(u32 index) const;
   Status quiesce_devices();
+  Status reset_all();
   Status power_on();
   void enter_shutdown(bool guest, std::string reason);
   void on_vcpu_exit(u32 index, cpu::RunExit exit);
@@ -233,7 +243,7 @@ class MachineImpl final : public Machine, public devices::SystemControl {
   std::vector<cpu::DebugRequest::Point> debug_points_;
   std::unique_ptr<VcpuThreads> threads_;
 
-  std::atomic<bool> reset_requested_{false}, power_off_requested_{false};
+  std::atomic<bool> reset_requested_{false}, power_off_requested_{false}, suspend_requested_{false}, hibernate_requested_{false};
   std::atomic<int> exit_requested_{-1};
 };
 

@@ -3,7 +3,26 @@
 import socket
 import ssl
 import struct
+import subprocess
 import threading
+
+
+def password_is_accepted(stream, password):
+    """Comes in with VNC authentication (RFB, 7.2.2); False if the server refuses."""
+    def read(size):
+        return stream.recv(size, socket.MSG_WAITALL)
+
+    assert read(12) == b"RFB 003.008\n"
+    stream.sendall(b"RFB 003.008\n")
+    assert read(read(1)[0]) == b"\2"
+    stream.sendall(b"\2")
+    challenge = read(16)
+    # Each byte of the key has its bits the other way round.
+    key = bytes(int(f"{b:08b}"[::-1], 2) for b in password.encode()[:8].ljust(8, b"\0"))
+    answer = subprocess.run(["openssl", "enc", "-des-ecb", "-provider", "legacy", "-provider", "default", "-nopad", "-K", key.hex()],
+                            input=challenge, capture_output=True, check=True).stdout
+    stream.sendall(answer)
+    return read(4) == bytes(4)
 
 
 class Viewer:

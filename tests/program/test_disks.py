@@ -185,6 +185,25 @@ class Monitor(Files):
         self.assertEqual(qmp.wait_event("DEVICE_DELETED")["data"]["device"], "d0")
         qmp.command("blockdev-del", node_name="f")
 
+    def test_a_drive_of_the_command_line_goes_with_its_device(self):
+        qmp = self.start("-device", "virtio-scsi-pci,id=s", "-drive", f"if=none,id=d,format=raw,file={self.disk('d.raw')}",
+                         "-device", "scsi-hd,id=d0,bus=s.0,drive=d")
+        qmp.command("device_del", id="d0")
+        qmp.wait_event("DEVICE_DELETED")
+        self.assertNotIn("d", [b["device"] for b in qmp.command("query-block")])
+
+    def test_a_virtio_disk_needs_a_medium(self):
+        qmp = self.start("-drive", "if=none,id=e")
+        with self.assertRaisesRegex(QmpError, "Device needs media, but drive is empty"):
+            qmp.command("device_add", driver="virtio-blk-pci", drive="e")
+
+    def test_events_of_a_tray_come_before_the_answer(self):
+        qmp = self.start("-drive", f"if=none,id=c,media=cdrom,file={self.iso()}", "-device", "ide-cd,id=cd,drive=c")
+        for command, is_open in (("blockdev-open-tray", True), ("blockdev-close-tray", False)):
+            qmp.events.clear()
+            qmp.command(command, id="cd")
+            self.assertEqual([e["data"]["tray-open"] for e in qmp.events if e["event"] == "DEVICE_TRAY_MOVED"], [is_open])
+
     def test_what_cannot_be_is_refused_by_name(self):
         disk = self.disk("d.raw")
         for options, text in [(["-hda", disk, "-drive", f"file={disk},format=raw,index=0"], "drive with bus=0, unit=0 (index=0) exists"),

@@ -1,11 +1,14 @@
-"""Linux's own drivers for graphic adapters, virtio input devices, the watchdog and the panic devices."""
+"""Linux's own drivers for graphic adapters, virtio input devices, the watchdog and the panic devices, and its sleep."""
 
+import os
 import socket
 import struct
 import time
 import unittest
 
 from driven_guest import DrivenGuest
+from guest import GUESTS
+from qmp_client import QmpError
 from rfb import Viewer
 from test_screen import read_png
 
@@ -153,6 +156,60 @@ class Watchdog(DrivenGuest):
         self.assertFalse([e for e in self.qmp.events if e["event"] == "WATCHDOG"])
         self.assertEqual(self.qmp.wait_event("WATCHDOG")["data"]["action"], "reset")
         self.assertEqual(self.qmp.wait_event("SHUTDOWN")["data"]["reason"], "guest-reset")  # -no-reboot
+
+
+@unittest.skipUnless(os.path.exists("/usr/share/seabios/bios-256k.bin"), "no SeaBIOS")
+class Sleep(DrivenGuest):
+    """Suspend to RAM: SeaBIOS finds its way back into the kernel. A file in memory and a disk are there as before."""
+    ENTER = "echo deep >/sys/power/mem_sleep; echo kept >/tmp/a; {} echo mem >/sys/power/state; cat /tmp/a; echo awake; "
+
+    def fall_asleep(self, *options, before="", after="", machine="pc"):
+        self.start(self.ENTER.format(before) + after, "-M", machine, "-bios", "bios-256k.bin", *options, append="no_console_suspend")
+        self.qmp.wait_event("SUSPEND")
+        self.assertEqual(self.qmp.command("query-status"), {"running": False, "singlestep": False, "status": "suspended"})
+        self.qmp.command("stop")
+        self.qmp.command("cont")
+        self.assertEqual(self.qmp.command("query-status")["status"], "suspended")
+
+    def expect_awake(self):
+        self.qmp.wait_event("WAKEUP")
+        self.assertIn("kept", self.read_until("awake"))
+        self.assertEqual(self.qmp.command("query-status")["status"], "running")
+
+    def test_the_monitor_wakes_a_guest_and_its_disks(self):
+        disk = f"{GUESTS}/disk.raw"
+        self.fall_asleep("-smp", "2", "-drive", f"file={disk},format=raw,if=virtio,snapshot=on", "-drive", f"file={disk},format=raw,index=0,snapshot=on",
+                         after="echo 3 >/proc/sys/vm/drop_caches; for d in vda sda; do mount -o ro /dev/$d /mnt && cat /mnt/hello && umount /mnt; done; nproc")
+        self.assertTrue(self.qmp.command("query-current-machine")["wakeup-suspend-support"])
+        self.qmp.command("system_wakeup")
+        self.expect_awake()
+        text = self.read_until("guest command ended with status 0")
+        self.assertEqual(text.count("Hello from the disk."), 2)
+        self.assertIn("\n2", text)
+
+    def test_the_power_button_wakes(self):
+        self.fall_asleep(machine="q35")
+        self.qmp.command("system_powerdown")
+        self.expect_awake()
+
+    def test_the_clock_wakes(self):
+        self.fall_asleep(before="echo +25 >/sys/class/rtc/rtc0/wakealarm;")
+        self.expect_awake()
+
+    def test_a_guest_asleep_is_reset(self):
+        self.fall_asleep()
+        self.qmp.command("system_reset")
+        self.assertEqual(self.qmp.command("query-status")["status"], "running")
+        with self.assertRaisesRegex(QmpError, "guest is not in suspended state"):
+            self.qmp.command("system_wakeup")
+        self.qmp.wait_event("SUSPEND")  # it has started anew, and sleeps again
+
+    def test_states_can_be_taken_away(self):
+        self.start("cat /sys/power/state /sys/power/mem_sleep; echo end", "-bios", "bios-256k.bin", "-global", "PIIX4_PM.disable_s3=1")
+        self.assertNotIn("deep", self.read_until("end"))
+        self.assertFalse(self.qmp.command("query-current-machine")["wakeup-suspend-support"])
+        with self.assertRaisesRegex(QmpError, "wake-up from suspend is not supported by this machine"):
+            self.qmp.command("system_wakeup")
 
 
 class Panic(DrivenGuest):

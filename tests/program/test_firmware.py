@@ -57,7 +57,7 @@ class Seabios(Screens):
                       "-device", "virtio-blk-pci,drive=a,addr=5,bootindex=2", "-device", "virtio-blk-pci,drive=b,addr=6,bootindex=1")
         self.wait_for("Press ESC for boot menu", self.screen)
         self.qmp.command("send-key", keys=[{"type": "qcode", "data": "esc"}])
-        text = self.wait_for("Select boot device:", self.screen)
+        text = self.wait_for("PCI:00:05.0", self.screen)
         self.assertLess(text.index("PCI:00:06.0"), text.index("PCI:00:05.0"))
 
 

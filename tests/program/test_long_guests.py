@@ -39,7 +39,6 @@ class Long(Screens):
         self.start_vm(*board, "-hda", disk, "-cdrom", CD, "-boot", "d", "-no-reboot")
         self.wait_for("installation ended well", self.serial, seconds=5400)
         self.assertEqual(self.process.wait(300), 0)
-        os.unlink(self.path("qmp"))
         self.start_vm(*board, "-hda", disk)
         self.wait_for("installed login:", self.screen, seconds=900)
         for key in "root\n":

@@ -1,5 +1,6 @@
 """The q35 board and its root ports as a stock kernel sees them."""
 
+import os
 import re
 import time
 import unittest
@@ -21,6 +22,14 @@ class Q35(unittest.TestCase):
         self.assertRegex(text, r"(MMCONFIG|ECAM) .*0xb0000000")
         for trouble in ("ACPI Error", "ACPI BIOS Error"):
             self.assertNotIn(trouble, text)
+
+
+class Seabios(unittest.TestCase):
+    @unittest.skipUnless(os.path.exists("/usr/share/seabios/bios-256k.bin"), "no SeaBIOS")
+    def test_the_kernel_finds_our_tables_and_enters_acpi_mode(self):
+        text = boot("cd /sys/firmware/acpi/tables; ls; cat /proc/interrupts; test -e MCFG", "-bios", "bios-256k.bin",
+                    suffix="-drivers", machine="q35")
+        self.assertRegex(text, r"IO-APIC +9-fasteoi +acpi")
 
 
 class Hotplug(Folder):

@@ -8,7 +8,7 @@ import time
 import unittest
 
 from browser import Files, Page
-from rfb import Relay, Viewer
+from rfb import Relay, Viewer, password_is_accepted
 from screen_guests import boot_sector
 from test_screen import PC, Pc, read_png
 from test_img_nbd import make_certificates
@@ -126,6 +126,39 @@ class Policy(Viewers):
             done = self.run_out("-vnc", "127.0.0.1:0" + options, "-S")
             self.assertEqual(done.returncode, 1)
             self.assertIn(word, done.stderr)
+
+
+@needs("openssl")
+class Passwords(Viewers):
+    def accepts(self, password):
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as stream:
+            return password_is_accepted(stream, password)
+
+    def test_nobody_comes_in_before_there_is_one_and_after_its_end(self):
+        self.start_pc("-S", "-vnc", "127.0.0.1:0,to=200,password=on")
+        self.port = int(self.qmp.command("query-vnc")["service"])
+        self.assertEqual(self.qmp.command("query-vnc")["auth"], "vnc")
+        self.assertFalse(self.accepts(""))
+        self.qmp.command("set_password", protocol="vnc", password="open")
+        self.assertTrue(self.accepts("open"))
+        self.assertFalse(self.accepts("closed"))
+        for time_text, open_now in (("now", False), ("+1000", True), ("1", False), ("never", True)):
+            self.qmp.command("expire_password", protocol="vnc", time=time_text)
+            self.assertEqual(self.accepts("open"), open_now, time_text)
+
+    def test_the_human_monitor_changes_it(self):
+        self.start_pc("-S", "-object", "secret,id=p,data=first", "-vnc", "127.0.0.1:0,to=200,password-secret=p")
+        self.port = int(self.qmp.command("query-vnc")["service"])
+        self.assertTrue(self.accepts("first"))
+        for line, password in (("change vnc password second", "second"), ("set_password vnc third", "third")):
+            self.assertEqual(self.qmp.command("human-monitor-command", command_line=line), "")
+            self.assertTrue(self.accepts(password))
+            self.assertFalse(self.accepts("first"))
+        self.qmp.command("change-vnc-password", password="fourth")
+        self.assertTrue(self.accepts("fourth"))
+        self.assertIn("Expected 'password'", self.qmp.command("human-monitor-command", command_line="change vnc :1"))
+        self.qmp.command("human-monitor-command", command_line="expire_password vnc now")
+        self.assertFalse(self.accepts("fourth"))
 
 
 class Many(Viewers):

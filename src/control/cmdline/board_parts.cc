@@ -8,13 +8,14 @@ namespace atl::control {
 namespace {
 
 constexpr BoardPartProperty kProperties[] = {
-    {"PIIX4_PM", "disable_s3", "uint8", "1"},
-    {"PIIX4_PM", "disable_s4", "uint8", "1"},
+    {"PIIX4_PM", "disable_s3", "uint8", "0|1"},
+    {"PIIX4_PM", "disable_s4", "uint8", "0|1"},
     {"ICH9-LPC", "acpi-pci-hotplug-with-bridge-support", "bool", "off|false|no"},
-    {"ICH9-LPC", "disable_s3", "uint8", "1"},
-    {"ICH9-LPC", "disable_s4", "uint8", "1"},
+    {"ICH9-LPC", "disable_s3", "uint8", "0|1"},
+    {"ICH9-LPC", "disable_s4", "uint8", "0|1"},
     {"cfi.pflash01", "secure", "bool", "on|off|true|false|yes|no"},
     {"kvm-pit", "lost_tick_policy", "LostTickPolicy", "delay|discard"},
+    {"mch", "extended-tseg-mbytes", "uint16", "16"},
     {"mc146818rtc", "lost_tick_policy", "LostTickPolicy", "discard|slew"},
     {"virtio-mmio", "force-legacy", "bool", "off|false|no"},
 };

@@ -219,6 +219,8 @@ Status set_board_part(const BoardPartProperty& property, std::string_view value,
   if (!takes_setting(property, value))
     return invalid_option(fmt::format("Property '{}.{}' cannot be '{}' here", property.part, property.name, value));
   if (property.part == "mc146818rtc") config.rtc.drift_fix = value == "slew";
+  if (property.name == "disable_s3") config.suspend_to_ram = value == "0";
+  if (property.name == "disable_s4") config.suspend_to_disk = value == "0";
   if (property.part == "kvm-pit") config.pit_makes_up_ticks = value == "delay";
   if (property.part == "cfi.pflash01") config.boot.flash_secure = parse_bool(value).value_or(false);
   return {};

@@ -69,7 +69,9 @@ TEST(CommandLine, EmptyMachineHasNothing) {
 TEST(CommandLine, GlobalsOfBoardPartsTakeWhatIsTrueHere) {
   EXPECT_FALSE(parsed("-global kvm-pit.lost_tick_policy=discard").machine.pit_makes_up_ticks);
   EXPECT_TRUE(parsed("-global PIIX4_PM.disable_s3=1").machine.pit_makes_up_ticks);
-  EXPECT_THAT(error_of("-global PIIX4_PM.disable_s3=0"), HasSubstr("Property 'PIIX4_PM.disable_s3' cannot be '0' here"));
+  EXPECT_FALSE(parsed("-global PIIX4_PM.disable_s3=1").machine.suspend_to_ram);
+  EXPECT_TRUE(parsed("-global ICH9-LPC.disable_s3=0 -global ICH9-LPC.disable_s4=1").machine.suspend_to_ram);
+  EXPECT_THAT(error_of("-global PIIX4_PM.disable_s3=2"), HasSubstr("Property 'PIIX4_PM.disable_s3' cannot be '2' here"));
 }
 
 TEST(CommandLine, DisksOfTheBoardGoToTheirPlaces) {

@@ -120,6 +120,7 @@ Status hmp_nbd_server_start(HmpContext& context, const HmpArguments& arguments);
 
 // screen.cc
 Status hmp_set_password(HmpContext& context, const HmpArguments& arguments);
+Status hmp_change_vnc(HmpContext& context, const std::vector<std::string>& words);
 Status hmp_expire_password(HmpContext& context, const HmpArguments& arguments);
 Status hmp_mouse_set(HmpContext& context, const HmpArguments& arguments);
 Status hmp_screendump(HmpContext& context, const HmpArguments& arguments);

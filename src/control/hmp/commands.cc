@@ -65,6 +65,7 @@ Status stop(HmpContext& c, Arguments) { return c.vm.machine().pause(); }
 Status resume(HmpContext& c, Arguments) { return c.vm.resume(); }
 Status system_reset(HmpContext& c, Arguments) { return c.vm.machine().reset(); }
 Status system_powerdown(HmpContext& c, Arguments) { return c.vm.machine().powerdown(); }
+Status system_wakeup(HmpContext& c, Arguments) { return c.vm.machine().wake_up(); }
 Status nmi(HmpContext& c, Arguments) { return c.vm.machine().inject_nmi(); }
 
 /// A list of values, which may stand in quotes as a whole.
@@ -127,11 +128,12 @@ Status eject(HmpContext& c, Arguments arguments) {
   return c.vm.machine().media().eject(std::string(name), force);
 }
 
-/// change DEVICE FILE [FORMAT]
+/// change DEVICE FILE [FORMAT], change vnc password PASSWORD
 Status change(HmpContext& c, Arguments arguments) {
   std::vector<std::string> words;
   for (std::string_view word : split(arguments.text, ' '))
     if (!word.empty()) words.emplace_back(word);
+  if (!words.empty() && words[0] == "vnc") return hmp_change_vnc(c, words);
   const bool force = words.size() > 1 && words[1] == "-f";
   if (force) words.erase(words.begin() + 1);
   if (words.size() < 2 || words.size() > 3) return invalid("change device filename [format]");
@@ -207,6 +209,7 @@ constexpr HmpCommand kCommands[] = {
     {"sum", "addr size", "the checksum of a stretch of memory", hmp_sum},
     {"system_powerdown", "", "send system power down event", system_powerdown},
     {"system_reset", "", "reset the system", system_reset},
+    {"system_wakeup", "", "wakeup guest from suspend", system_wakeup},
     {"trace-event", "name on|off", "changes status of a specific trace event", hmp_trace_event},
     {"x", "/fmt addr", "virtual memory dump starting at 'addr'", hmp_dump_linear},
     {"xp", "/fmt addr", "physical memory dump starting at 'addr'", hmp_dump_physical},

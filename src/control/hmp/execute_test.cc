@@ -99,7 +99,7 @@ TEST(Expression, PrecedenceIsAsInC) {
 }
 
 TEST_F(HmpTest, LinesAreCompletedByWhatTheirCommandTakes) {
-  EXPECT_THAT(hmp_completions(vm, "sys"), testing::ElementsAre("system_powerdown", "system_reset"));
+  EXPECT_THAT(hmp_completions(vm, "sys"), testing::ElementsAre("system_powerdown", "system_reset", "system_wakeup"));
   EXPECT_THAT(hmp_completions(vm, "info bal"), testing::ElementsAre("balloon"));
   EXPECT_THAT(hmp_completions(vm, "device_add virtio-rng-d"), testing::ElementsAre("virtio-rng-device"));
   machine.present = {{{.type = "virtio-rng-pci", .id = "rng7"}, "/machine/peripheral/rng7"}};

@@ -87,6 +87,14 @@ Status hmp_set_password(HmpContext& c, const HmpArguments& arguments) {
   return {};
 }
 
+/// change vnc password PASSWORD
+Status hmp_change_vnc(HmpContext& c, const std::vector<std::string>& words) {
+  if (words.size() < 2 || (words[1] != "password" && words[1] != "passwd")) return invalid("Expected 'password' after 'vnc'");
+  if (words.size() != 3) return invalid("change vnc password: a password is expected on the same line");
+  const std::string request = "vnc " + words[2];
+  return hmp_set_password(c, {.format = "", .text = request});
+}
+
 /// expire_password vnc time
 Status hmp_expire_password(HmpContext& c, const HmpArguments& arguments) {
   const auto words = words_of(arguments.text);

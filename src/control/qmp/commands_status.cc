@@ -98,8 +98,7 @@ Reply query_cpu_definitions(QmpContext&, const Json&) {
   return list;
 }
 
-/// Waking up from a sleep of the guest: the boards have none.
-Reply query_current_machine(QmpContext&, const Json&) { return Json{{"wakeup-suspend-support", false}}; }
+Reply query_current_machine(QmpContext& c, const Json&) { return Json{{"wakeup-suspend-support", c.vm.machine().can_suspend()}}; }
 
 /// What a model is made of on this accelerator: every feature, on or off.
 Reply query_cpu_model_expansion(QmpContext& c, const Json& arguments) {
@@ -134,6 +133,7 @@ Reply balloon(QmpContext& c, const Json& arguments) {
 Reply stop(QmpContext& c, const Json&) { return done(c.vm.machine().pause()); }
 Reply resume(QmpContext& c, const Json&) { return done(c.vm.resume()); }
 Reply powerdown(QmpContext& c, const Json&) { return done(c.vm.machine().powerdown()); }
+Reply wake_up(QmpContext& c, const Json&) { return done(c.vm.machine().wake_up()); }
 Reply reset(QmpContext& c, const Json&) { return done(c.vm.machine().reset()); }
 Reply inject_nmi(QmpContext& c, const Json&) { return done(c.vm.machine().inject_nmi()); }
 
@@ -182,6 +182,7 @@ constexpr QmpCommand kCommands[] = {
     {"cont", "", resume},
     {"system_powerdown", "", powerdown},
     {"system_reset", "", reset},
+    {"system_wakeup", "", wake_up},
     {"inject-nmi", "", inject_nmi},
     {"watchdog-set-action", "action:s", watchdog_set_action},
     {"set-action", "reboot?:s shutdown?:s panic?:s watchdog?:s", set_action},

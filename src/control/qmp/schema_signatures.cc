@@ -144,10 +144,13 @@ constexpr SchemaSignature kEvents[] = {
     {"RTC_CHANGE", "offset:int qom-path:str", ""},
     {"SHUTDOWN", "guest:bool reason:ShutdownCause", ""},
     {"STOP", "", ""},
+    {"SUSPEND", "", ""},
+    {"SUSPEND_DISK", "", ""},
     {"VNC_CONNECTED", "server:VncServerInfo client:VncBasicInfo", ""},
     {"VNC_DISCONNECTED", "server:VncServerInfo client:VncClientInfo", ""},
     {"VNC_INITIALIZED", "server:VncServerInfo client:VncClientInfo", ""},
     {"VSERPORT_CHANGE", "id:str open:bool", ""},
+    {"WAKEUP", "", ""},
     {"WATCHDOG", "action:WatchdogAction", ""},
 };
 

@@ -11,7 +11,6 @@ enum Pm1Status : u16 { kTimerStatus = 1 << 0, kGlobalStatus = 1 << 5, kPowerButt
 constexpr u16 kPm1Events = kTimerStatus | kGlobalStatus | kPowerButton | kRtcStatus;
 enum Pm1Control : u16 { kSciEnable = 1 << 0, kSleepType = 7 << 10, kSleepEnable = 1 << 13 };
 constexpr unsigned kSleepTypeShift = 10;
-constexpr u16 kSoftOff = 0;  // SLP_TYP for S5 in this chip set; the DSDT's _S5 says the same
 constexpr u64 kOverflowTicks = 1 << 23;  // the event comes when bit 23 of the 24-bit timer changes
 
 u8 byte_of(u16 value, u64 offset) { return static_cast<u8>(value >> (8 * (offset & 1))); }
@@ -99,13 +98,24 @@ void AcpiPm::write_pm1(u64 offset, u8 value) {
       const u16 control = with_byte(pm1_control_, value, offset);
       pm1_control_ = control & static_cast<u16>(~kSleepEnable);
       const u16 type = (control & kSleepType) >> kSleepTypeShift;
-      if (control & kSleepEnable && type == kSoftOff) system_.request_power_off();
+      if (control & kSleepEnable) fall_asleep(type);
       break;
     }
     default: return;  // the timer is read-only
   }
   update_sci();
   arm();
+}
+
+void AcpiPm::fall_asleep(u16 type) {
+  if (type == kSoftOff) system_.request_power_off();
+  if (type == kSuspend && offers_suspend_) system_.request_suspend();
+  if (type == kHibernate && offers_hibernate_) system_.request_hibernate();
+}
+
+void AcpiPm::woken(WakeReason reason) {
+  Lock lock(mutex_);
+  pm1_status_ |= kWake | (reason == WakeReason::Clock ? kRtcStatus : kPowerButton);
 }
 
 u8 AcpiPm::read_gpe(u64 offset) {

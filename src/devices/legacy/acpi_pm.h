@@ -1,7 +1,7 @@
 // ACPI fixed hardware as in the PIIX4 (ACPI 6.4 section 4.8; Intel 82371AB data sheet section 7): PM1 event and control
 // registers, the power management timer, one general-purpose event block, and the SMI command port that hands ACPI over.
-// Supported: power button, S5, PM timer with its overflow event, GPE0 with 16 events.
-// Missing: S3 and S4 (the DSDT declares S5 only), sleep button, RTC wake-up, global lock.
+// Supported: power button, S3, S4, S5, wake-up by the button and the clock's alarm, PM timer with its overflow event, GPE0 with 16
+// events. Missing: sleep button, wake-up by the timer and by general-purpose events, global lock.
 // Threads: registers from vCPU threads, power_button() and raise_event() from any; one mutex.
 #pragma once
 
@@ -23,6 +23,8 @@ class AcpiPm final : public Device {
   static constexpr u64 kGpePorts = 4;         // status +0, enable +2
   static constexpr u64 kSmiPorts = 2;         // command +0, status +1
   static constexpr u8 kSmiAcpiEnable = 0xf1, kSmiAcpiDisable = 0xf0;
+  /// SLP_TYP of the states (the DSDT's _S3, _S4 and _S5 say the same).
+  enum SleepType : u8 { kSoftOff = 0, kSuspend = 1, kHibernate = 2 };
   static constexpr u64 kTimerHz = 3'579'545;
 
   AcpiPm(cpu::IrqLine& sci, DeviceClock& clock, SystemControl& system);
@@ -34,6 +36,10 @@ class AcpiPm final : public Device {
 
   /// Without firmware nobody writes the SMI command: the board starts in ACPI mode.
   void start_in_acpi_mode(bool yes) { starts_in_acpi_mode_ = yes; }
+  /// States that do not exist here are as a write that does nothing. Before the vCPUs run.
+  void offer_sleep(bool suspend, bool hibernate) { offers_suspend_ = suspend, offers_hibernate_ = hibernate; }
+  /// After a reset that ends S3: tells the guest what woke it.
+  void woken(WakeReason reason);
   /// Who else follows writes to the SMI command port. Before the vCPUs run.
   void on_command(std::function<void()> written) { command_written_ = std::move(written); }
   void power_button();
@@ -63,6 +69,7 @@ class AcpiPm final : public Device {
     AcpiPm& pm_;
   };
 
+  void fall_asleep(u16 type);
   u8 read_pm1(u64 offset);
   void write_pm1(u64 offset, u8 value);
   u8 read_gpe(u64 offset);
@@ -83,7 +90,7 @@ class AcpiPm final : public Device {
   Pm1Block pm1_{*this};
   Block gpe_{*this, &AcpiPm::read_gpe, &AcpiPm::write_gpe};
   Block smi_{*this, &AcpiPm::read_smi, &AcpiPm::write_smi};
-  bool starts_in_acpi_mode_ = false;
+  bool starts_in_acpi_mode_ = false, offers_suspend_ = false, offers_hibernate_ = false;
   std::function<void()> command_written_;
 
   Mutex mutex_;

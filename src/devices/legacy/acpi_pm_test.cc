@@ -40,6 +40,26 @@ TEST_F(AcpiPmTest, SleepTypeZeroPowersOff) {
   EXPECT_EQ(in(4, 2), 1u);  // SLP_EN reads as zero
 }
 
+TEST_F(AcpiPmTest, SleepStatesThatAreOfferedAreAskedFor) {
+  out(4, 0x2000 | AcpiPm::kSuspend << 10);
+  out(4, 0x2000 | AcpiPm::kHibernate << 10);
+  EXPECT_EQ(system.suspends + system.hibernations, 0);
+  pm.offer_sleep(true, true);
+  out(4, 0x2000 | AcpiPm::kSuspend << 10);
+  EXPECT_EQ(system.suspends, 1);
+  out(4, 0x2000 | AcpiPm::kHibernate << 10);
+  EXPECT_EQ(system.hibernations, 1);
+  EXPECT_EQ(system.power_offs, 0);
+}
+
+TEST_F(AcpiPmTest, StatusTellsWhatWokeTheMachine) {
+  pm.woken(WakeReason::Button);
+  EXPECT_EQ(in(0, 2) & 0x8500, 0x8100u);
+  pm.reset();
+  pm.woken(WakeReason::Clock);
+  EXPECT_EQ(in(0, 2) & 0x8500, 0x8400u);
+}
+
 TEST_F(AcpiPmTest, SmiCommandHandsOverAcpi) {
   pm.start_in_acpi_mode(false);
   pm.reset();

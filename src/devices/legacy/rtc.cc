@@ -295,10 +295,15 @@ void Rtc::arm() {
 }
 
 void Rtc::on_alarm() {
-  Lock lock(mutex_);
-  collect_events();
-  update_interrupt();
-  arm();
+  bool alarm = false;
+  {
+    Lock lock(mutex_);
+    collect_events();
+    alarm = cmos_[kRegC] & cmos_[kRegB] & kAie;
+    update_interrupt();
+    arm();
+  }
+  if (alarm && options_.on_alarm) options_.on_alarm();
 }
 
 }  // namespace atl::devices

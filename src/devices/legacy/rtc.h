@@ -27,6 +27,8 @@ struct RtcOptions {
   bool catch_up_ticks = false;
   /// The guest set its clock: the new difference to the start value, in seconds. May be empty. Called without locks.
   std::function<void(i64 seconds)> on_change;
+  /// An alarm that the guest has enabled went off. May be empty. Called without locks.
+  std::function<void()> on_alarm;
 };
 
 class Rtc final : public Device, public BytePorts {

@@ -44,10 +44,13 @@ struct RecordingBackend final : CharBackend {
 struct RecordingSystem final : SystemControl {
   void request_reset() override { ++resets; }
   void request_power_off() override { ++power_offs; }
+  void request_suspend() override { ++suspends; }
+  void request_hibernate() override { ++hibernations; }
+  void report_alarm() override { ++alarms; }
   void request_exit(int status) override { exit_status = status; }
   void report_panic(bool crash_kernel) override { ++(crash_kernel ? crashes_loaded : panics); }
   void report_watchdog() override { ++watchdogs; }
-  int resets = 0, power_offs = 0, panics = 0, crashes_loaded = 0, watchdogs = 0;
+  int resets = 0, power_offs = 0, suspends = 0, hibernations = 0, alarms = 0, panics = 0, crashes_loaded = 0, watchdogs = 0;
   std::optional<int> exit_status;
 };
 

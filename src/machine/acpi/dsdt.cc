@@ -5,6 +5,7 @@
 
 #include <fmt/core.h>
 
+#include "devices/legacy/acpi_pm.h"
 #include "machine/acpi/spec.h"
 
 namespace atl::machine {
@@ -20,8 +21,17 @@ Code processors(u32 count) {
   return scope("\\_SB", {concat(all)});
 }
 
-/// SLP_TYP 0 is soft off in AcpiPm.
-Code sleep_states() { return name("\\_S5", package({integer(0), integer(0), integer(0), integer(0)})); }
+/// SLP_TYP of PM1a and PM1b.
+Code sleep_state(const char* state, devices::AcpiPm::SleepType type) {
+  return name(state, package({integer(type), integer(type), integer(0), integer(0)}));
+}
+
+Code soft_off() { return sleep_state("\\_S5", devices::AcpiPm::kSoftOff); }
+
+Code sleep_states(const PcAcpi& board) {
+  return concat({board.suspends ? sleep_state("\\_S3", devices::AcpiPm::kSuspend) : Code{},
+                 board.hibernates ? sleep_state("\\_S4", devices::AcpiPm::kHibernate) : Code{}, soft_off()});
+}
 
 Code clock_device() {
   return device("RTC", {name("_HID", eisa_id("PNP0B00")), name("_CRS", resources({io(0x70, 2), irq(8)}))});
@@ -285,20 +295,20 @@ Code virtio_devices(std::span<const MmioDevice> devices) {
 
 Code pc_dsdt(const PcAcpi& board) {
   const Code links = concat({link_device(0), link_device(1), link_device(2), link_device(3)});
-  return concat({processors(board.cpus), scope("\\_SB", {pci_root(board), hpet_device(board.hpet), generation_device(board.generation), links}), hotplug_event(), sleep_states()});
+  return concat({processors(board.cpus), scope("\\_SB", {pci_root(board), hpet_device(board.hpet), generation_device(board.generation), links}), hotplug_event(), sleep_states(board)});
 }
 
 Code q35_dsdt(const PcAcpi& board) {
   std::vector<Code> links;
   for (unsigned i = 0; i < kPirqs; ++i) links.push_back(concat({link_device(i), gsi_device(i)}));
   const Code pic = concat({name("PICF", integer(0)), method("_PIC", 1, Serialized::No, {store(arg(0), path("\\PICF"))})});
-  return concat({pic, processors(board.cpus), scope("\\_SB", {express_root(board), configuration_window(board), hpet_device(board.hpet), generation_device(board.generation), concat(links)}), sleep_states()});
+  return concat({pic, processors(board.cpus), scope("\\_SB", {express_root(board), configuration_window(board), hpet_device(board.hpet), generation_device(board.generation), concat(links)}), sleep_states(board)});
 }
 
 Code microvm_dsdt(const MicrovmAcpi& board) {
   return concat({processors(board.cpus),
                  scope("\\_SB", {clock_device(), serial_devices(board.serial_ports), virtio_devices(board.virtio)}),
-                 sleep_states()});
+                 soft_off()});
 }
 
 }  // namespace atl::machine

@@ -25,11 +25,12 @@ struct PcAcpi {
   MmioDevice tpm = {};                    // size 0: none
   GuestAddr generation = 0;               // of the VM generation ID; 0: none
   u16 pm_base = acpi::kPm1EventPort;
+  bool suspends = false, hibernates = false;  // S3 and S4
   u64 ecam_base = 0, ecam_size = 0;       // q35
 };
-/// PCI root with interrupt links, ISA devices, hotplug of 31 slots, S5.
+/// PCI root with interrupt links, ISA devices, hotplug of 31 slots, sleep states.
 aml::Code pc_dsdt(const PcAcpi& board);
-/// PCI Express root with links and direct interrupts, native hotplug in root ports, ISA devices, S5.
+/// PCI Express root with links and direct interrupts, native hotplug in root ports, ISA devices, sleep states.
 aml::Code q35_dsdt(const PcAcpi& board);
 
 struct MicrovmAcpi {

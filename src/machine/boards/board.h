@@ -111,6 +111,10 @@ class Board {
   virtual Result<BootEntry> load() = 0;
 
   virtual void press_power_button() = 0;
+  /// Firmware takes part in S3: on the way back it finds the processors' start address, which the guest has left.
+  virtual bool can_suspend() { return false; }
+  /// After reset(), in the place of load(): memory is as the guest left it.
+  virtual void wake(devices::WakeReason) {}
   /// The devices and where they are, for the monitor.
   virtual std::string describe() = 0;
   /// Of the root bus; nothing without one.

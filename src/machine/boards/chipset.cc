@@ -44,6 +44,7 @@ RtcOptions rtc_options(const BoardContext& context) {
   options.offset_ns = start_date_ns(rtc) - options.time_source_ns();
   options.catch_up_ticks = rtc.drift_fix;
   options.on_change = context.rtc_changed;
+  options.on_alarm = [&system = context.system] { system.report_alarm(); };
   return options;
 }
 

@@ -40,6 +40,10 @@ class Chipset {
   devices::Ich9Smi* smi() { return smi_.get(); }  // q35
   /// Moves the PM1 registers; false if they are there already, or cannot be there.
   bool move_power_management(memory::AddressSpace& ports, u16 base);
+  /// Whether ICH9's registers answer; others' always do.
+  void decode_power_management(bool on) {
+    if (ich9_) ich9_->set_decoded(on);
+  }
   /// Where GPE0 is and how many bytes it has.
   u16 gpe_port() const { return ich9_ ? static_cast<u16>(pm_base() + Ich9PmPorts::kGpeOffset) : acpi::kGpe0Port; }
   u8 gpe_bytes() const { return ich9_ ? Ich9PmPorts::kGpeBytes : static_cast<u8>(devices::AcpiPm::kGpePorts); }

@@ -44,6 +44,14 @@ std::vector<u8> bytes_of(u64 value) {
   return out;
 }
 
+/// One byte a sleeping state, SLP_TYP with bit 7 if it is there; firmware that may have to resume looks for S3.
+std::vector<u8> system_states(const Config& config) {
+  constexpr u8 kThere = 0x80;
+  using Pm = devices::AcpiPm;
+  return {kThere, 0, 0, static_cast<u8>(Pm::kSuspend | (config.suspend_to_ram ? kThere : 0)),
+          static_cast<u8>(Pm::kHibernate | (config.suspend_to_disk ? kThere : 0)), kThere};
+}
+
 std::vector<u8> e820_file(const RamLayout& ram) {
   std::vector<u8> out;
   auto add = [&out](u64 base, u64 size, E820Type type) {
@@ -139,6 +147,7 @@ Status Firmware::offer_configuration(const RamLayout& ram) {
   if (const auto wait = config.boot.menu_wait_ms) config_.add_file("etc/boot-menu-wait", bytes_of<u16>(*wait));
   if (const auto wait = config.boot.fail_wait_ms) config_.add_file("etc/boot-fail-wait", bytes_of<u32>(*wait));
   config_.add_file("etc/e820", e820_file(ram));
+  if (is_pc(config.board)) config_.add_file("etc/system-states", system_states(config));
   const auto uuid = parse_uuid(config.uuid).value_or(std::array<u8, 16>{});
   config_.add(FwCfg::kUuid, {uuid.begin(), uuid.end()});
   SmbiosBlob smbios = TRY(build_smbios(smbios_system(config)));
@@ -207,10 +216,28 @@ Result<BootEntry> Firmware::load(const std::optional<AcpiBlob>& acpi) {
   return BootEntry{};
 }
 
+namespace {
+
+constexpr u64 kTablesUnit = 64 * kKiB, kScriptUnit = 4 * kKiB, kLaterTables = 2 * kKiB;
+
+/// With zeroes behind it, which name no table and no step of the script.
+std::vector<u8> padded(std::vector<u8> file, u64 size) {
+  file.resize(std::max<u64>(file.size(), size));
+  return file;
+}
+
+}  // namespace
+
+/// Firmware remembers how large a file is before it sets up what some tables tell of: later ones have the first ones' size.
 void Firmware::offer_acpi(const AcpiBlob& blob) {
-  config_.add_file("etc/acpi/tables", blob.tables);
+  std::vector<u8> script = table_loader_script(blob);
+  if (tables_bytes_ == 0) {
+    tables_bytes_ = align_up(blob.tables.size() + kLaterTables, kTablesUnit);
+    script_bytes_ = align_up(script.size() + kLaterTables, kScriptUnit);
+  }
+  config_.add_file("etc/acpi/tables", padded(blob.tables, tables_bytes_));
   config_.add_file("etc/acpi/rsdp", blob.rsdp);
-  config_.add_file("etc/table-loader", table_loader_script(blob));
+  config_.add_file("etc/table-loader", padded(std::move(script), script_bytes_));
 }
 
 Status add_to_boot_order(BootOrder& order, std::optional<u32> index, std::string path) {

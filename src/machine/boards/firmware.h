@@ -46,6 +46,7 @@ class Firmware {
 
   const BoardContext context_;
   devices::FwCfg config_;
+  u64 tables_bytes_ = 0, script_bytes_ = 0;  // of the files that give the ACPI tables
   bool kernel_rom_ = false;                  // the option ROM that loads -kernel is offered
   std::unique_ptr<SystemFlash> flash_;       // or
   std::shared_ptr<memory::RamBlock> rom_;    // what is at the top of 4 GiB, in flash too

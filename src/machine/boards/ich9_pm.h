@@ -3,8 +3,10 @@
 //   +0x00 PM1   +0x20 GPE0 status   +0x28 GPE0 enable   +0x30 SMI_EN   +0x34 SMI_STS
 // Missing: TCO, general-purpose events from 16 on.
 //
-// Threads: as acpi_pm and ich9_smi; no state.
+// Threads: as acpi_pm and ich9_smi; set_decoded() with the PCI bus's lock held.
 #pragma once
+
+#include <atomic>
 
 #include "devices/legacy/acpi_pm.h"
 #include "devices/legacy/ich9_smi.h"
@@ -19,13 +21,18 @@ class Ich9PmPorts final : public memory::BusDevice {
 
   Ich9PmPorts(devices::AcpiPm& pm, devices::Ich9Smi& smi) : pm_(pm), smi_(smi) {}
 
+  /// ACPI_EN: nobody answers at the ports while it is off.
+  void set_decoded(bool decoded) { decoded_ = decoded; }
+
   u64 bus_read(u64 offset, unsigned width) override {
+    if (!decoded_) return ~u64{0};
     if (offset + width <= kGpeOffset) return pm_.pm1_ports().bus_read(offset, width);
     u64 value = 0;
     for (unsigned i = 0; i < width; ++i) value |= u64{read_byte(offset + i)} << (8 * i);
     return value;
   }
   void bus_write(u64 offset, u64 value, unsigned width) override {
+    if (!decoded_) return;
     if (offset + width <= kGpeOffset) return pm_.pm1_ports().bus_write(offset, value, width);
     for (unsigned i = 0; i < width; ++i) write_byte(offset + i, static_cast<u8>(value >> (8 * i)));
   }
@@ -52,6 +59,7 @@ class Ich9PmPorts final : public memory::BusDevice {
 
   devices::AcpiPm& pm_;
   devices::Ich9Smi& smi_;
+  std::atomic<bool> decoded_{true};
 };
 
 }  // namespace atl::machine

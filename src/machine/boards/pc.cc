@@ -81,6 +81,8 @@ class Pc final : public Board {
   void reset() override;
   Result<BootEntry> load() override;
   void press_power_button() override { chipset_->pm().power_button(); }
+  bool can_suspend() override { return firmware_ && context_.config.suspend_to_ram; }
+  void wake(WakeReason reason) override;
   std::string describe() override;
   std::vector<PciFunctionInfo> pci_functions() override { return slots_->functions(); }
   Status set_boot_order(const std::string& order) override;
@@ -221,6 +223,7 @@ Status Pc::add_boot() {
   if (!firmware_ && !(boot.files.empty() && boot.option_roms.empty()))
     return Error(ErrorKind::Invalid, "-fw_cfg and -option-rom need firmware: a kernel that starts without it looks for neither; -bios adds it");
   chipset_->pm().start_in_acpi_mode(!firmware_);
+  chipset_->pm().offer_sleep(can_suspend(), context_.config.suspend_to_disk);
   chipset_->pm().reset();
   set_cmos(boot.once.empty() ? boot.order : boot.once);
   return {};
@@ -252,9 +255,17 @@ void Pc::reset() {
   for (Device* device : devices()) device->reset();
 }
 
+/// CMOS byte 0x0f tells firmware why the machine starts.
+void Pc::wake(WakeReason reason) {
+  constexpr u8 kShutdownStatus = 0x0f, kResumes = 0xfe;
+  chipset_->rtc().set_cmos(kShutdownStatus, kResumes);
+  chipset_->pm().woken(reason);
+}
+
 /// Firmware chooses the registers' place before it installs the tables, which then tell of that place. vCPU thread, or the
 /// control thread at a reset.
 void Pc::move_power_management(u16 base) {
+  chipset_->decode_power_management(base || !firmware_);  // who starts without firmware finds them ready
   if (chipset_->move_power_management(context_.ports, base ? base : acpi::kPm1EventPort)) offer_tables();
 }
 
@@ -282,6 +293,8 @@ AcpiBlob Pc::acpi_tables() const {
                         .tpm = tpm,
                         .generation = has_device(context_.config, "vmgenid") ? VmGeneration::kBase : 0,
                         .pm_base = chipset_->pm_base(),
+                        .suspends = firmware_ && context_.config.suspend_to_ram,
+                        .hibernates = context_.config.suspend_to_disk,
                         .ecam_base = window.base,
                         .ecam_size = window.size};
   return build_acpi({.dsdt = has_q35() ? q35_dsdt(board) : pc_dsdt(board),

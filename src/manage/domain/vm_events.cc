@@ -137,7 +137,23 @@ void on_resume(const Told& t) {
   t.events.domain_lifecycle(t.domain->ref(), static_cast<i32>(LifecycleEvent::Resumed), lifecycle_detail::kResumedUnpaused);
 }
 
-void on_reset(const Told& t) { t.events.domain(DomainEvent::Reboot, t.domain->ref()); }
+/// The guest sleeps (S3). Detail 0: its memory stays.
+void on_guest_suspend(const Told& t) {
+  t.domain->set_running_state({RunState::PmSuspended, 0});
+  t.events.domain_lifecycle(t.domain->ref(), static_cast<i32>(LifecycleEvent::PmSuspended), 0);
+}
+
+void on_wakeup(const Told& t) {
+  constexpr i32 kRunningAwake = 8, kStartedAwake = 4;  // VIR_DOMAIN_RUNNING_WAKEUP, VIR_DOMAIN_EVENT_STARTED_WAKEUP
+  t.domain->set_running_state({RunState::Running, kRunningAwake});
+  t.events.domain_lifecycle(t.domain->ref(), static_cast<i32>(LifecycleEvent::Started), kStartedAwake);
+}
+
+void on_reset(const Told& t) {
+  if (t.domain->facts().state.state == RunState::PmSuspended)
+    t.domain->set_running_state(make_state(RunState::Running, RunningReason::Booted));
+  t.events.domain(DomainEvent::Reboot, t.domain->ref());
+}
 
 void on_rtc_change(const Told& t) {
   if (t.data.is_object()) t.events.domain(DomainEvent::RtcChange, t.domain->ref(), t.data.value("offset", i64{0}));
@@ -230,6 +246,8 @@ struct Handler {
 constexpr Handler kHandlers[] = {{"STOP", on_stop},
                                  {"RESUME", on_resume},
                                  {"RESET", on_reset},
+                                 {"SUSPEND", on_guest_suspend},
+                                 {"WAKEUP", on_wakeup},
                                  {"RTC_CHANGE", on_rtc_change},
                                  {"BALLOON_CHANGE", on_balloon_change},
                                  {"BLOCK_IO_ERROR", on_io_error},

@@ -246,9 +246,10 @@ Status wake_up(Call& call) {
   u32 flags = 0;
   auto domain = TRY(read_domain(call, flags));
   TRY(check_flags(flags, 0, "virDomainPMWakeup"));
+  auto job = TRY(domain->begin_job());
   if (!domain->active()) return operation_invalid("domain is not running");
-  // The VM goes on by itself after a guest's suspend to RAM.
-  return internal_error("unable to execute QEMU command 'system_wakeup': Unable to wake up: guest is not in suspended state");
+  TRY(ask(*domain, "system_wakeup", Json::object()));
+  return {};
 }
 
 constexpr Procedure kRows[] = {
