@@ -158,7 +158,7 @@ class FakeMachine final : public machine::Machine {
   const std::shared_ptr<const memory::GuestMemory> guest_memory_ = std::make_shared<memory::GuestMemory>(std::vector<memory::RamRange>());
   std::unique_ptr<LoopThread> thread_ = start_thread();
   machine::BlockStore blocks_{*thread_};
-  machine::Media media_{blocks_, [](const machine::Media::TrayMove&) {}};
+  machine::Media media_{blocks_};
   Keyboard keyboard_{*this};
   Mouse mouse_{*this};
   display::InputRouter input_;
