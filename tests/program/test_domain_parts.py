@@ -1,5 +1,6 @@
 """Parts of domains that the guest or a client sees: NUMA cells, floppy drives, a watchdog that leads to a dump, the monitor's events."""
 
+import glob
 import os
 import subprocess
 import unittest
@@ -95,6 +96,37 @@ class DomainParts(unittest.TestCase):
         self.d.virsh("detach-device-alias", "stored", "ua-mine", "--config")
         self.assertNotIn("ua-mine", self.d.virsh("dumpxml", "stored"))
         self.assertIn("no device found with alias ua-mine", self.d.virsh("detach-device-alias", "stored", "ua-mine", "--config", fails=True))
+
+    def test_a_port_is_logged_and_some_vcpus_are_not_there(self):
+        log = f"{self.d.root}/port.log"
+        self.d.define(DOMAIN.format(name="logged", guests=GUESTS, suffix="", command="echo cpus: $(nproc); sleep 1000", cpu="<cpu mode='maximum'/>",
+                                    features="", serial="/dev/null", devices="").replace("<vcpu>2</vcpu>", "<vcpu current='1'>4</vcpu>")
+                      .replace("<serial type='file'><source path='/dev/null'/>", f"<serial type='pty'><log file='{log}' append='off'/>"))
+        self.d.virsh("start", "logged")
+        self.addCleanup(subprocess.run, ["virsh", "-c", self.d.uri, "destroy", "logged"], capture_output=True, timeout=managed.PATIENCE)
+        self.said(log, "cpus: 1")
+        self.assertIn(f"<log file='{log}' append='off'/>", self.d.virsh("dumpxml", "logged").split("<console")[1])
+        self.assertRegex(self.d.virsh("vcpucount", "logged"), r"maximum +live +4\ncurrent +config +1\ncurrent +live +1")
+
+    def test_what_a_killed_daemon_left_of_a_start_goes(self):
+        self.start("stays", "sleep 1000")
+        groups = glob.glob(f"/sys/fs/cgroup/*/atoll/{self.d.virsh('domid', 'stays').strip()}-stays-*")
+        self.d.kill()
+        os.makedirs(f"{self.d.root}/run/vm/77-ghost")
+        ghost = subprocess.Popen(["sleep", "1000"])
+        self.addCleanup(ghost.wait)
+        self.addCleanup(ghost.kill)
+        orphans = [os.path.join(os.path.dirname(path), f"77-ghost-{path.rsplit('-', 1)[1]}") for path in groups if "/blkio/" in path]
+        for path in orphans:
+            os.makedirs(path)
+            with open(path + "/cgroup.procs", "w") as file:
+                file.write(str(ghost.pid))
+        self.d.start()
+        self.assertFalse(os.path.exists(f"{self.d.root}/run/vm/77-ghost"))
+        if orphans:
+            wait_until(lambda: ghost.poll() is not None, "the VM that nobody knows of ends")
+            self.assertFalse(os.path.exists(orphans[0]))
+        self.assertEqual(self.d.state("stays"), "running")
 
     def test_hidden_kvm_hides_it(self):
         serial = self.start("hidden", "dmesg | grep -c -i kvm; echo done; sleep 1000", features="<kvm><hidden state='on'/></kvm>")

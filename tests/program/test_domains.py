@@ -96,7 +96,7 @@ class Definitions(DomainCase):
         self.d.kill()
         self.d.start()
         self.assertIn("a title", self.d.virsh("list", "--all", "--title"))
-        self.assertIn("<thing a='1'", self.d.virsh("metadata", "renamed", "--uri", "http://example.org/x"))
+        self.assertIn('<thing a="1"', self.d.virsh("metadata", "renamed", "--uri", "http://example.org/x"))
         self.validate(self.d.virsh("dumpxml", "--inactive", "renamed"))
         self.assertRegex(self.d.virsh("dominfo", "renamed"), r"Autostart: +enable")
         wait_until(lambda: self.d.state("renamed") == "running", "it starts with the daemon")

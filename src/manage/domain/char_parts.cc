@@ -12,8 +12,9 @@ void set_server(OptionList& backend, bool server) {
 }
 
 Result<OptionList> with_log(OptionList backend, const Element& port) {
-  if (port.child("log")) return config_unsupported("<log> of a character device is not supported by atoll-vmm");
-  return backend;
+  if (!port.child("log")) return backend;
+  backend.set("logfile", at(port, "log", "file"));
+  return backend.set("logappend", at(port, "log", "append") == "on" ? "on" : "off");
 }
 
 }  // namespace

@@ -84,7 +84,11 @@ void write_memory(const Element& domain, Writer& w) {
 void write_vcpus(const Element& domain, Writer& w) {
   const std::string most = text_at(domain, "vcpu"), now = at(domain, "vcpu", "current");
   OptionList smp("cpus", now.empty() ? most : now);
-  if (!now.empty()) smp.set("maxcpus", most);
+  // Those that are not there at the start cannot be plugged in later: the board has no places for them.
+  if (!now.empty()) {
+    w.add("-smp", smp.set("sockets", now).set("cores", "1").set("threads", "1"));
+    return;
+  }
   if (const Element* topology = domain.find("cpu/topology"))
     for (const char* level : {"sockets", "dies", "cores", "threads"}) smp.set_if(level, topology->attribute(level));
   else smp.set("sockets", most).set("cores", "1").set("threads", "1");

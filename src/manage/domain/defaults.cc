@@ -87,9 +87,10 @@ void fill_cpu(Element& domain) {
   const std::string mode = cpu->attribute("mode");
   if (mode == "custom" && !has_model) cpu->add("model", "qemu64").set("fallback", "forbid");
   if (mode == "custom") set_default(*cpu, "match", "exact");
-  set_default(*cpu, "check", mode == "custom" && has_model ? "partial" : "none");
+  set_default(*cpu, "check", mode == "custom" && has_model && domain.attribute("type") == "kvm" ? "partial" : "none");
   if (mode == "host-passthrough") set_default(*cpu, "migratable", "on");
-  if (Element* model = cpu->child("model")) set_default(*model, "fallback", mode == "custom" ? "forbid" : "allow");
+  if (Element* model = cpu->child("model")) set_default(*model, "fallback", "allow");
+  if (Element* topology = cpu->child("topology")) set_default(*topology, "dies", "1");
 }
 
 Status fill_lifecycle(Element& domain) {

@@ -69,10 +69,28 @@ TEST(Definition, WrongNumaCellsAreRefused) {
   EXPECT_NE(refusal(domain_with("", "<memoryBacking><hugepages><page size='1' unit='GiB'/></hugepages></memoryBacking>")).find("1048576 KiB"), std::string::npos);
 }
 
+TEST(Definition, OtherManagersXmlIsWrittenAsLibvirtWouldWriteIt) {
+  const Element tree = define("<domain type='qemu'><name>n</name><uuid></uuid><memory>65536</memory><vcpu current='1'>4</vcpu><os>"
+                              "<type machine='pc' arch='x86_64'>hvm</type></os><cpu match='exact'><topology cores='1' threads='1' sockets='4'/>"
+                              "<model>Nehalem</model></cpu><devices><disk><driver io='threads' cache='default' type='raw' name='qemu'/>"
+                              "<source file='/a'/><target dev='vda'/></disk></devices></domain>");
+  const std::string text = xml::write(tree);
+  for (const char* part : {"<vcpu placement='static' current='1'>", "<type arch='x86_64' machine='pc-i440fx-7.2'>", "<model fallback='allow'>Nehalem",
+                           "<cpu mode='custom' match='exact' check='none'>", "<topology sockets='4' dies='1' cores='1' threads='1'/>",
+                           "<driver name='qemu' type='raw' io='threads'/>"})
+    EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
+  auto command = compose_command(tree, {});
+  ASSERT_TRUE(command.has_value());
+  EXPECT_NE(command->text().find("-smp 1,sockets=1"), std::string::npos) << command->text();
+}
+
 TEST(Definition, DisksHaveNamesAndPlacesThatExist) {
   const std::string head = "<disk><source file='/a'/><target dev='";
   EXPECT_NE(refusal(domain_with(head + "bogus'/></disk>")).find("Unknown disk name 'bogus'"), std::string::npos);
   EXPECT_NE(refusal(domain_with(head + "vda'/><driver iothread='7'/></disk>")).find("iothread '7' not defined"), std::string::npos);
+  EXPECT_NE(refusal(domain_with(head + "hda'/><readonly/></disk>")).find("readonly ide disks"), std::string::npos);
+  EXPECT_NE(refusal(domain_with(head + "hda'/><driver queues='2'/></disk>")).find("only supported by virtio-blk"), std::string::npos);
+  EXPECT_NE(refusal(domain_with("<watchdog model='itco'/>")).find("unknown watchdog model 'itco'"), std::string::npos);
   EXPECT_NE(refusal(domain_with(head + "hda'/><driver iothread='1'/></disk>")).find("not available for bus ide"), std::string::npos);
   const Element tree = define(domain_with("<disk device='floppy'><target dev='fdb'/></disk>"));
   const Element* disk = devices_of(tree).child("disk");

@@ -62,6 +62,7 @@ void fill_drive_address(Element& disk) {
 Status fill_disk_driver(Element& disk) {
   Element& driver = ensure(disk, "driver");
   set_default(driver, "name", "qemu");
+  if (driver.attribute("cache") == "default") driver.remove_attribute("cache");
   if (driver.attribute("name") != "qemu") return config_unsupported(fmt::format("unsupported driver name '{}' for disk", driver.attribute("name")));
   // Never guessed from the content, which the guest can write.
   const bool medium = disk.child("source") || disk.attribute("device") == "disk";
@@ -260,7 +261,9 @@ Status fill_rng(Element& rng) {
 Status fill_watchdog(Element& watchdog) {
   set_default(watchdog, "model", "i6300esb");
   set_default(watchdog, "action", "reset");
-  TRY(check_choice(watchdog, "model", watchdog.attribute("model"), {"i6300esb", "ib700", "itco"}));
+  if (const std::string model = watchdog.attribute("model"); model != "i6300esb")
+    return config_unsupported(one_of(model, {"ib700", "diag288"}) ? fmt::format("watchdog model '{}' is not supported by atoll-vmm", model)
+                                                                  : fmt::format("unknown watchdog model '{}'", model));
   return check_choice(watchdog, "action", watchdog.attribute("action"), {"reset", "shutdown", "poweroff", "pause", "none", "dump", "inject-nmi"});
 }
 
@@ -317,6 +320,10 @@ namespace {
 Status check_disk_place(const Element& disk, const Element& domain) {
   const std::string bus = at(disk, "target", "bus"), machine = at(domain, "os/type", "machine");
   if (bus == "fdc" && !machine.starts_with("pc-i440fx")) return config_unsupported(fmt::format("floppy drives of machine '{}' are not supported by atoll-vmm", machine));
+  if (disk.attribute("device") == "disk" && disk.child("readonly") && (bus == "ide" || bus == "sata"))
+    return config_unsupported(fmt::format("readonly {} disks are not supported", bus));
+  if (bus != "virtio" && disk.child("driver") && disk.child("driver")->has_attribute("queues"))
+    return config_unsupported("queues attribute in disk driver element is only supported by virtio-blk");
   const auto thread = number_at(disk, "driver", "iothread");
   if (!thread) return {};
   if (bus != "virtio") return config_unsupported(fmt::format("IOThreads not available for bus {} target {}", bus, at(disk, "target", "dev")));

@@ -141,7 +141,6 @@ Result<DeviceParts> watchdog_parts(const Element& domain, const Element& watchdo
   const std::string model = watchdog.attribute("model"), action = watchdog.attribute("action");
   DeviceParts parts;
   if (model == "i6300esb") parts.devices.push_back(placed(domain, watchdog, "i6300esb"));
-  else if (model == "ib700") parts.devices.push_back(OptionList("driver", "ib700").set("id", alias_of(watchdog)));
   parts.more_options.emplace_back("-action", "watchdog=" + (action == "dump" ? std::string("pause") : action));
   return parts;
 }

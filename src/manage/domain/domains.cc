@@ -1,11 +1,14 @@
 #include "manage/domain/domains.h"
-#include "manage/domain/tuning.h"
 
 #include <unistd.h>
+
+#include <set>
 
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "manage/domain/leftovers.h"
+#include "manage/domain/tuning.h"
 #include "manage/xml/parse.h"
 
 namespace atl::manage {
@@ -47,6 +50,10 @@ Status Domains::load() {
   for (const auto& name : TRY(definitions_->names()))
     if (Status loaded = load_definition(name); !loaded) log_error("domain '{}': {}", name, loaded.error().message());
   for (const auto& name : TRY(statuses_->names())) load_running(name);
+  std::set<std::string> known;
+  for (const auto& domain : all())
+    if (auto vm = domain->running()) known.insert(vm->folder);
+  remove_leftovers(config_.paths.run, known);
   return {};
 }
 

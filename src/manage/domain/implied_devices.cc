@@ -75,6 +75,7 @@ void pair_console(Element& devices) {
     console.set("type", serials[0]->attribute("type"));
     if (const Element* source = serials[0]->child("source")) console.add(*source);
     if (const Element* protocol = serials[0]->child("protocol")) console.add(*protocol);
+    if (const Element* log = serials[0]->child("log")) console.add(*log);
     console.add("target").set("type", "serial");
     devices.add(std::move(console));
   } else if (serials.empty() && !consoles.empty() && at(*consoles[0], "target", "type") == "serial") {
@@ -82,6 +83,7 @@ void pair_console(Element& devices) {
     serial.set("type", consoles[0]->attribute("type"));
     if (const Element* source = consoles[0]->child("source")) serial.add(*source);
     if (const Element* protocol = consoles[0]->child("protocol")) serial.add(*protocol);
+    if (const Element* log = consoles[0]->child("log")) serial.add(*log);
     serial.add("target").set("type", "isa-serial").add("model").set("name", "isa-serial");
     devices.add(std::move(serial));
   }

@@ -28,8 +28,10 @@ Result<OptionList> net_device(const Element& domain, const Element& card, u64 bo
   if (model == "virtio") device.set_if("host_mtu", at(card, "mtu", "size"));
   if (const std::string queues = at(card, "driver", "queues"); !queues.empty() && queues != "1")
     return config_unsupported("network cards with more than one queue are not supported by atoll-vmm");
-  device.set_if("rx_queue_size", at(card, "driver", "rx_queue_size"));
-  device.set_if("tx_queue_size", at(card, "driver", "tx_queue_size"));
+  // Both directions have rings of one size here.
+  const std::string rx = at(card, "driver", "rx_queue_size"), tx = at(card, "driver", "tx_queue_size");
+  device.set_if("rx_queue_size", rx.empty() ? tx : rx);
+  device.set_if("tx_queue_size", tx.empty() ? rx : tx);
   if (at(card, "rom", "bar") == "off" || at(card, "rom", "enabled") == "no") device.set("rombar", "0");
   if (boot_index) device.set("bootindex", boot_index);
   set_bus_address(device, domain, card);

@@ -134,11 +134,13 @@ Result<OptionList> backend_of(const Element& domain, const Element& cell) {
   return backend;
 }
 
-/// "0-1,4" as options: "cpus=0-1", "cpus=4".
-std::string node_option(const Element& cell) {
+/// "0-1,4" as options: "cpus=0-1", "cpus=4"; of the vCPUs that there are.
+Result<std::string> node_option(const Element& cell, u64 vcpus) {
   std::string text = "node,nodeid=" + cell.attribute("id");
-  if (cell.has_attribute("cpus"))
-    for (std::string_view range : split(cell.attribute("cpus"), ',')) text += fmt::format(",cpus={}", range);
+  auto cpus = TRY(cpus_of(cell));
+  cpus.resize(std::min<size_t>(cpus.size(), vcpus));
+  if (const std::string list = cpu_list(cpus); !list.empty())
+    for (std::string_view range : split(list, ',')) text += fmt::format(",cpus={}", range);
   return text + ",memdev=ram-node" + cell.attribute("id");
 }
 
@@ -182,9 +184,10 @@ Result<std::vector<NumaOption>> numa_options(const Element& domain) {
   std::vector<NumaOption> options;
   const Element* numa = domain.find("cpu/numa");
   const auto cells = numa ? numa->children("cell") : std::vector<const Element*>();
+  const u64 most = parse_u64(text_at(domain, "vcpu")).value_or(1), vcpus = number_at(domain, "vcpu", "current").value_or(most);
   for (const Element* cell : cells) {
     options.push_back({"-object", TRY(backend_of(domain, *cell)).text()});
-    options.push_back({"-numa", node_option(*cell)});
+    options.push_back({"-numa", TRY(node_option(*cell, vcpus))});
   }
   for (const Element* cell : cells) {
     const Element* distances = cell->child("distances");

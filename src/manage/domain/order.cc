@@ -23,6 +23,7 @@ constexpr std::string_view kOs[] = {"type", "firmware", "loader", "nvram", "kern
                                     "bios"};
 constexpr std::string_view kCputune[] = {"shares", "period", "quota", "global_period", "global_quota", "emulator_period", "emulator_quota",
                                          "iothread_period", "iothread_quota", "vcpupin", "emulatorpin", "iothreadpin"};
+constexpr std::string_view kPm[] = {"suspend-to-mem", "suspend-to-disk"};
 constexpr std::string_view kBlkiotune[] = {"weight", "device"};
 constexpr std::string_view kBlkioDevice[] = {"path", "weight", "read_iops_sec", "write_iops_sec", "read_bytes_sec", "write_bytes_sec"};
 constexpr std::string_view kCpu[] = {"model", "vendor", "topology", "cache", "maxphysaddr", "feature", "numa"};
@@ -38,10 +39,14 @@ constexpr std::string_view kLast[] = {"boot", "alias", "address"};
 
 struct AttributeOrder {
   std::string_view element;
-  std::array<std::string_view, 4> first;
+  std::array<std::string_view, 8> first;
 };
 constexpr AttributeOrder kAttributes[] = {{"controller", {"type", "index", "model", "ports"}}, {"loader", {"readonly", "secure", "type", "stateless"}}, {"disk", {"type", "device", "model", "snapshot"}},
-                                          {"graphics", {"type", "port", "autoport", "listen"}}, {"input", {"type", "bus", "model", ""}}};
+                                          {"graphics", {"type", "port", "autoport", "listen"}}, {"input", {"type", "bus", "model"}},
+                                          {"driver", {"name", "type", "cache", "error_policy", "rerror_policy", "io", "discard", "iothread"}},
+                                          {"vcpu", {"placement", "cpuset", "current"}}, {"cpu", {"mode", "match", "check", "migratable"}},
+                                          {"topology", {"sockets", "dies", "cores", "threads"}}, {"type", {"arch", "machine"}},
+                                          {"target", {"type", "port"}}};
 
 void sort_attributes(Element& element) {
   auto found = std::ranges::find(kAttributes, element.name(), &AttributeOrder::element);
@@ -71,9 +76,16 @@ void put_in_order(Element& domain) {
   sort_children(domain, kTop);
   if (Element* os = domain.child("os")) {
     sort_children(*os, kOs);
-    if (Element* loader = os->child("loader")) sort_attributes(*loader);
+    for (const char* part : {"loader", "type"})
+      if (Element* element = os->child(part)) sort_attributes(*element);
   }
-  if (Element* cpu = domain.child("cpu")) sort_children(*cpu, kCpu);
+  if (Element* vcpu = domain.child("vcpu")) sort_attributes(*vcpu);
+  if (Element* pm = domain.child("pm")) sort_children(*pm, kPm);
+  if (Element* cpu = domain.child("cpu")) {
+    sort_children(*cpu, kCpu);
+    sort_attributes(*cpu);
+    if (Element* topology = cpu->child("topology")) sort_attributes(*topology);
+  }
   if (Element* tune = domain.child("cputune")) sort_children(*tune, kCputune);
   if (Element* tune = domain.child("blkiotune")) {
     sort_children(*tune, kBlkiotune);
@@ -83,10 +95,13 @@ void put_in_order(Element& domain) {
   sort_children(devices, kDevices);
   for (Element& device : devices.content()) {
     sort_attributes(device);
+    if (device.name() != "disk" && device.name() != "interface" && device.name() != "serial" && device.name() != "console" && device.name() != "channel")
+      put_last(device);
     if (device.name() == "disk") sort_children(device, kDisk);
     else if (device.name() == "interface") sort_children(device, kInterface);
     else if (device.name() == "serial" || device.name() == "console" || device.name() == "channel") sort_children(device, kPort);
-    else put_last(device);
+    if (device.name() == "disk" && device.child("driver")) sort_attributes(*device.child("driver"));
+    if ((device.name() == "serial" || device.name() == "console") && device.child("target")) sort_attributes(*device.child("target"));
   }
 }
 

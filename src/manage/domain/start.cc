@@ -194,12 +194,14 @@ void name_sockets(const std::string& folder, Element& tree) {
 
 /// The VM's user creates nothing in folders of others: logs of ports are made here.
 Status make_port_files(FileOwnership& files, Element& tree) {
-  for (std::string_view kind : {"serial", "console"})
+  for (std::string_view kind : {"serial", "console", "channel"})
     for (Element* port : each(devices_of(tree), kind)) {
-      if (port->attribute("type") != "file") continue;
-      const std::string path = at(*port, "source", "path");
-      TRY(open_file(path, O_WRONLY | O_CREAT, 0600));
-      TRY(files.give(path, true));
+      const std::string path = port->attribute("type") == "file" ? at(*port, "source", "path") : "", log = at(*port, "log", "file");
+      for (const auto& file : {path, log}) {
+        if (file.empty()) continue;
+        TRY(open_file(file, O_WRONLY | O_CREAT, 0600));
+        TRY(files.give(file, true));
+      }
     }
   return {};
 }

@@ -48,6 +48,7 @@ constexpr Refinement kRefusedKinds[] = {
     {"channel", "target", "type", "xen"}, {"channel", "target", "type", "guestfwd"},
     {"input", "", "type", "passthrough"}, {"input", "", "type", "evdev"},
     {"input", "", "bus", "xen"},         {"video", "model", "type", "qxl"},      {"video", "model", "type", "vmvga"},
+    {"video", "model", "type", "cirrus"},
     {"video", "model", "type", "xen"},   {"video", "model", "type", "ramfb"},
     {"rng", "backend", "model", "egd"},  {"tpm", "backend", "type", "passthrough"},
     {"memballoon", "", "model", "xen"},

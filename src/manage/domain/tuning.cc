@@ -36,7 +36,8 @@ Result<std::optional<i64>> integer_at(const Element& domain, std::string_view pa
 
 }  // namespace
 
-std::string group_name(const std::string& run_folder, i32 id, const std::string& name) {
+std::string group_name(const std::string& run_folder, i32 id, const std::string& whole_name) {
+  const std::string name = whole_name.substr(0, 20);  // as in the name of its folder
   if (run_folder == "/run/atoll") return fmt::format("{}-{}", id, name);
   u32 hash = 2'166'136'261;  // FNV-1a
   for (const char c : run_folder) hash = (hash ^ static_cast<u8>(c)) * 16'777'619;

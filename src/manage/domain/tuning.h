@@ -7,7 +7,7 @@ namespace atl::manage {
 
 /// Refuses what <numatune> asks for and cannot be had.
 Status check_numa(const Element& domain);
-/// The VM's control group; daemons with folders of their own do not share groups.
+/// The VM's control group, named as its folder is; daemons with folders of their own do not share groups.
 std::string group_name(const std::string& run_folder, i32 id, const std::string& name);
 /// Limits of the control group, before the VM starts.
 Status apply_group_tuning(const ControlGroup& group, const Element& domain);

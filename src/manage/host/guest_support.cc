@@ -9,7 +9,7 @@ constexpr Choice kChoices[] = {
     {"disk", "bus", "ide fdc scsi virtio sata"},
     {"disk", "model", "virtio virtio-transitional virtio-non-transitional"},
     {"graphics", "type", "vnc"},
-    {"video", "modelType", "vga cirrus virtio none bochs"},
+    {"video", "modelType", "vga virtio none bochs"},
     {"rng", "model", "virtio virtio-transitional virtio-non-transitional"},
     {"rng", "backendModel", "random builtin"},
     {"tpm", "model", "tpm-tis tpm-crb"},

@@ -31,7 +31,8 @@ struct ChildFailure {
 struct Prepared {
   const ProcessRequest& request;
   std::vector<char*> arguments, environment;
-  std::vector<int> keep;  // sorted
+  std::vector<int> keep;     // sorted
+  std::vector<int> waiting;  // sorted: what is needed until it becomes the program
   int go = -1;            // read end: the parent lets the child go on
   int report = -1;        // write end: ChildFailure
 };
@@ -44,9 +45,9 @@ struct Prepared {
   ::_exit(127);
 }
 
-void close_others(const Prepared& p) {
+void close_all_but(const std::vector<int>& keep) {
   unsigned from = 3;
-  for (int fd : p.keep) {
+  for (int fd : keep) {
     const auto kept = static_cast<unsigned>(fd);
     if (kept > from) ::syscall(SYS_close_range, from, kept - 1, 0);
     from = std::max(from, kept + 1);
@@ -78,6 +79,8 @@ void give_up_privileges(const Prepared& p) {
   for (int signal = 1; signal < 32; ++signal) ::signal(signal, SIG_DFL);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   ::umask(077);
+  // The daemon's lock, and the other end of this pipe and of other children's: held on to, nobody would ever learn that the daemon is gone.
+  close_all_but(p.waiting);
   char byte;
   if (::read(p.go, &byte, 1) != 1) ::_exit(127);  // the parent gave up, or is gone
   if (::chdir("/") < 0) give_up(p, "chdir");
@@ -89,7 +92,7 @@ void give_up_privileges(const Prepared& p) {
     if (::setrlimit(RLIMIT_MEMLOCK, &limit) < 0) give_up(p, "setrlimit");
   }
   give_up_privileges(p);
-  close_others(p);
+  close_all_but(p.keep);
   ::execve(p.request.program.c_str(), p.arguments.data(), p.environment.data());
   give_up(p, "execve");
 }
@@ -134,7 +137,11 @@ Result<ProcessId> start_process(const ProcessRequest& request, const std::functi
   prepared.arguments.push_back(nullptr);
   prepared.environment.push_back(nullptr);
   prepared.keep.push_back(prepared.report);
+  prepared.waiting = prepared.keep;
+  prepared.waiting.push_back(prepared.go);
+  if (request.log >= 0) prepared.waiting.push_back(request.log);
   std::sort(prepared.keep.begin(), prepared.keep.end());
+  std::sort(prepared.waiting.begin(), prepared.waiting.end());
   const pid_t pid = ::fork();
   if (pid < 0) return os_error("fork");
   if (pid == 0) run_child(prepared);

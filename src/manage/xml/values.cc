@@ -35,7 +35,7 @@ Result<bool> two_words(const Element& element, std::string_view attribute, bool 
 
 Result<Uuid> uuid_child(const Element& element) {
   auto text = element.child_text("uuid");
-  if (!text) return random_uuid();
+  if (!text || trim(*text).empty()) return random_uuid();
   auto uuid = parse_uuid(trim(*text));
   if (!uuid) return xml_error(fmt::format("malformed uuid element '{}'", *text));
   if (*uuid == Uuid{}) return xml_error("an all-zero uuid is not valid");
