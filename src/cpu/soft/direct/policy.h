@@ -27,7 +27,7 @@ class Policy {
  private:
   static constexpr u64 kNoSpace = ~u64{0};
   static constexpr unsigned kSamples = 3, kMostBackOff = 10;
-  static constexpr u64 kWindowMs = 4, kMostPerMs = 40;
+  static constexpr u64 kWindowMs = 4, kMostPerMs = 15;
 
   struct Space {
     u64 root = kNoSpace;
