@@ -61,6 +61,7 @@ void Tier::arm() {
 
 void Tier::sample() {
   if (!helper_->alive() || always_) return;
+  if (!core_.user()) return policy_.sampled_kernel(root());
   if (policy_.sampled(root(), now_ns()) && !armed_) {
     ++stats_.promotions;
     arm();
@@ -83,7 +84,10 @@ bool Tier::reserved_pages_used() {
 
 void Tier::count_exit(u64& counter) {
   ++counter;
-  if (always_ || policy_.handed_over(root(), now_ns())) return;
+  if (!always_ && !policy_.handed_over(root(), now_ns())) note_demotion();
+}
+
+void Tier::note_demotion() {
   ++stats_.demotions;
   arm();
 }
@@ -199,7 +203,8 @@ Tier::Next Tier::interpret(const SignalFrame& frame) {
 Tier::Next Tier::page_fault(const SignalFrame& frame) {
   const u64 linear = frame.cr2;
   const Access access = access_of(frame.error);
-  count_exit(stats_.faults);
+  ++stats_.faults;
+  if (!always_ && !policy_.missed_page(root(), now_ns())) note_demotion();
   const bool odd = linear >= kUserEnd || reserved(linear) || (frame.error & (kPfPk | kPfRsvd)) || (mirror_.rights(linear) & needed(access));
   // A page cannot be executed and written at once: who writes to the page it runs in would never get on.
   const bool own_code = access == Access::Write && (linear - (core_.rip & kPageMask)) < 2 * kPageSize && (mirror_.rights(linear) & kExecute);

@@ -30,7 +30,7 @@ class Tier {
     if (running_.exchange(false, std::memory_order_seq_cst)) helper_->kick();
   }
 
-  /// An interrupt came while user code was running.
+  /// An interrupt came.
   void sample();
   /// What the TLB forgets, the mirror forgets.
   void space_switched(bool keep);
@@ -61,6 +61,7 @@ class Tier {
   void adjust_rip(const SignalFrame& frame);
   Next interpret(const SignalFrame& frame);
   void count_exit(u64& counter);
+  void note_demotion();
   void arm();
   void disable();
   u64 root() const { return core_.cr3 & 0x000ffffffffff000; }
