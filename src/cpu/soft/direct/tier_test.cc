@@ -205,7 +205,9 @@ TEST_P(TierTest, JumpsIntoTheStubAreHarmless) {
   for (u64 offset = 0; offset < direct::stub_code().size(); offset += 3) {
     SCOPED_TRACE(offset);
     TestMachine& m = m_;
-    if (m.direct().helper() == 0) ASSERT_TRUE(m.add_direct());
+    if (m.direct().helper() == 0) {
+      ASSERT_TRUE(m.add_direct());
+    }
     for (Gpr reg : {kRax, kRdi, kRsi, kRdx, kRbp, kRbx}) m.core().gpr[reg] = offset % 2 ? 11 : direct::kExchange + 0x3000;
     m.core().gpr[kR15] = direct::kStub + offset;
     std::atomic<bool> done = false;
