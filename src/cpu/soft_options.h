@@ -16,6 +16,7 @@ struct SoftOptions {
   u64 cache_bytes = 256 * kMiB;  // host code and what is kept about it, at most; a VM. It grows as needed
   bool stats = false;            // counters to stderr when the VM ends
   bool perf_map = false;         // /tmp/perf-PID.map for Linux perf
+  bool direct = false;           // user code that runs for long runs natively, in a confined process for each vCPU
 
   static constexpr u64 kMinCacheBytes = kMiB, kMaxCacheBytes = 1024 * kMiB;
 };

@@ -60,6 +60,7 @@ Status read_soft(KeyValues& values, cpu::SoftOptions& translate) {
     return invalid_option("'tb-size' must be between 1 and 1024 (MiB)");
   translate.cache_bytes = mib * kMiB;
   translate.stats = TRY(values.take_bool("stats", translate.stats));
+  translate.direct = TRY(values.take_bool("direct", translate.direct));
   translate.perf_map = TRY(values.take_bool("perf-map", translate.perf_map));
   // Each vCPU has its own host thread, always.
   if (values.take("thread").value_or("multi") != "multi") return invalid_option("'thread' supports 'multi' only");

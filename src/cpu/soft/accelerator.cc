@@ -58,6 +58,7 @@ class MapFollower final : public memory::MapListener {
   }
   /// From now on vCPUs read the table, and it keeps its size.
   void set_started() { started_ = true; }
+  bool started() const { return started_; }
 
  private:
   SoftVm& vm_;
@@ -98,6 +99,7 @@ class SoftMachine final : public Vm {
   std::unique_ptr<InterruptChips> chips_;
   std::vector<std::unique_ptr<CoreParts>> cores_;
   bool stats_ = false;
+  bool direct_ = false;
 };
 
 Result<std::unique_ptr<Vm>> SoftMachine::create(const VmOptions& options, const SoftOptions& translate) {
@@ -108,6 +110,7 @@ Result<std::unique_ptr<Vm>> SoftMachine::create(const VmOptions& options, const 
   vm.cores.resize(options.max_vcpus);
   machine->cores_.resize(options.max_vcpus);
   machine->stats_ = translate.stats;
+  machine->direct_ = translate.direct;
   machine->chips_ = TRY(InterruptChips::create(vm, options.irqchip));
   if (translate.translation != Translation::Off) {
     machine->translations_ = TRY(translate::CodeCache::create(vm, translate));
@@ -141,6 +144,11 @@ Result<std::unique_ptr<Vcpu>> SoftMachine::create_vcpu(u32 index, const CpuidTab
   parts->apic = std::make_unique<LocalApic>(parts->core, vm_, chips_->timers());
   parts->core.apic = parts->apic.get();
   reset_core(parts->core, index == 0);
+  // Later the process is confined, and may have secrets: vCPUs that are plugged in do without.
+  if (direct_ && !follower_.started()) {
+    parts->direct = TRY(direct::Tier::create(parts->core));
+    parts->core.direct = parts->direct.get();
+  }
   vm_.cores[index] = &parts->core;
   cores_[index] = std::move(parts);
   return std::make_unique<SoftVcpu>(cores_[index]->core);

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "machine/boards/ram.h"
 
 #include "machine/boards/board.h"
@@ -37,9 +39,24 @@ RamLayout ram_layout(BoardKind board, u64 ram_bytes) {
   return {kLowLimit, ram_bytes - kLowLimit};
 }
 
+namespace {
+
+/// Direct execution maps the guest's memory in other processes, too.
+memory::RamOptions ram_options(const Config& config) {
+  using Backing = memory::RamOptions::Backing;
+  memory::RamOptions options = config.ram;
+  const bool direct = std::ranges::any_of(config.accelerators, [](const AcceleratorChoice& choice) { return choice.translate.direct; });
+  if (!direct || (options.backing != Backing::Anonymous && options.backing != Backing::Memfd)) return options;
+  options.backing = Backing::Memfd;
+  options.shared = true;
+  return options;
+}
+
+}  // namespace
+
 Status map_ram(const Config& config, memory::AddressSpace& memory) {
   if (config.ram_bytes < kMiB) return Error(ErrorKind::Invalid, "a machine needs at least 1 MiB of memory");
-  auto ram = TRY(memory::RamBlock::create("pc.ram", config.ram_bytes, config.ram));
+  auto ram = TRY(memory::RamBlock::create("pc.ram", config.ram_bytes, ram_options(config)));
   const RamLayout layout = ram_layout(config.board, config.ram_bytes);
   memory::AddressSpace::Batch batch(memory);
   // The window of the VGA frame buffer is no RAM on a PC.

@@ -16,7 +16,9 @@ int protection(u8 rights) {
 
 }  // namespace
 
-void Mirror::map(u64 linear, const Backing& backing, u8 rights) {
+void Mirror::map(u64 linear, const Backing& backing, u8 rights, u8 page_shift) {
+  if (page_shift > 21) has_gib_pages_ = true;
+  else if (page_shift > 12) large_.insert(linear >> 21);
   pages_[linear >> 12] = {backing.gpa, rights};
   if (!fresh_.empty()) {
     Range& last = fresh_.back();
@@ -30,13 +32,23 @@ void Mirror::map(u64 linear, const Backing& backing, u8 rights) {
 }
 
 void Mirror::drop(u64 linear) {
-  if (pages_.erase(linear >> 12)) stale_.push_back(linear & ~(kPageSize - 1));
+  if (has_gib_pages_) return drop_all();
+  if (!large_.contains(linear >> 21)) return drop_small(linear >> 12);
+  const u64 first = linear >> 21 << 9;
+  for (u64 number = first; number < first + 512; ++number) drop_small(number);
+  large_.erase(linear >> 21);
+}
+
+void Mirror::drop_small(u64 number) {
+  if (pages_.erase(number)) stale_.push_back(number << 12);
 }
 
 void Mirror::drop_all() {
   pages_.clear();
   stale_.clear();
   fresh_.clear();
+  large_.clear();
+  has_gib_pages_ = false;
   all_stale_ = true;
 }
 
@@ -49,8 +61,15 @@ void Mirror::drop_written_code(const CodePages& code) {
 }
 
 const std::vector<Order>& Mirror::take_orders() {
+  list_orders();
+  if (orders_.size() <= Exchange::kOrders) return orders_;
+  drop_all();
+  list_orders();
+  return orders_;
+}
+
+void Mirror::list_orders() {
   orders_.clear();
-  if (stale_.size() + fresh_.size() + 2 > Exchange::kOrders) drop_all();
   if (all_stale_) {
     orders_.push_back(unmap(0, kStub));
     orders_.push_back(unmap(kReservedEnd, kUserEnd));
@@ -67,7 +86,6 @@ const std::vector<Order>& Mirror::take_orders() {
                        {range.first, range.pages * kPageSize, static_cast<u64>(protection(range.rights)), kFlags,
                         static_cast<u64>(range.backing.file), range.backing.offset}});
   }
-  return orders_;
 }
 
 void Mirror::confirm(size_t done) {

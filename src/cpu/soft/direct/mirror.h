@@ -3,6 +3,7 @@
 #pragma once
 
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "base/types.h"
@@ -30,7 +31,8 @@ class Mirror {
   }
   size_t size() const { return pages_.size(); }
 
-  void map(u64 linear, const Backing& backing, u8 rights);
+  /// `page_shift`: of the guest's page, which may be larger.
+  void map(u64 linear, const Backing& backing, u8 rights, u8 page_shift);
   void drop(u64 linear);
   void drop_all();
   /// Pages that are written to and have come to hold code.
@@ -52,7 +54,12 @@ class Mirror {
     u8 rights = 0;
   };
 
+  void drop_small(u64 number);
+  void list_orders();
+
   std::unordered_map<u64, Page> pages_;
+  std::unordered_set<u64> large_;  // addresses of guest pages of 2 MiB of which there is something
+  bool has_gib_pages_ = false;
   std::vector<u64> stale_;    // pages to unmap
   std::vector<Range> fresh_;  // to map
   std::vector<Order> orders_;

@@ -35,14 +35,30 @@ bool Policy::sampled(u64 root, u64 now) {
 bool Policy::handed_over(u64 root, u64 now) {
   Space* space = find(root);
   if (!space || !space->promoted) return false;
-  ++space->exits;
-  if (now - space->window < kWindowMs * ms_) return true;
+  if (++space->exits < kWindow) return true;
   const bool often = space->exits * ms_ > kMostPerMs * (now - space->window);
   if (!often && space->failures > 0 && now - space->not_before > 1000 * ms_) space->failures = 0;
   space->window = now;
   space->exits = 0;
   if (often) demote(root, now);
   return !often;
+}
+
+bool Policy::missed_page(u64 root, u64 now) {
+  Space* space = find(root);
+  if (!space || !space->promoted) return false;
+  const u64 more = (now - space->filled) * kFreePagesPerMs / ms_;
+  if (more > 0) {
+    space->free_pages = std::min(space->free_pages + more, kFreePages);
+    space->filled = now;
+  }
+  if (space->free_pages == 0) return handed_over(root, now);
+  --space->free_pages;
+  return true;
+}
+
+void Policy::sampled_kernel(u64 root) {
+  if (Space* space = find(root)) space->samples = 0;
 }
 
 void Policy::demote(u64 root, u64 now) {

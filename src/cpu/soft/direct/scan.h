@@ -3,6 +3,7 @@
 #pragma once
 
 #include <span>
+#include <unordered_map>
 
 #include "base/types.h"
 
@@ -10,5 +11,15 @@ namespace atl::soft::direct {
 
 /// False if an instruction stream through these bytes of a page may meet such an instruction.
 bool fit_for_host(std::span<const u8> page);
+
+/// What was found out about pages, by their contents.
+class Verdicts {
+ public:
+  bool fit(std::span<const u8> page);
+
+ private:
+  static constexpr size_t kMost = 1 << 14;
+  std::unordered_map<u64, bool> known_;
+};
 
 }  // namespace atl::soft::direct

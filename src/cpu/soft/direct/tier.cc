@@ -61,6 +61,7 @@ void Tier::arm() {
 
 void Tier::sample() {
   if (!helper_->alive() || always_) return;
+  if (!core_.user()) return policy_.sampled_kernel(root());
   if (policy_.sampled(root(), now_ns()) && !armed_) {
     ++stats_.promotions;
     arm();
@@ -83,7 +84,10 @@ bool Tier::reserved_pages_used() {
 
 void Tier::count_exit(u64& counter) {
   ++counter;
-  if (always_ || policy_.handed_over(root(), now_ns())) return;
+  if (!always_ && !policy_.handed_over(root(), now_ns())) note_demotion();
+}
+
+void Tier::note_demotion() {
   ++stats_.demotions;
   arm();
 }
@@ -108,8 +112,6 @@ void Tier::drop_space(u16 space) {
 
 void Tier::drop_page(u16 space, u64 linear) {
   if (space != space_) return;
-  // A large page is in the mirror as many.
-  if (core_.tlb.large_pages[linear >> 63][0] | core_.tlb.large_pages[linear >> 63][1]) return drop_space(space);
   mirror_.drop(linear);
 }
 
@@ -125,6 +127,9 @@ bool Tier::run_armed() {
     mirror_.drop_all();
   }
   sync_memory_map(core_);
+  if (retry_.rip == core_.rip) map_page(retry_.linear, retry_.access);  // the guest has seen to its page fault
+  retry_.rip = kNoPage;
+  core_.fault_pending = false;
   while (enter() == Next::Again) {
   }
   return true;
@@ -198,15 +203,20 @@ Tier::Next Tier::interpret(const SignalFrame& frame) {
 Tier::Next Tier::page_fault(const SignalFrame& frame) {
   const u64 linear = frame.cr2;
   const Access access = access_of(frame.error);
-  count_exit(stats_.faults);
+  ++stats_.faults;
+  if (!always_ && !policy_.missed_page(root(), now_ns())) note_demotion();
   const bool odd = linear >= kUserEnd || reserved(linear) || (frame.error & (kPfPk | kPfRsvd)) || (mirror_.rights(linear) & needed(access));
   // A page cannot be executed and written at once: who writes to the page it runs in would never get on.
-  const bool own_code = access == Access::Write && (linear - (core_.rip & kPageMask)) < 2 * kPageSize;
+  const bool own_code = access == Access::Write && (linear - (core_.rip & kPageMask)) < 2 * kPageSize && (mirror_.rights(linear) & kExecute);
   if (odd || own_code) return interpret(frame);
   if (map_page(linear, access)) return armed_ ? Next::Again : Next::Leave;
-  if (core_.fault_pending) return Next::Leave;  // the guest's own
+  if (core_.fault_pending) {  // the guest's own
+    retry_ = {core_.rip, linear, access};
+    return Next::Leave;
+  }
   if (access != Access::Fetch) return interpret(frame);
-  ++stats_.refused_pages;
+  count_exit(stats_.refused_pages);
+  if (linear >> 12 != core_.rip >> 12) return interpret(frame);  // an instruction that reaches into the page
   left_page_ = linear >> 12;
   return Next::Leave;
 }
@@ -220,7 +230,7 @@ bool Tier::map_page(u64 linear, Access access) {
   const u8 rights = rights_of(linear, page, access);
   if (!(rights & needed(access))) return false;
   ++stats_.maps;
-  map_with_neighbours(linear & kPageMask, *backing, rights, access);
+  map_with_neighbours(linear & kPageMask, *backing, rights, page.page_shift, access);
   return true;
 }
 
@@ -234,18 +244,18 @@ u8 Tier::rights_of(u64 linear, const PageMapping& page, Access access) {
                         !core_.vm->code.holds_code(gpa);
   if (access == Access::Write) return writable ? kRead | kWrite : 0;
   if (!executed) return writable ? kRead | kWrite : kRead;
-  const bool runs = access_allowed(core_, page, kUserSet, Access::Fetch) && fit_for_host({window->host + (gpa - window->base), kPageSize});
+  const bool runs = access_allowed(core_, page, kUserSet, Access::Fetch) && verdicts_.fit({window->host + (gpa - window->base), kPageSize});
   return runs ? kRead | kExecute : kRead;
 }
 
 /// With those beside it that one order can map too.
-void Tier::map_with_neighbours(u64 linear, const Backing& backing, u8 rights, Access access) {
-  constexpr u64 kMost = 31;
+void Tier::map_with_neighbours(u64 linear, const Backing& backing, u8 rights, u8 page_shift, Access access) {
+  const u64 kMost = access == Access::Fetch ? 7 : 15;
   auto fits_at = [&](u64 at, i64 distance) {
     PageMapping page;
     if (at >= kUserEnd || reserved(at) || mirror_.rights(at) || !present(at, access, page)) return false;
     const auto other = backing_of(page.gpa & kPageMask);
-    return other && !page.global && other->file == backing.file &&
+    return other && !page.global && page.page_shift == page_shift && other->file == backing.file &&
            static_cast<i64>(other->offset - backing.offset) == distance * static_cast<i64>(kPageSize) && rights_of(at, page, access) == rights;
   };
   u64 before = 0, behind = 0;
@@ -255,7 +265,7 @@ void Tier::map_with_neighbours(u64 linear, const Backing& backing, u8 rights, Ac
     Backing at = backing;
     at.offset += (i - before) * kPageSize;
     at.gpa += (i - before) * kPageSize;
-    mirror_.map(linear + (i - before) * kPageSize, at, rights);
+    mirror_.map(linear + (i - before) * kPageSize, at, rights, page_shift);
   }
 }
 

@@ -11,6 +11,7 @@
 #include "cpu/soft/direct/helper.h"
 #include "cpu/soft/direct/mirror.h"
 #include "cpu/soft/direct/policy.h"
+#include "cpu/soft/direct/scan.h"
 #include "cpu/soft/mmu/access.h"
 
 namespace atl::soft::direct {
@@ -29,7 +30,7 @@ class Tier {
     if (running_.exchange(false, std::memory_order_seq_cst)) helper_->kick();
   }
 
-  /// An interrupt came while user code was running.
+  /// An interrupt came.
   void sample();
   /// What the TLB forgets, the mirror forgets.
   void space_switched(bool keep);
@@ -52,7 +53,7 @@ class Tier {
   Next stopped(const SignalFrame& frame);
   Next page_fault(const SignalFrame& frame);
   bool map_page(u64 linear, Access access);
-  void map_with_neighbours(u64 linear, const Backing& backing, u8 rights, Access access);
+  void map_with_neighbours(u64 linear, const Backing& backing, u8 rights, u8 page_shift, Access access);
   bool present(u64 linear, Access access, PageMapping& page);
   u8 rights_of(u64 linear, const PageMapping& page, Access access);
   std::optional<Backing> backing_of(GuestAddr gpa);
@@ -60,6 +61,7 @@ class Tier {
   void adjust_rip(const SignalFrame& frame);
   Next interpret(const SignalFrame& frame);
   void count_exit(u64& counter);
+  void note_demotion();
   void arm();
   void disable();
   u64 root() const { return core_.cr3 & 0x000ffffffffff000; }
@@ -69,6 +71,11 @@ class Tier {
   std::unique_ptr<Helper> helper_;
   Mirror mirror_;
   Policy policy_;
+  Verdicts verdicts_;
+  struct {
+    u64 rip = ~u64{0}, linear = 0;
+    Access access = Access::Read;
+  } retry_;  // the instruction whose page fault the guest is handling
   std::map<std::shared_ptr<memory::RamBlock>, int> files_;
   std::shared_ptr<const memory::AddressMap> map_;
   u64 map_generation_ = 0;

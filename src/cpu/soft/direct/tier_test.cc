@@ -3,10 +3,12 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <atomic>
 #include <chrono>
 #include <thread>
 
 #include "cpu/soft/direct/registers.h"
+#include "cpu/soft/direct/stub.h"
 #include "cpu/soft/exec/test_machine.h"
 #include "cpu/soft/native/image.h"
 
@@ -192,6 +194,35 @@ TEST_P(TierTest, ADeadHelperIsNotMissed) {
   if (!GetParam()) return;
   ::kill(m_.direct().helper(), SIGKILL);
   m_.core().gpr[kRcx] = 1000;
+  EXPECT_EQ(run({0x48, 0xff, 0xc0, 0x48, 0xff, 0xc9, 0x75, 0xf8, 0x0f, 0x05}), RunExit::Reset);
+  EXPECT_EQ(reg(kRax), 1000u);
+}
+
+/// Wherever in the stub it jumps to, with whatever registers: the guest's program gets an exception, goes round in circles until a kick, or
+/// loses its helper. The machine goes on.
+TEST_P(TierTest, JumpsIntoTheStubAreHarmless) {
+  if (!GetParam()) return;
+  for (u64 offset = 0; offset < direct::stub_code().size(); offset += 3) {
+    SCOPED_TRACE(offset);
+    TestMachine& m = m_;
+    if (m.direct().helper() == 0) {
+      ASSERT_TRUE(m.add_direct());
+    }
+    for (Gpr reg : {kRax, kRdi, kRsi, kRdx, kRbp, kRbx}) m.core().gpr[reg] = offset % 2 ? 11 : direct::kExchange + 0x3000;
+    m.core().gpr[kR15] = direct::kStub + offset;
+    std::atomic<bool> done = false;
+    std::thread kicker([&] {
+      for (; !done; std::this_thread::sleep_for(std::chrono::milliseconds(2))) request_attention(m.core(), kAttendKick);
+    });
+    m.enter_user_mode_like_linux();
+    run({0x41, 0xff, 0xe7});  // JMP R15
+    done = true;
+    kicker.join();
+    m.core().attention = 0;
+  }
+  m_.enter_user_mode_like_linux();
+  m_.core().gpr[kRcx] = 1000;
+  m_.core().gpr[kRax] = 0;
   EXPECT_EQ(run({0x48, 0xff, 0xc0, 0x48, 0xff, 0xc9, 0x75, 0xf8, 0x0f, 0x05}), RunExit::Reset);
   EXPECT_EQ(reg(kRax), 1000u);
 }

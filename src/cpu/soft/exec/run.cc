@@ -72,7 +72,7 @@ bool attend_interrupt(Core& core) {
   if (core.interrupt_refused || core.interrupt_shadow || begin_shadow(core)) return true;
   int vector = take_interrupt(core);
   if (vector < 0) return true;
-  if (core.direct && core.user()) core.direct->sample();
+  if (core.direct) core.direct->sample();
   ++core.stats.interrupts;
   core.mp_state = MpState::Runnable;
   return deliver_interrupt(core, static_cast<u8>(vector));
