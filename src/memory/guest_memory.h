@@ -39,6 +39,8 @@ class RamBlock {
   std::span<u8> bytes() const { return mapping_.span(); }
   /// The memfd or file behind the block; invalid for anonymous memory.
   const Fd& fd() const { return fd_; }
+  /// Whether mapping the file again gives the same memory (MAP_SHARED).
+  bool is_shared() const { return shared_; }
   /// Gives the whole pages inside a range back to the host (balloon); they read as zero afterwards. A range outside the
   /// block is ignored. Any thread.
   void discard(u64 offset, u64 size_bytes);

@@ -1,10 +1,8 @@
 #include "cpu/soft/direct/tier.h"
 
-#include <fmt/format.h>
 #include <signal.h>
 
-#include <ctime>
-
+#include "base/clock.h"
 #include "cpu/soft/direct/confine.h"
 #include "cpu/soft/direct/registers.h"
 #include "cpu/soft/direct/scan.h"
@@ -20,21 +18,8 @@ namespace {
 constexpr u64 kPageMask = ~(kPageSize - 1);
 constexpr u64 kNoPage = ~u64{0};
 
-u64 now_ns() {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<u64>(now.tv_sec) * 1'000'000'000 + static_cast<u64>(now.tv_nsec);
-}
-
-/// Whether mapping the block's file again gives the same memory: it is mapped MAP_SHARED, and in pages of the usual size.
-bool shares_pages(const memory::RamBlock& block) {
-  if (!block.fd().valid() || block.page_bytes() != kPageSize) return false;
-  auto maps = read_file("/proc/self/maps", 16 * kMiB);
-  if (!maps) return false;
-  const size_t line = maps->find(fmt::format("\n{:x}-", reinterpret_cast<u64>(block.data())));
-  const size_t rights = line == std::string::npos ? line : maps->find(' ', line);
-  return rights != std::string::npos && maps->substr(rights + 1, 4) == "rw-s";
-}
+/// Whether a helper can map the block's pages one by one.
+bool shares_pages(const memory::RamBlock& block) { return block.fd().valid() && block.is_shared() && block.page_bytes() == kPageSize; }
 
 bool reserved(u64 linear) { return linear >= kStub && linear < kReservedEnd; }
 
@@ -62,12 +47,12 @@ void Tier::arm() {
 void Tier::sample() {
   if (!helper_->alive() || always_) return;
   if (!core_.user()) return policy_.sampled_kernel(root());
-  if (policy_.sampled(root(), now_ns()) && !armed_) {
+  if (policy_.sampled(root(), monotonic_ns()) && !armed_) {
     ++stats_.promotions;
     arm();
   }
   if (armed_ && reserved_pages_used()) {
-    policy_.demote(root(), now_ns());
+    policy_.demote(root(), monotonic_ns());
     arm();
   }
 }
@@ -84,7 +69,7 @@ bool Tier::reserved_pages_used() {
 
 void Tier::count_exit(u64& counter) {
   ++counter;
-  if (!always_ && !policy_.handed_over(root(), now_ns())) note_demotion();
+  if (!always_ && !policy_.handed_over(root(), monotonic_ns())) note_demotion();
 }
 
 void Tier::note_demotion() {
@@ -204,7 +189,7 @@ Tier::Next Tier::page_fault(const SignalFrame& frame) {
   const u64 linear = frame.cr2;
   const Access access = access_of(frame.error);
   ++stats_.faults;
-  if (!always_ && !policy_.missed_page(root(), now_ns())) note_demotion();
+  if (!always_ && !policy_.missed_page(root(), monotonic_ns())) note_demotion();
   const bool odd = linear >= kUserEnd || reserved(linear) || (frame.error & (kPfPk | kPfRsvd)) || (mirror_.rights(linear) & needed(access));
   // A page cannot be executed and written at once: who writes to the page it runs in would never get on.
   const bool own_code = access == Access::Write && (linear - (core_.rip & kPageMask)) < 2 * kPageSize && (mirror_.rights(linear) & kExecute);
